@@ -1,0 +1,49 @@
+# Every target makes the environment first; `make setup` is quick when nothing changed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: setup quickstart test test-slow lint gym nano-base clean
+
+setup: $(STAMP)
+
+# torch comes first and by itself: its pin must be settled before anything else asks for it.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "kintsugi needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt torch
+	$(BIN)/python -m pip install -q -c constraints.txt hatchling editables
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q --no-build-isolation -e '.[dev]'
+	touch $@
+
+# reasoning-gym needs a C compiler for one of its dependencies: where there is none, its tests are skipped.
+gym: $(VENV)/.gym
+$(VENV)/.gym: $(STAMP)
+	$(BIN)/python -m pip install -q -c constraints.txt setuptools
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q --no-build-isolation reasoning-gym \
+	  || echo "make: reasoning-gym could not be installed; its tests will be skipped"
+	touch $@
+
+quickstart: setup
+	$(BIN)/kintsugi train recipes/quickstart.yaml --overwrite
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint gym
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
+
+test-slow: setup gym
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests
+
+# Rebuilds the shipped base model from nothing (about an hour on two cores).
+nano-base: setup
+	$(BIN)/kintsugi sft recipes/nano_base.yaml --overwrite
+	$(BIN)/python -m kintsugi.models.ship runs/nano_base
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,78 @@
+"""Puts together what a recipe names: task, verifier, prompts, model, sampler. Shared by train, eval and sft."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from rapidfuzz import process
+
+from kintsugi.config import Recipe
+from kintsugi.engines.local import LocalSampler
+from kintsugi.models.loading import LoadedModel, load_model, pick_autocast, settle_machine
+from kintsugi.prompts import PROMPTS, Prompts
+from kintsugi.records import KintsugiError, Problem
+from kintsugi.tasks import evaluation_problems, load_task, training_problems
+from kintsugi.tasks.base import Task
+from kintsugi.verifiers import load_verifier
+from kintsugi.verifiers.base import Verifier
+
+
+@dataclass(slots=True)
+class Parts:
+    """Everything a recipe names, ready to work. `notes` are assumptions to be said aloud."""
+
+    recipe: Recipe
+    task: Task
+    train_problems: Sequence[Problem]
+    eval_problems: Sequence[Problem]
+    verifier: Verifier
+    prompts: Prompts
+    loaded: LoadedModel
+    sampler: LocalSampler
+    autocast: torch.dtype | None
+    notes: list[str] = field(default_factory=list)
+
+
+def load_prompts(name: str) -> Prompts:
+    """The templates called `name`; KintsugiError names the nearest there is."""
+    if name not in PROMPTS:
+        nearest = process.extractOne(name, list(PROMPTS))
+        raise KintsugiError(
+            f"prompts: unknown {name!r}; did you mean {nearest[0]!r}? There are {', '.join(PROMPTS)}"
+        )
+    return PROMPTS[name]
+
+
+def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str | None = None) -> Parts:
+    """The recipe's parts. Cheap things come first, so that a mistake is told before a model is loaded.
+
+    `version` tells the sampler which policy version it samples; `model` replaces the recipe's (resume).
+    """
+    prompts = load_prompts(recipe.prompts)
+    task = load_task(recipe.task)
+    verifier = load_verifier(recipe.verifier or task.verifier)
+    train_problems, eval_problems = training_problems(task), evaluation_problems(task)
+    notes = settle_machine(recipe.threads)
+    loaded = load_model(model or recipe.model, device=recipe.device, seed=recipe.seed)
+    autocast = pick_autocast(recipe.dtype, loaded.model.device.type)
+    sampler = LocalSampler(
+        loaded.model,
+        pad_id=loaded.tokenizer.pad_token_id,
+        token_budget=8 * recipe.optim.token_budget,
+        version=version,
+        autocast=autocast,
+    )
+    return Parts(
+        recipe=recipe,
+        task=task,
+        train_problems=train_problems,
+        eval_problems=eval_problems[: recipe.eval.problems],
+        verifier=verifier,
+        prompts=prompts,
+        loaded=loaded,
+        sampler=sampler,
+        autocast=autocast,
+        notes=[*notes, *loaded.notes],
+    )

@@ -1,0 +1,131 @@
+"""The command line: `kintsugi train | sft | eval RECIPE [key=value ...]`. Loads torch only to work."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from kintsugi.records import KintsugiError
+
+app = typer.Typer(
+    name="kintsugi",
+    help="Reinforcement learning that mends failed solutions and learns from the seams (IOP, arXiv:2605.05226).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+RecipePath = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="A YAML recipe, such as recipes/quickstart.yaml.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as optim.lr=3e-5.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the resolved recipe and what it comes to; do nothing.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the run that is in output_dir.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in output_dir.")]
+
+
+@app.command("train")
+def train_command(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Train a model with reinforcement learning from a verifier."""
+    from kintsugi.config import Recipe
+
+    resolved = Recipe.load(recipe, overrides or ())
+    if dry_run:
+        show(resolved)
+        return
+    if resume and overwrite:
+        raise KintsugiError("--resume and --overwrite exclude each other")
+    quiet()
+    from kintsugi.trainer import train
+
+    result = train(resolved, resume=resume, overwrite=overwrite)
+    if result.interrupted:
+        typer.echo(f"{recipe.stem}: stopped after step {result.steps}; go on with --resume")
+        raise typer.Exit(130)
+    typer.echo(result.summary(recipe.stem))
+
+
+@app.command("sft")
+def sft_command(
+    recipe: RecipePath, overrides: Overrides = None, overwrite: Overwrite = False, dry_run: DryRun = False
+) -> None:
+    """Cold start: fine-tune on solutions and repair pairs."""
+    from kintsugi.config import Recipe
+
+    resolved = Recipe.load(recipe, overrides or ())
+    if dry_run:
+        show(resolved)
+        return
+    quiet()
+    from kintsugi.coldstart import sft
+
+    result = sft(resolved, overwrite=overwrite)
+    typer.echo(result.summary(recipe.stem))
+    if result.interrupted:
+        raise typer.Exit(130)
+
+
+@app.command("eval")
+def eval_command(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Evaluate the recipe's model on its held-out problems: pass@1, pass@k, greedy, with 95% intervals."""
+    from kintsugi.config import Recipe
+
+    resolved = Recipe.load(recipe, overrides or ())
+    if dry_run:
+        show(resolved)
+        return
+    quiet()
+    from kintsugi.assembly import assemble
+    from kintsugi.evaluation import evaluate, table
+
+    parts = assemble(resolved)
+    for note in parts.notes:
+        typer.echo(f"note: {note}")
+    typer.echo(table(resolved.model, evaluate(parts)))
+
+
+def show(recipe: object) -> None:
+    """Prints the resolved recipe and the derived counts."""
+    from kintsugi.config import Recipe, derived
+
+    assert isinstance(recipe, Recipe)
+    typer.echo(recipe.to_yaml().rstrip())
+    for line in derived(recipe):
+        typer.echo(f"# {line}")
+
+
+def quiet() -> None:
+    """Keeps transformers' loading bars and advice out of the run's own lines."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def main() -> NoReturn:
+    """Entry point: a KintsugiError is one line on standard error and exit code 2."""
+    try:
+        app(standalone_mode=True)
+    except KintsugiError as error:
+        print(f"kintsugi: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("kintsugi: interrupted", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

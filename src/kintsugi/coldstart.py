@@ -1,0 +1,201 @@
+"""Cold start: supervised fine-tuning on solutions and on repair pairs, before any reinforcement.
+
+1. Where examples come from: a file (`sft.data`), or a task that can write solutions (Demonstrator), or
+   else the model's own verified samples (no outside model).
+2. Each step trains on `sft.batch` examples, a share of them in repair mode: repair prompt in, repair out.
+3. Token mean per example, mean over examples; the same learner as in reinforcement.
+
+    kintsugi sft recipes/nano_base.yaml
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+import time
+from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kintsugi import checkpoint
+from kintsugi.assembly import Parts, assemble
+from kintsugi.checkpoint import Progress
+from kintsugi.config import Recipe
+from kintsugi.console import Reporter
+from kintsugi.internalize.align import distance
+from kintsugi.internalize.context import Context
+from kintsugi.internalize.repair import mendable
+from kintsugi.learner import LocalLearner
+from kintsugi.loss import Objective
+from kintsugi.records import KintsugiError, Rollout, Row
+from kintsugi.runlog import RunLog
+from kintsugi.tasks.base import Demonstrator, RepairPair
+
+if TYPE_CHECKING:
+    from kintsugi.trainer import TrainResult
+
+Solution = tuple[str, str]
+NUMBER = re.compile(r"\d+")
+SAMPLED_PROBLEMS = 64
+
+
+def sft(recipe: Recipe, *, overwrite: bool = False, reporter: Reporter | None = None) -> TrainResult:
+    """Fine-tunes as the recipe says; returns held-out pass@1 before and after."""
+    from kintsugi.trainer import TrainResult, interruptible, measure
+
+    log = RunLog.open(recipe, overwrite=overwrite)
+    parts = assemble(recipe)
+    learner = LocalLearner(
+        parts.loaded.model,
+        recipe.optim,
+        Objective("nll"),
+        pad_id=parts.loaded.tokenizer.pad_token_id,
+        total_updates=recipe.steps * recipe.optim.minibatches,
+        autocast=parts.autocast,
+    )
+    progress = Progress()
+    with reporter or Reporter(recipe.steps) as out, interruptible(out) as stop:
+        for note in parts.notes:
+            out.say(f"note: {note}")
+        before = float(measure(parts, log, out, progress)["eval/pass@1"])
+        solutions, pairs = sources(parts, out)
+        started = time.perf_counter()
+        while progress.step < recipe.steps and not stop:
+            progress.step += 1
+            rows = mixed_rows(parts, solutions, pairs)
+            stats = learner.step(rows)
+            record = {"step": progress.step, "loss": stats.loss, "lr": stats.lr, "grad_norm": stats.grad_norm}
+            log.metrics(record | {"seconds/train": round(stats.seconds, 4)})
+            out.step(record)
+            every = recipe.eval.every
+            if every and progress.step % every == 0 and progress.step < recipe.steps:
+                measure(parts, log, out, progress)
+            if recipe.save_every and progress.step % recipe.save_every == 0 and progress.step < recipe.steps:
+                checkpoint.save(log.directory, parts.loaded, learner, progress)
+        seconds = time.perf_counter() - started
+        out.say(f"checkpoint: {checkpoint.save(log.directory, parts.loaded, learner, progress)}")
+        after = float(measure(parts, log, out, progress)["eval/pass@1"])
+    return TrainResult(before, after, progress.step, seconds, log.directory, bool(stop))
+
+
+def sources(parts: Parts, out: Reporter) -> tuple[Iterator[Solution], Iterator[RepairPair]]:
+    """Endless solutions and repair pairs, from the file, the task, or the model itself."""
+    recipe = parts.recipe
+    if recipe.sft.data is not None:
+        solutions, pairs = read_examples(Path(recipe.sft.data))
+    elif isinstance(parts.task, Demonstrator):
+        return parts.task.demonstrations(recipe.seed), parts.task.repair_pairs(recipe.seed)
+    else:
+        out.say(f"sampling {SAMPLED_PROBLEMS} problems for verified solutions and repair pairs")
+        solutions, pairs = asyncio.run(sample_examples(parts))
+        out.say(f"found {len(solutions)} passing solutions and {len(pairs)} repair pairs")
+    if recipe.sft.repair_share < 1 and not solutions:
+        raise KintsugiError(
+            "sft: no passing solution to learn from; give sft.data, or set sft.repair_share=1"
+        )
+    if recipe.sft.repair_share > 0 and not pairs:
+        raise KintsugiError("sft: no repair pair to learn from; give sft.data, or set sft.repair_share=0")
+    rng = random.Random(recipe.seed)
+    rng.shuffle(solutions)
+    rng.shuffle(pairs)
+    return cycle(solutions), cycle(pairs)
+
+
+def mixed_rows(parts: Parts, solutions: Iterator[Solution], pairs: Iterator[RepairPair]) -> list[Row]:
+    """One step's rows: solutions under solve prompts, repairs under repair prompts."""
+    settings = parts.recipe.sft
+    repairs = round(settings.batch * settings.repair_share)
+    rows = [
+        sft_row(parts, parts.prompts.solve(p), text)
+        for p, text in islice(solutions, settings.batch - repairs)
+    ]
+    for pair in islice(pairs, repairs):
+        rows.append(
+            sft_row(parts, parts.prompts.repair(pair.prompt, pair.failed, pair.anchor), pair.repaired)
+        )
+    return rows
+
+
+def sft_row(parts: Parts, message: str, completion: str) -> Row:
+    """A row that trains on every token of `completion` and on the end token after it."""
+    codec = parts.loaded.codec
+    ids = (*codec.encode(completion), parts.loaded.tokenizer.eos_token_id)
+    ones = (1,) * len(ids)
+    return Row(codec.chat(message), ids, ones, tuple(map(float, ones)), None, "sft", "sft", "sft")
+
+
+def read_examples(path: Path) -> tuple[list[Solution], list[RepairPair]]:
+    """Solutions (`prompt`, `completion`) and repair pairs (`prompt`, `failed`, `anchor`, `repaired`) of a file."""
+    solutions: list[Solution] = []
+    pairs: list[RepairPair] = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise KintsugiError(f"sft.data: {path} cannot be read ({error.strerror})") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            example = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise KintsugiError(f"{path}, line {number}: not valid JSON ({error.msg})") from None
+        keys = set(example) if isinstance(example, dict) else set()
+        if {"prompt", "failed", "repaired"} <= keys:
+            anchor = example.get("anchor") or example["repaired"]
+            pairs.append(RepairPair(example["prompt"], example["failed"], anchor, example["repaired"]))
+        elif {"prompt", "completion"} <= keys:
+            solutions.append((example["prompt"], example["completion"]))
+        else:
+            raise KintsugiError(
+                f"{path}, line {number}: expected prompt and completion, or prompt, failed and repaired; "
+                f"found {', '.join(sorted(keys)) or type(example).__name__}"
+            )
+    return solutions, pairs
+
+
+async def sample_examples(parts: Parts) -> tuple[list[Solution], list[RepairPair]]:
+    """Passing samples as solutions; repair pairs from failures with passing siblings, and from corruption."""
+    ctx = Context(parts.sampler, parts.loaded.codec, parts.verifier, parts.prompts, parts.recipe)
+    problems = parts.train_problems[:SAMPLED_PROBLEMS]
+    groups = await asyncio.gather(*(ctx.rollouts(p, parts.recipe.sampling.group_size) for p in problems))
+    rng = random.Random(parts.recipe.seed)
+    solutions: list[Solution] = []
+    pairs: list[RepairPair] = []
+    for problem, group in zip(problems, groups, strict=True):
+        passing = [r for r in group if r.verdict.passed and not r.truncated]
+        solutions += [(problem.prompt, r.text) for r in passing]
+        pairs += sibling_pairs(problem.prompt, passing, [r for r in group if mendable(r)])
+        pairs += [
+            pair for r in passing if (pair := corrupted(problem.prompt, r.text, passing, rng)) is not None
+        ]
+    return solutions, pairs
+
+
+def sibling_pairs(prompt: str, passing: Sequence[Rollout], failed: Sequence[Rollout]) -> list[RepairPair]:
+    """Each failure with its nearest passing sibling as the repair, another sibling (if any) as the anchor."""
+    pairs = []
+    for failure in failed:
+        ids = failure.completion.token_ids
+        near = sorted(passing, key=lambda p: distance(ids, p.completion.token_ids))
+        if near:
+            pairs.append(RepairPair(prompt, failure.text, near[1 % len(near)].text, near[0].text))
+    return pairs
+
+
+def corrupted(prompt: str, text: str, passing: Sequence[Rollout], rng: random.Random) -> RepairPair | None:
+    """A pair whose failure is `text` with one number changed: from there on, everywhere it occurs.
+
+    None when the text holds no number. The repair is the text itself, so its edits are few and exact.
+    """
+    numbers = list(NUMBER.finditer(text))
+    if not numbers:
+        return None
+    chosen = rng.choice(numbers)
+    old, new = chosen[0], str(int(chosen[0]) + rng.choice((1, 2, 10)))
+    head, tail = text[: chosen.start()], text[chosen.start() :]
+    failed = head + re.sub(rf"(?<!\d){old}(?!\d)", new, tail)
+    others = [p.text for p in passing if p.text != text]
+    return RepairPair(prompt, failed, rng.choice(others) if others else text, text)

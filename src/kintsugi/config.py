@@ -1,0 +1,216 @@
+"""The recipe: one model of everything a run can be told. YAML plus dotted overrides; no torch here.
+
+recipe = Recipe.load("recipes/quickstart.yaml", ["optim.lr=3e-5", "task.steps=8"])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from rapidfuzz import fuzz, process
+
+from kintsugi.records import KintsugiError
+
+Spec = str | dict[str, Any]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sampling(Section):
+    problems: int = Field(8, ge=1, description="problems per step")
+    group_size: int = Field(8, ge=1, description="rollouts per problem (G)")
+    max_new_tokens: int = Field(512, ge=1, description="longest completion, in tokens")
+    temperature: float = Field(1.0, gt=0, description="softmax temperature of training samples")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus mass; 1 samples from the whole vocabulary")
+
+
+class RepairSettings(Section):
+    candidates: int = Field(2, ge=1, description="repairs sampled per failed rollout (G_rep)")
+    k: int = Field(8, ge=1, description="edits kept at first; doubled once, then all (K)")
+    check: Literal["continue", "graft"] = Field("continue", description="how the first K edits are tried")
+    lambda_edit: float = Field(0.2, ge=0, description="price of edit distance in s_rep")
+    lambda_rep: float = Field(0.2, ge=0, description="weight of the repair objective")
+
+
+class Optim(Section):
+    lr: float = Field(1e-6, gt=0, description="peak learning rate (AdamW)")
+    warmup: int = Field(10, ge=0, description="optimizer steps of linear warm-up")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="after warm-up; cosine ends at 5%"
+    )
+    grad_clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    clip_low: float | None = Field(None, gt=0, description="ratio clip below 1; null: the algorithm's own")
+    clip_high: float | None = Field(None, gt=0, description="ratio clip above 1; null: the algorithm's own")
+    minibatches: int = Field(1, ge=1, description="optimizer steps per batch of rows")
+    token_budget: int = Field(16384, ge=16, description="padded tokens in one forward pass")
+
+
+class Evaluation(Section):
+    every: int = Field(0, ge=0, description="steps between evaluations; 0: before and after only")
+    problems: int = Field(200, ge=1, description="held-out problems")
+    samples: int = Field(4, ge=1, description="samples per problem (k of pass@k)")
+
+
+class Sft(Section):
+    data: str | None = Field(
+        None, description="JSON Lines of prompt/completion or repair pairs; null: generated"
+    )
+    batch: int = Field(128, ge=1, description="examples per step")
+    repair_share: float = Field(0.25, ge=0, le=1, description="share of examples that are repair pairs")
+
+
+class Recipe(Section):
+    """Everything a run is told. `kintsugi train RECIPE --dry-run` prints it resolved."""
+
+    model: str = Field(description="nano, nano-random, a local path or a Hub id")
+    task: Spec = Field(
+        description="dag, jsonl, hub, reasoning_gym or my_file.py:MyTask; arguments beside `name`"
+    )
+    verifier: Spec | None = Field(
+        None, description="exact, math, gym or my_file.py:function; null: the task's"
+    )
+    prompts: str = Field("chat-v1", description="prompt templates: chat-v1 or terse-v1")
+    algorithm: str = Field("iop", description="iop, gspo or grpo")
+    steps: int = Field(100, ge=0, description="training steps")
+    seed: int = Field(0, ge=0, description="of everything that is drawn")
+    output_dir: str = Field("runs/run", description="the run directory")
+    device: str = Field("auto", description="auto, cpu or cuda")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="compute type; auto measures it"
+    )
+    threads: int | None = Field(None, ge=1, description="CPU threads; null: OMP_NUM_THREADS or all cores")
+    save_every: int = Field(50, ge=0, description="steps between checkpoints; 0: the last only")
+    sampling: Sampling = Field(default_factory=lambda: Sampling())
+    repair: RepairSettings = Field(default_factory=lambda: RepairSettings())
+    optim: Optim = Field(default_factory=lambda: Optim())
+    eval: Evaluation = Field(default_factory=lambda: Evaluation())
+    sft: Sft = Field(default_factory=lambda: Sft())
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+        """The recipe in a YAML file with `key=value` overrides applied.
+
+        Raises KintsugiError (one line) for a missing or malformed file, an unknown key or a bad value.
+        """
+        return cls.parse(apply_overrides(read_yaml(Path(path)), overrides), str(path))
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any], where: str = "recipe") -> Recipe:
+        """The recipe in a mapping; KintsugiError names the first problem."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise KintsugiError(f"{where}: {explain(error)}") from None
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; KintsugiError when there is none."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise KintsugiError(f"{path}: no such recipe file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise KintsugiError(f"{path}: cannot be read ({error})") from None
+    except yaml.YAMLError as error:
+        raise KintsugiError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(data, dict):
+        raise KintsugiError(f"{path}: expected a mapping of recipe keys, found {type(data).__name__}")
+    return data
+
+
+def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """`data` with each `a.b=value` set; the value is read as YAML, a spec string becomes a mapping."""
+    result = {key: dict(value) if isinstance(value, dict) else value for key, value in data.items()}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key:
+            raise KintsugiError(f"override {override!r}: expected key=value, such as optim.lr=3e-5")
+        head, _, rest = key.partition(".")
+        parsed = parse_value(value)
+        if not rest:
+            result[head] = parsed
+            continue
+        section = result.get(head)
+        section = {"name": section} if isinstance(section, str) else dict(section or {})
+        node = section
+        *inner, last = rest.split(".")
+        for part in inner:
+            node[part] = dict(node.get(part) or {})
+            node = node[part]
+        node[last] = parsed
+        result[head] = section
+    return result
+
+
+def parse_value(text: str) -> Any:
+    """YAML's reading of an override's value; `3e-5`, which YAML calls a string, is a number here."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def known_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
+    """Every dotted key a recipe may hold, sections included."""
+    for name, info in model.model_fields.items():
+        yield prefix + name
+        if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
+            yield from known_keys(info.annotation, f"{prefix}{name}.")
+
+
+def explain(error: ValidationError) -> str:
+    """The first validation problem as one line that names the key and, if unknown, its nearest neighbour."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"] if part not in ("str", "dict[str,any]"))
+    if first["type"] == "extra_forbidden":
+        nearest = process.extractOne(key, list(known_keys()), scorer=fuzz.WRatio)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        return f"unknown key {key!r}{hint}"
+    if first["type"] == "missing":
+        return f"missing key {key!r}"
+    return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
+
+
+def split_spec(spec: Spec, what: str) -> tuple[str, dict[str, Any]]:
+    """(name, arguments) of a spec such as `dag` or `{name: dag, steps: 7}`."""
+    if isinstance(spec, str):
+        return spec, {}
+    arguments = dict(spec)
+    name = arguments.pop("name", None)
+    if not isinstance(name, str):
+        raise KintsugiError(f"{what}: expected a name or a mapping with `name`, got {spec!r}")
+    return name, arguments
+
+
+def derived(recipe: Recipe) -> list[str]:
+    """What the recipe comes to, in words and numbers."""
+    s, r = recipe.sampling, recipe.repair
+    completions = s.problems * s.group_size
+    lines = [
+        f"{s.problems} problems x {s.group_size} rollouts = {completions} completions a step",
+        f"{recipe.steps} steps = {recipe.steps * completions} rollouts, "
+        f"at most {recipe.steps * completions * s.max_new_tokens:,} rollout tokens",
+        f"{recipe.optim.minibatches * recipe.steps} optimizer steps at most, lr {recipe.optim.lr:g} "
+        f"after {recipe.optim.warmup} warm-up steps",
+        f"evaluation: {recipe.eval.problems} problems x {recipe.eval.samples} samples and 1 greedy",
+    ]
+    if recipe.algorithm == "iop":
+        lines.insert(
+            1, f"up to {completions * r.candidates} repairs a step, K = {r.k}, then {2 * r.k}, then all"
+        )
+    return lines

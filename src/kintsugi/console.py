@@ -1,0 +1,68 @@
+"""What a run says while it goes on: one live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+
+def percent(value: float | None) -> str:
+    return "   -" if value is None else f"{value:4.0%}"
+
+
+class Reporter:
+    """Says how a run goes. Use as a context manager around the loop."""
+
+    def __init__(self, steps: int, done: int = 0, console: Console | None = None) -> None:
+        self.console = console or Console(soft_wrap=True, highlight=False)
+        self.steps, self.done, self.first = steps, done, done
+        self.start = time.perf_counter()
+        self.live: Progress | None = None
+        self.bar: TaskID | None = None
+
+    def __enter__(self) -> Reporter:
+        if self.console.is_terminal:
+            columns = (BarColumn(bar_width=20), TextColumn("{task.description}"), TimeRemainingColumn())
+            self.live = Progress(*columns, console=self.console)
+            self.bar = self.live.add_task("sampling", total=self.steps, completed=self.done)
+            self.live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    def say(self, line: str) -> None:
+        """One plain line, above the live one where there is one."""
+        self.console.print(line, markup=False)
+
+    def step(self, metrics: Mapping[str, Any]) -> None:
+        """The line of one step: accuracy, repairs, gates, speed, time left."""
+        self.done = int(metrics["step"])
+        elapsed = time.perf_counter() - self.start
+        left = elapsed / max(1, self.done - self.first) * (self.steps - self.done)
+        line = describe(metrics)
+        if self.live is not None and self.bar is not None:
+            self.live.update(self.bar, completed=self.done, description=line)
+        else:
+            self.say(f"{line}  {left:.0f} s left")
+
+
+def describe(metrics: Mapping[str, Any]) -> str:
+    """A step's metrics in one line."""
+    if "accuracy" not in metrics:
+        return f"step {metrics['step']:>4}  loss {metrics['loss']:.4f}  lr {metrics['lr']:.1e}"
+    seconds = sum(value for key, value in metrics.items() if key.startswith("seconds/"))
+    parts = [f"step {metrics['step']:>4}", f"accuracy {percent(metrics['accuracy'])}"]
+    if metrics["repair/tried"]:
+        parts.append(f"mended {percent(metrics['repair/success_per_failure'])}")
+        parts.append(f"active {percent(metrics['active_ratio'])}")
+    parts.append(f"{metrics['tokens/generated'] / max(seconds, 1e-9):,.0f} tok/s")
+    return "  ".join(parts)

@@ -1,0 +1,76 @@
+"""The two protocols that an engine offers; everything else in the house is written against them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from kintsugi.records import Completion, Row
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How to sample. Sample i of a call draws from `seed` and i alone, whatever it is batched with.
+
+    temperature 0 is greedy (log-probabilities are then those of the unscaled distribution).
+    Sampling ends at any of `stop_ids` (kept in the completion) or after `max_new_tokens`.
+    """
+
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RowStats:
+    """What the learner computed for one row: log-probabilities are natural, one per completion token.
+
+    `old_logprobs` and `logprobs` are pi_old and pi_theta of the update that used the row; `ratio` is the
+    sequence's w_z (its token mean under a token-level objective); `loss` is the row's own term, before
+    its weight and the mean over rows.
+    """
+
+    old_logprobs: tuple[float, ...]
+    logprobs: tuple[float, ...]
+    ratio: float
+    clipped: float
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepStats:
+    """One learner step. `rows` is parallel to the rows given; None for rows without an active token."""
+
+    loss: float
+    grad_norm: float
+    lr: float
+    updates: int
+    clip_fraction: float
+    ratio: float
+    sampler_gap: float
+    """Largest |log-prob of the sampler - log-prob of the learner| over tokens this policy sampled."""
+    tokens: int
+    seconds: float
+    rows: tuple[RowStats | None, ...] = field(default=(), repr=False)
+
+
+class Sampler(Protocol):
+    async def generate(
+        self, prompt_ids: Sequence[int], params: SamplingParams, n: int = 1
+    ) -> list[Completion]:
+        """n completions of one prompt. A continuation of a prefix is just a longer prompt."""
+        ...
+
+
+class Learner(Protocol):
+    def step(self, rows: Sequence[Row]) -> StepStats: ...
+
+
+def derive_seed(*parts: object) -> int:
+    """A 63-bit seed from the parts that name a call: run seed, step, problem, phase, index."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

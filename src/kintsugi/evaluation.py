@@ -1,0 +1,147 @@
+"""pass@1 and pass@k on held-out problems, with confidence intervals, fixed seeds, and greedy decoding."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kintsugi.assembly import Parts
+from kintsugi.engines.base import SamplingParams, derive_seed
+from kintsugi.records import Problem, Verdict
+
+RESAMPLES = 2000
+EVAL_CHUNK = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over problems with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True, slots=True)
+class EvalResult:
+    """One evaluation: `verdicts[i]` are the k sampled verdicts of problem i, `greedy` its greedy pass rate."""
+
+    pass_at_1: Estimate
+    pass_at_k: Estimate
+    k: int
+    greedy: Estimate
+    problems: int
+    tokens: int
+    seconds: float
+    states: dict[str, int]
+    verdicts: tuple[tuple[Verdict, ...], ...]
+    texts: tuple[tuple[str, ...], ...]
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers as a flat mapping, for metrics.jsonl."""
+        return {
+            "eval/pass@1": self.pass_at_1.value,
+            "eval/pass@1_ci": [self.pass_at_1.low, self.pass_at_1.high],
+            f"eval/pass@{self.k}": self.pass_at_k.value,
+            f"eval/pass@{self.k}_ci": [self.pass_at_k.low, self.pass_at_k.high],
+            "eval/greedy": self.greedy.value,
+            "eval/greedy_ci": [self.greedy.low, self.greedy.high],
+            "eval/problems": self.problems,
+            "eval/tokens": self.tokens,
+            "eval/seconds": round(self.seconds, 3),
+        } | {f"eval/{state}": count for state, count in sorted(self.states.items())}
+
+
+def pass_at_k(n: int, passed: int, k: int) -> float:
+    """Unbiased estimate of P(at least one of k samples passes) from `passed` of n (arXiv:2107.03374, eq. 1)."""
+    if k > n:
+        raise ValueError(f"pass@{k} needs at least {k} samples per problem, got {n}")
+    return 1.0 - math.comb(n - passed, k) / math.comb(n, k)
+
+
+def bootstrap(values: Sequence[float], seed: int = 0) -> Estimate:
+    """The mean with its 95% percentile interval over resampled problems."""
+    data = np.asarray(values, dtype=float)
+    rng = np.random.default_rng(seed)
+    means = data[rng.integers(0, len(data), (RESAMPLES, len(data)))].mean(1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Estimate(float(data.mean()), float(low), float(high))
+
+
+def evaluate(parts: Parts, problems: Sequence[Problem] | None = None) -> EvalResult:
+    """Samples every held-out problem `eval.samples` times (temperature and top-p of the recipe) and once greedily.
+
+    Seeds depend on the recipe's seed and the problem alone, so evaluations before and after training
+    draw the same random numbers.
+    """
+    chosen = parts.eval_problems if problems is None else problems
+    k = parts.recipe.eval.samples
+    start = time.perf_counter()
+    results = asyncio.run(judge_all(parts, chosen, k))
+    counts = [sum(v.passed for v in verdicts[:k]) for verdicts, _, _ in results]
+    return EvalResult(
+        pass_at_1=bootstrap([pass_at_k(k, c, 1) for c in counts]),
+        pass_at_k=bootstrap([pass_at_k(k, c, k) for c in counts]),
+        k=k,
+        greedy=bootstrap([float(verdicts[k].passed) for verdicts, _, _ in results]),
+        problems=len(chosen),
+        tokens=sum(tokens for _, _, tokens in results),
+        seconds=time.perf_counter() - start,
+        states=dict(Counter(v.state for verdicts, _, _ in results for v in verdicts[:k])),
+        verdicts=tuple(tuple(verdicts) for verdicts, _, _ in results),
+        texts=tuple(tuple(texts) for _, texts, _ in results),
+    )
+
+
+Judged = tuple[list[Verdict], list[str], int]
+
+
+async def judge_all(parts: Parts, problems: Sequence[Problem], k: int) -> list[Judged]:
+    """(verdicts, texts, tokens) per problem: k samples, then the greedy one. In chunks, to bound memory."""
+    found: list[Judged] = []
+    for start in range(0, len(problems), EVAL_CHUNK):
+        chunk = problems[start : start + EVAL_CHUNK]
+        found += await asyncio.gather(*(judge_one(parts, problem, k) for problem in chunk))
+    return found
+
+
+async def judge_one(parts: Parts, problem: Problem, k: int) -> Judged:
+    codec, sampling = parts.loaded.codec, parts.recipe.sampling
+    prompt_ids = codec.chat(parts.prompts.solve(problem.prompt))
+
+    def params(temperature: float) -> SamplingParams:
+        seed = derive_seed(parts.recipe.seed, "eval", problem.id)
+        top_p = sampling.top_p if temperature else 1.0
+        return SamplingParams(sampling.max_new_tokens, temperature, top_p, seed, codec.stop_ids)
+
+    sampled, greedy = await asyncio.gather(
+        parts.sampler.generate(prompt_ids, params(sampling.temperature), k),
+        parts.sampler.generate(prompt_ids, params(0.0), 1),
+    )
+    completions = [*sampled, *greedy]
+    texts = [codec.decode(c.token_ids) for c in completions]
+    return parts.verifier(problem, texts), texts, sum(len(c.token_ids) for c in completions)
+
+
+def table(model: str, result: EvalResult) -> str:
+    """The result as lines for a person."""
+    return "\n".join(
+        [
+            f"model    {model}",
+            f"problems {result.problems}, {result.k} samples each, {result.tokens:,} tokens in {result.seconds:.1f} s",
+            f"pass@1   {result.pass_at_1}",
+            f"pass@{result.k:<3} {result.pass_at_k}",
+            f"greedy   {result.greedy}",
+            "verdicts " + ", ".join(f"{state} {count}" for state, count in sorted(result.states.items())),
+        ]
+    )

@@ -1,0 +1,26 @@
+"""Which repair is kept: the one that passes, is not rejected, and edits least (arXiv:2605.05226)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kintsugi.internalize.align import distance
+from kintsugi.records import Repair, Rollout, Verdict
+
+
+def repair_score(verdict: Verdict, audit: str, edit_distance: float, lambda_edit: float) -> float:
+    """s_rep = h * (r - lambda_edit * D), where h = 0 if an audit rule rejected the repair."""
+    return 0.0 if audit else verdict.reward - lambda_edit * edit_distance
+
+
+def select(repairs: Sequence[Repair], failed: int) -> int | None:
+    """Index of the best repair of rollout `failed` by s_rep, or None: only one that mends can be selected."""
+    mending = [i for i, r in enumerate(repairs) if r.failed == failed and r.mends]
+    return max(mending, key=lambda i: repairs[i].score, default=None)
+
+
+def nearest_anchor(failed: Rollout, passing: Sequence[Rollout]) -> Rollout | None:
+    """The passing rollout nearest to `failed` by token edit distance (the first of equals)."""
+    return min(
+        passing, key=lambda p: distance(failed.completion.token_ids, p.completion.token_ids), default=None
+    )

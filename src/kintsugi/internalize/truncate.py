@@ -1,0 +1,60 @@
+"""How much of a seam is trained on: the first K* difference tokens (arXiv:2605.05226).
+
+K* = K if the first K edits alone turn failure into success; else 2K if those do; else all.
+`continue` [ours]: cut after the last of the edits and let the policy continue from there without the
+anchor in context. `graft` [paper]: verify the failed text with the edits applied, as it stands; with an
+answer-only verifier it can pass only when the answer itself lies within the edits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from kintsugi.internalize.align import graft
+from kintsugi.internalize.context import Context
+from kintsugi.records import Check, Completion, Edit, Problem, Rollout
+
+KeptBy = Literal["K", "2K", "all"]
+
+
+async def truncate(
+    problem: Problem,
+    failed: Rollout,
+    repaired: Sequence[int],
+    edits: Sequence[Edit],
+    ctx: Context,
+    index: int,
+) -> tuple[int, KeptBy, tuple[Check, ...]]:
+    """(K*, which try fixed it, the checks made). Nothing is checked once K reaches the number of edits."""
+    checks: list[Check] = []
+    tries: tuple[tuple[int, KeptBy], ...] = ((ctx.recipe.repair.k, "K"), (2 * ctx.recipe.repair.k, "2K"))
+    for k, name in tries:
+        if k >= len(edits):
+            break
+        checks.append(Check(k, await try_edits(problem, failed, repaired, edits[:k], ctx, f"{index}/{k}")))
+        if checks[-1].rollout.verdict.passed:
+            return k, name, tuple(checks)
+    return len(edits), "all", tuple(checks)
+
+
+async def try_edits(
+    problem: Problem,
+    failed: Rollout,
+    repaired: Sequence[int],
+    edits: Sequence[Edit],
+    ctx: Context,
+    index: str,
+) -> Rollout:
+    """The failure with `edits` applied, judged: continued by the policy, or as it stands."""
+    prompt = failed.prompt_ids
+    head, tail = graft(failed.completion.token_ids, repaired, edits, len(edits))
+    finished = bool(head) and head[-1] in ctx.codec.stop_ids
+    if ctx.recipe.repair.check == "continue" and not finished:
+        (rollout,) = await ctx.sample(problem, prompt, 1, "check", index, prefix=head)
+        return rollout
+    text = head if ctx.recipe.repair.check == "continue" else head + tail
+    nothing_new = Completion((), (), "stop", failed.completion.version)
+    with ctx.meter.phase("check"):
+        (rollout,) = ctx.judge(problem, (*prompt, *text), [nothing_new], prefix=text)
+    return rollout

@@ -1,0 +1,114 @@
+"""The objectives, as pure functions of tensors. Shapes: B rows, T completion tokens (right-padded).
+
+Each returns per-row losses to minimise (B,), so that the learner can weigh and average them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kintsugi.records import Level
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """How credit becomes a loss: at which level ratios are taken, and where they are clipped.
+
+    widen: scale the clip range of a row by sqrt(T / active tokens): the mean of log-ratios over fewer
+    tokens is noisier by that factor, and GSPO's range is meant for whole sequences.
+    """
+
+    level: Level
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    widen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RowLosses:
+    """Per row (B,): loss, ratio (w_z, or the token mean of ratios), share of active tokens clipped."""
+
+    loss_B: Tensor
+    ratio_B: Tensor
+    clipped_B: Tensor
+
+
+def masked_mean(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """Mean over the tokens where mask is 1, per row (B,); 0 for a row without any."""
+    return (values_BT * mask_BT).sum(-1) / mask_BT.sum(-1).clamp(min=1)
+
+
+def gated_sequence_loss(
+    logprobs_BT: Tensor,
+    old_logprobs_BT: Tensor,
+    mask_BT: Tensor,
+    advantages_BT: Tensor,
+    objective: Objective,
+    lengths_B: Tensor,
+) -> RowLosses:
+    """-min(w A, clip(w) A) with the gated sequence ratio (arXiv:2605.05226; GSPO, arXiv:2507.18071, eq. 5-7).
+
+    w = exp( sum_t g_t (log pi_theta - log pi_old) / sum_t g_t ). A is the row's advantage where the gate
+    is 1 (constant there). With a gate of ones this is GSPO. An empty gate gives exactly 0.
+    """
+    ratio_B = masked_mean(logprobs_BT - old_logprobs_BT, mask_BT).exp()
+    advantage_B = masked_mean(advantages_BT, mask_BT)
+    low_B, high_B = clip_range(objective, mask_BT, lengths_B)
+    clipped_B = torch.maximum(torch.minimum(ratio_B, 1 + high_B), 1 - low_B)
+    gain_B = torch.minimum(ratio_B * advantage_B, clipped_B * advantage_B)
+    active_B = mask_BT.sum(-1) > 0
+    is_clipped_B = (clipped_B * advantage_B < ratio_B * advantage_B) & active_B
+    return RowLosses(-gain_B * active_B, ratio_B, is_clipped_B.to(ratio_B.dtype))
+
+
+def token_loss(
+    logprobs_BT: Tensor,
+    old_logprobs_BT: Tensor,
+    mask_BT: Tensor,
+    advantages_BT: Tensor,
+    objective: Objective,
+    lengths_B: Tensor,
+) -> RowLosses:
+    """The token mean, per row, of -min(r_t A_t, clip(r_t) A_t) (GRPO, arXiv:2402.03300, eq. 3, without KL)."""
+    del lengths_B
+    ratio_BT = ((logprobs_BT - old_logprobs_BT) * mask_BT).exp()
+    clipped_BT = ratio_BT.clamp(1 - objective.clip_low, 1 + objective.clip_high)
+    gain_BT = torch.minimum(ratio_BT * advantages_BT, clipped_BT * advantages_BT)
+    is_clipped_BT = (clipped_BT * advantages_BT < ratio_BT * advantages_BT).to(ratio_BT.dtype)
+    return RowLosses(
+        -masked_mean(gain_BT, mask_BT), masked_mean(ratio_BT, mask_BT), masked_mean(is_clipped_BT, mask_BT)
+    )
+
+
+def nll_loss(
+    logprobs_BT: Tensor,
+    old_logprobs_BT: Tensor,
+    mask_BT: Tensor,
+    advantages_BT: Tensor,
+    objective: Objective,
+    lengths_B: Tensor,
+) -> RowLosses:
+    """The token mean, per row, of -A_t log pi(token): supervised fine-tuning when A is 1."""
+    del old_logprobs_BT, objective, lengths_B
+    loss_B = -masked_mean(advantages_BT * logprobs_BT, mask_BT)
+    return RowLosses(loss_B, torch.ones_like(loss_B), torch.zeros_like(loss_B))
+
+
+def clip_range(objective: Objective, mask_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+    """(low, high) distances of the clip from 1, per row (B,)."""
+    scale_B = torch.ones_like(lengths_B, dtype=mask_BT.dtype)
+    if objective.widen:
+        scale_B = (lengths_B / mask_BT.sum(-1).clamp(min=1)).clamp(min=1).sqrt()
+    return (objective.clip_low * scale_B).clamp(max=0.9), objective.clip_high * scale_B
+
+
+LOSSES = {"sequence": gated_sequence_loss, "token": token_loss, "nll": nll_loss}
+
+
+def token_logprobs(logits_BTV: Tensor, ids_BT: Tensor, temperature: float) -> Tensor:
+    """log softmax(logits / temperature) at `ids`, in fp32 (B, T)."""
+    logits_BTV = logits_BTV.float() / temperature
+    return logits_BTV.gather(-1, ids_BT.unsqueeze(-1)).squeeze(-1) - logits_BTV.logsumexp(-1)

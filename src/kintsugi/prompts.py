@@ -1,0 +1,69 @@
+"""Versioned prompt templates. A change of wording is a new version, so that a run can be repeated.
+
+No builder accepts a Problem: the gold answer cannot reach a prompt because it is never handed over.
+The anchor of a repair prompt is text that a model wrote and the verifier passed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TERSE_MARKERS = ("wrong:\n", "right:\n", "mend:\n", "#### ")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """User messages of the policy (`solve`) and of repair mode (with and without an anchor).
+
+    `leaks` are phrases that occur in repair prompts only: a repair that repeats one is rejected.
+    """
+
+    name: str
+    solve_form: str
+    repair_form: str
+    repair_alone_form: str
+    leaks: tuple[str, ...]
+
+    def solve(self, question: str) -> str:
+        """The user message that asks the policy for a solution."""
+        return self.solve_form.format(question=question)
+
+    def repair(self, question: str, failed: str, anchor: str | None) -> str:
+        """The user message that asks for a minimal repair of `failed`, beside a passing solution or alone."""
+        if anchor is None:
+            return self.repair_alone_form.format(question=question, failed=failed)
+        return self.repair_form.format(question=question, failed=failed, anchor=anchor)
+
+
+TERSE = Prompts(
+    name="terse-v1",
+    solve_form="{question}",
+    repair_form="{question}\nwrong:\n{failed}\nright:\n{anchor}\nmend:\n",
+    repair_alone_form="{question}\nwrong:\n{failed}\nmend:\n",
+    leaks=tuple(marker for marker in TERSE_MARKERS if marker != "#### "),
+)
+
+CHAT = Prompts(
+    name="chat-v1",
+    solve_form="{question}\n\nThink step by step. End with the final answer on a line of its own: #### answer",
+    repair_form=(
+        "Question:\n{question}\n\n"
+        "A student's solution, which reaches a wrong final answer:\n<failed>\n{failed}\n</failed>\n\n"
+        "A correct solution by another student:\n<reference>\n{anchor}\n</reference>\n\n"
+        "Rewrite the student's solution so that it is correct, and change as little as you can: copy every "
+        "sentence that is right word for word, keep the student's order and wording, and correct only the "
+        "wrong steps and what follows from them. Do not mention the student, the reference or the error. "
+        "End with the final answer on a line of its own: #### answer"
+    ),
+    repair_alone_form=(
+        "Question:\n{question}\n\n"
+        "A student's solution, which reaches a wrong final answer:\n<failed>\n{failed}\n</failed>\n\n"
+        "Rewrite the student's solution so that it is correct, and change as little as you can: copy every "
+        "sentence that is right word for word, keep the student's order and wording, and correct only the "
+        "wrong steps and what follows from them. Do not mention the student or the error. "
+        "End with the final answer on a line of its own: #### answer"
+    ),
+    leaks=("<failed>", "</failed>", "<reference>", "</reference>", "student's solution", "the student"),
+)
+
+PROMPTS = {prompts.name: prompts for prompts in (TERSE, CHAT)}

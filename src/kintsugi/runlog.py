@@ -1,0 +1,190 @@
+"""The run directory: recipe, versions, metrics, and every rollout, repair, seam and row as parquet.
+
+    recipe.yaml  versions.json  metrics.jsonl
+    rollouts/step-000001.parquet   one line per sampled text: rollout, repair or check, with its verdict
+    seams/step-000001.parquet      one line per mended failure: edits, K*, gates
+    rows/step-000001.parquet       one line per training row: gate, advantage, log-probabilities, loss
+    checkpoints/step-000050/       loads with AutoModelForCausalLM
+
+Each folder reads as one table: `pyarrow.parquet.read_table("run/rows")`.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kintsugi.config import Recipe
+from kintsugi.engines.base import RowStats
+from kintsugi.records import Episode, KintsugiError, Rollout, Row
+
+PACKAGES = (
+    "kintsugi-rl",
+    "torch",
+    "transformers",
+    "numpy",
+    "rapidfuzz",
+    "pyarrow",
+    "math-verify",
+    "reasoning-gym",
+)
+TABLES = ("rollouts", "seams", "rows")
+INTS, FLOATS = pa.list_(pa.int32()), pa.list_(pa.float64())
+
+ROLLOUTS = pa.schema(
+    {
+        "step": pa.int32(), "problem_id": pa.string(), "question": pa.string(), "gold": pa.string(),
+        "kind": pa.string(), "index": pa.int32(), "failed": pa.int32(), "edits": pa.int32(),
+        "text": pa.string(), "anchor": pa.string(), "verdict": pa.string(), "reward": pa.float64(),
+        "message": pa.string(), "audit": pa.string(), "distance": pa.float64(), "score": pa.float64(),
+        "selected": pa.bool_(), "finish": pa.string(), "version": pa.int32(), "prompt_ids": INTS,
+        "token_ids": INTS, "logprobs": FLOATS,
+    }
+)  # fmt: skip
+SEAMS = pa.schema(
+    {
+        "step": pa.int32(), "problem_id": pa.string(), "failed": pa.int32(), "repair": pa.int32(),
+        "edit_kinds": pa.list_(pa.string()), "edit_failed_at": INTS, "edit_repaired_at": INTS,
+        "kept": pa.int32(), "kept_by": pa.string(), "failed_mask": INTS, "repaired_mask": INTS,
+        "repaired_ids": INTS,
+    }
+)  # fmt: skip
+ROWS = pa.schema(
+    {
+        "step": pa.int32(), "role": pa.string(), "problem_id": pa.string(), "group_id": pa.string(),
+        "weight": pa.float64(), "prompt_ids": INTS, "completion_ids": INTS, "mask": INTS,
+        "advantages": FLOATS, "sampling_logprobs": FLOATS, "old_logprobs": FLOATS, "logprobs": FLOATS,
+        "ratio": pa.float64(), "clipped": pa.float64(), "loss": pa.float64(),
+    }
+)  # fmt: skip
+
+
+class RunLog:
+    """Writes one run directory. Opening never overwrites a run unless told to."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @classmethod
+    def open(cls, recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> RunLog:
+        """The log at recipe.output_dir, created; KintsugiError if a run is there already or it can't be written."""
+        directory = Path(recipe.output_dir)
+        there = (directory / "recipe.yaml").exists()
+        if resume and not there:
+            raise KintsugiError(f"{directory}: no run to resume (no recipe.yaml there)")
+        if directory.exists() and not there and (not directory.is_dir() or any(directory.iterdir())):
+            raise KintsugiError(f"{directory}: exists and is not a run directory; choose another output_dir")
+        if there and not resume:
+            if not overwrite:
+                raise KintsugiError(
+                    f"{directory}: a run is there already; pass --resume, --overwrite or output_dir=..."
+                )
+            shutil.rmtree(directory)
+        try:
+            for table in TABLES:
+                (directory / table).mkdir(parents=True, exist_ok=True)
+            (directory / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+            (directory / "versions.json").write_text(
+                json.dumps(versions(), indent=1) + "\n", encoding="utf-8"
+            )
+        except OSError as error:
+            raise KintsugiError(f"{directory}: cannot be written ({error.strerror or error})") from None
+        return cls(directory)
+
+    def metrics(self, record: Mapping[str, Any]) -> None:
+        """Appends one line to metrics.jsonl."""
+        with (self.directory / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def write(
+        self, step: int, episodes: Sequence[Episode], rows: Sequence[Row], stats: Sequence[RowStats | None]
+    ) -> None:
+        """Writes the step's three tables."""
+        self._table("rollouts", step, (line for e in episodes for line in rollout_lines(step, e)), ROLLOUTS)
+        self._table("seams", step, (line for e in episodes for line in seam_lines(step, e)), SEAMS)
+        self._table("rows", step, row_lines(step, rows, stats), ROWS)
+
+    def rewind(self, step: int) -> None:
+        """Drops what was written after `step`, so that a resumed run does not repeat itself."""
+        for table in TABLES:
+            for file in (self.directory / table).glob("step-*.parquet"):
+                if int(file.stem.removeprefix("step-")) > step:
+                    file.unlink()
+        path = self.directory / "metrics.jsonl"
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            path.write_text(
+                "".join(line for line in lines if json.loads(line)["step"] <= step), encoding="utf-8"
+            )
+
+    def _table(self, name: str, step: int, lines: Iterable[Mapping[str, Any]], schema: Any) -> None:
+        table = pa.Table.from_pylist(list(lines), schema=schema)
+        pq.write_table(table, self.directory / name / f"step-{step:06d}.parquet", compression="zstd")
+
+
+def rollout_lines(step: int, episode: Episode) -> Iterable[dict[str, Any]]:
+    """One mapping per sampled text of the episode, checks included."""
+    chosen = {seam.repair for seam in episode.seams}
+
+    def line(kind: str, index: int, rollout: Rollout, **more: Any) -> dict[str, Any]:
+        verdict, completion = rollout.verdict, rollout.completion
+        return {
+            "step": step, "problem_id": episode.problem.id, "question": episode.problem.prompt,
+            "gold": episode.problem.answer, "kind": kind, "index": index, "text": rollout.text,
+            "verdict": verdict.state, "reward": verdict.reward, "message": verdict.message,
+            "finish": completion.finish, "version": completion.version, "prompt_ids": rollout.prompt_ids,
+            "token_ids": completion.token_ids, "logprobs": completion.logprobs, **more,
+        }  # fmt: skip
+
+    for i, rollout in enumerate(episode.rollouts):
+        yield line("rollout", i, rollout)
+    for i, repair in enumerate(episode.repairs):
+        yield line(
+            "repair", i, repair.rollout, failed=repair.failed, anchor=repair.anchor_text, audit=repair.audit,
+            distance=repair.distance, score=repair.score, selected=i in chosen,
+        )  # fmt: skip
+    for seam in episode.seams:
+        for i, check in enumerate(seam.checks):
+            yield line("check", i, check.rollout, failed=seam.failed, edits=check.edits)
+
+
+def seam_lines(step: int, episode: Episode) -> Iterable[dict[str, Any]]:
+    for seam in episode.seams:
+        yield {
+            "step": step, "problem_id": episode.problem.id, "failed": seam.failed, "repair": seam.repair,
+            "edit_kinds": [e.kind for e in seam.edits], "edit_failed_at": [e.failed_at for e in seam.edits],
+            "edit_repaired_at": [e.repaired_at for e in seam.edits], "kept": seam.kept, "kept_by": seam.kept_by,
+            "failed_mask": seam.failed_mask, "repaired_mask": seam.repaired_mask, "repaired_ids": seam.repaired_ids,
+        }  # fmt: skip
+
+
+def row_lines(step: int, rows: Sequence[Row], stats: Sequence[RowStats | None]) -> Iterable[dict[str, Any]]:
+    """One mapping per row; rows that cost no forward pass have no log-probabilities and no loss."""
+    for row, found in zip(rows, stats, strict=True):
+        learned = asdict(found) if found else {}
+        yield {
+            "step": step, "role": row.role, "problem_id": row.problem_id, "group_id": row.group_id,
+            "weight": row.weight, "prompt_ids": row.prompt_ids, "completion_ids": row.completion_ids,
+            "mask": row.mask, "advantages": row.advantages, "sampling_logprobs": row.sampling_logprobs, **learned,
+        }  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, the platform and the packages that decide a result."""
+    found = {"python": sys.version.split()[0], "platform": platform.platform()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found

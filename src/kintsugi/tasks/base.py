@@ -1,0 +1,97 @@
+"""What a task is: two sets of problems, disjoint by text."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from rapidfuzz import fuzz, process
+
+from kintsugi.records import KintsugiError, Problem
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Problems to train on and problems to be judged on.
+
+    `verifier` is the spec used when the recipe names none (see kintsugi.verifiers). A task of your own
+    is a class with these three in a file of your own: `task: my_task.py:MyTask`.
+    """
+
+    verifier: str
+
+    def train(self) -> Sequence[Problem]: ...
+
+    def evaluation(self) -> Sequence[Problem]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RepairPair:
+    """One cold-start example of repair mode: rho should answer (problem, failed, anchor) with `repaired`."""
+
+    prompt: str
+    failed: str
+    anchor: str
+    repaired: str
+
+
+@runtime_checkable
+class Demonstrator(Protocol):
+    """A task that can write solutions itself, and so can cold-start a model without another model."""
+
+    def demonstrations(self, seed: int) -> Iterator[tuple[str, str]]:
+        """Endless (problem text, solution text) pairs, of training problems only."""
+        ...
+
+    def repair_pairs(self, seed: int) -> Iterator[RepairPair]:
+        """Endless repair pairs, of training problems only."""
+        ...
+
+
+def in_evaluation(text: str, share: float) -> bool:
+    """Whether a problem text belongs to the evaluation split: by its hash, so never in both."""
+    digest = hashlib.sha256(text.strip().encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
+
+
+def split_by_text(problems: Iterable[Problem], share: float) -> tuple[list[Problem], list[Problem]]:
+    """(train, evaluation), without repeated texts; `share` of the distinct texts go to evaluation."""
+    train: list[Problem] = []
+    evaluation: list[Problem] = []
+    seen: set[str] = set()
+    for problem in problems:
+        key = problem.prompt.strip()
+        if key in seen:
+            continue
+        seen.add(key)
+        (evaluation if in_evaluation(key, share) else train).append(problem)
+    return train, evaluation
+
+
+def require_problems(problems: Sequence[Problem], what: str) -> Sequence[Problem]:
+    """`problems` itself, or a KintsugiError when there is none."""
+    if not problems:
+        raise KintsugiError(f"{what}: expected at least one problem, found none")
+    return problems
+
+
+def check_count(what: str, value: object, least: int) -> int:
+    """`value` itself, or a KintsugiError when it is no whole number of at least `least`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise KintsugiError(f"{what}: expected a whole number of at least {least}, got {value!r}")
+    return value
+
+
+def check_share(what: str, value: object) -> float:
+    """`value` itself, or a KintsugiError when it does not lie in [0, 1]."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise KintsugiError(f"{what}: expected a number between 0 and 1, got {value!r}")
+    return value
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """`did you mean 'x'?` with the nearest of `words`, to end an error message with; "" for none."""
+    nearest = process.extractOne(word, list(words), scorer=fuzz.WRatio)
+    return f"did you mean {nearest[0]!r}?" if nearest else ""

@@ -1,0 +1,224 @@
+"""The trainer: wiring only. How a step differs from GRPO's is said in algorithms/iop.py.
+
+1. Every problem of the batch runs the algorithm's coroutine; their sampler calls share batches.
+2. Credit turns episodes into rows; the learner turns rows into optimizer steps.
+3. Everything is written down before the next step starts.
+
+    kintsugi train recipes/quickstart.yaml
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kintsugi import checkpoint
+from kintsugi.algorithms import Algorithm, load_algorithm
+from kintsugi.assembly import Parts, assemble
+from kintsugi.checkpoint import Progress
+from kintsugi.config import Recipe
+from kintsugi.console import Reporter
+from kintsugi.engines.base import derive_seed
+from kintsugi.evaluation import EvalResult, evaluate
+from kintsugi.internalize.context import Context, Meter
+from kintsugi.learner import LocalLearner
+from kintsugi.loss import Objective
+from kintsugi.metrics import step_metrics
+from kintsugi.records import Episode, KintsugiError, Problem
+from kintsugi.runlog import RunLog
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """Held-out pass@1 before and after, steps done, training seconds, and where the run lies."""
+
+    before: float
+    after: float
+    steps: int
+    seconds: float
+    directory: Path
+    interrupted: bool
+
+    def summary(self, name: str) -> str:
+        gain = self.after - self.before
+        return f"{name}: held-out accuracy {self.before:.2f} -> {self.after:.2f} ({gain:+.2f}) in {self.seconds:.0f} s"
+
+
+def train(
+    recipe: Recipe, *, resume: bool = False, overwrite: bool = False, reporter: Reporter | None = None
+) -> TrainResult:
+    """Trains as the recipe says and returns the held-out result. Raises KintsugiError for what a user can mend."""
+    algorithm = check_algorithm(recipe)
+    directory = Path(recipe.output_dir)
+    log = RunLog.open(recipe, resume=resume, overwrite=overwrite)
+    start_from = checkpoint.latest(directory) if resume else None
+    learner: LocalLearner | None = None
+    parts = assemble(
+        recipe,
+        version=lambda: learner.version if learner else 0,
+        model=str(start_from) if start_from else None,
+    )
+    learner = build_learner(parts, algorithm)
+    progress = Progress()
+    if start_from is not None:
+        state, progress = checkpoint.load_state(start_from)
+        learner.load_state_dict(state)
+        log.rewind(progress.step)
+    with reporter or Reporter(recipe.steps, progress.step) as out, interruptible(out) as stop:
+        for note in parts.notes:
+            out.say(f"note: {note}")
+        if progress.before is None:
+            progress.before = measure(parts, log, out, progress)
+        started = time.perf_counter()
+        while progress.step < recipe.steps and not stop:
+            one_step(parts, algorithm, learner, progress, log, out)
+            if due(recipe.save_every, progress.step, recipe.steps):
+                checkpoint.save(directory, parts.loaded, learner, progress)
+            if due(recipe.eval.every, progress.step, recipe.steps):
+                measure(parts, log, out, progress)
+        progress.seconds += time.perf_counter() - started
+        saved = checkpoint.save(directory, parts.loaded, learner, progress)
+        out.say(f"checkpoint: {saved}")
+        before = float(progress.before["eval/pass@1"])
+        after = (
+            before if stop or not recipe.steps else float(measure(parts, log, out, progress)["eval/pass@1"])
+        )
+    return TrainResult(before, after, progress.step, progress.seconds, directory, bool(stop))
+
+
+def one_step(
+    parts: Parts, algorithm: Algorithm, learner: LocalLearner, progress: Progress, log: RunLog, out: Reporter
+) -> None:
+    """Sample, verify, mend, give credit, update, write down."""
+    step = progress.step + 1
+    meter = Meter()
+    problems = batch(parts.train_problems, parts.recipe, step)
+    episodes = asyncio.run(run_all(parts, algorithm, problems, step, progress, meter))
+    rows = [row for episode in episodes for row in algorithm.rows(episode, parts.recipe)]
+    stats = learner.step(rows)
+    metrics = step_metrics(step, episodes, rows, stats, meter.seconds)
+    progress.step = step
+    progress.tokens += metrics["tokens/generated"]
+    remember(progress.memory, episodes)
+    log.write(step, episodes, rows, stats.rows)
+    log.metrics(metrics | {"tokens/total": progress.tokens})
+    out.step(metrics)
+
+
+async def run_all(
+    parts: Parts,
+    algorithm: Algorithm,
+    problems: Sequence[Problem],
+    step: int,
+    progress: Progress,
+    meter: Meter,
+) -> list[Episode]:
+    """Every problem's episode; their coroutines run together and share the sampler's batches."""
+    ctx = Context(
+        sampler=parts.sampler,
+        codec=parts.loaded.codec,
+        verifier=parts.verifier,
+        prompts=parts.prompts,
+        recipe=parts.recipe,
+        step=step,
+        memory=progress.memory,
+        meter=meter,
+    )
+    return await asyncio.gather(*(algorithm.run(problem, ctx) for problem in problems))
+
+
+def batch(problems: Sequence[Problem], recipe: Recipe, step: int) -> list[Problem]:
+    """The problems of step number `step` (from 1): epoch after epoch, each in a shuffle of its own.
+
+    A function of seed and step alone, so a resumed run sees the problems it would have seen.
+    """
+    first = (step - 1) * recipe.sampling.problems
+    wanted = range(first, first + min(recipe.sampling.problems, len(problems)))
+    orders: dict[int, Any] = {}
+    for epoch in {place // len(problems) for place in wanted}:
+        orders[epoch] = np.random.default_rng(derive_seed(recipe.seed, "epoch", epoch)).permutation(
+            len(problems)
+        )
+    return [problems[orders[place // len(problems)][place % len(problems)]] for place in wanted]
+
+
+def remember(memory: dict[str, str], episodes: Sequence[Episode]) -> None:
+    """Keeps one passing solution per problem, the shortest of the latest group, as a later anchor."""
+    for episode in episodes:
+        passing = [r.text for r in episode.rollouts if r.verdict.passed]
+        if passing:
+            memory[episode.problem.id] = min(passing, key=len)
+
+
+def measure(parts: Parts, log: RunLog, out: Reporter, progress: Progress) -> dict[str, Any]:
+    """Evaluates, writes it down, says it; returns the summary."""
+    result: EvalResult = evaluate(parts)
+    summary = dict(result.summary())
+    log.metrics({"step": progress.step, "tokens/total": progress.tokens} | summary)
+    out.say(
+        f"step {progress.step:>4}  held-out pass@1 {result.pass_at_1}  pass@{result.k} {result.pass_at_k}  "
+        f"greedy {result.greedy}  ({result.problems} problems)"
+    )
+    return summary
+
+
+def check_algorithm(recipe: Recipe) -> Algorithm:
+    """The recipe's algorithm; KintsugiError where the recipe does not suit it."""
+    algorithm = load_algorithm(recipe.algorithm)
+    if algorithm.needs_group and recipe.sampling.group_size < 2:
+        raise KintsugiError(
+            f"sampling.group_size: {algorithm.name} compares the rollouts of a group, expected at least 2, "
+            f"got {recipe.sampling.group_size}"
+        )
+    return algorithm
+
+
+def build_learner(parts: Parts, algorithm: Algorithm) -> LocalLearner:
+    """The learner with the algorithm's objective; clip ranges of the recipe override the algorithm's own."""
+    optim = parts.recipe.optim
+    low = algorithm.clip_low if optim.clip_low is None else optim.clip_low
+    high = algorithm.clip_high if optim.clip_high is None else optim.clip_high
+    return LocalLearner(
+        parts.loaded.model,
+        optim,
+        Objective(algorithm.level, low, high, algorithm.widen),
+        pad_id=parts.loaded.tokenizer.pad_token_id,
+        total_updates=parts.recipe.steps * optim.minibatches,
+        temperature=parts.recipe.sampling.temperature,
+        autocast=parts.autocast,
+    )
+
+
+def due(every: int, step: int, last: int) -> bool:
+    """Whether something done every so many steps is due; what the end of the run does anyway is not."""
+    return bool(every) and step % every == 0 and step != last
+
+
+@contextmanager
+def interruptible(out: Reporter) -> Iterator[list[int]]:
+    """A list that is filled by the first Ctrl-C; the second one interrupts at once, as usual."""
+    stop: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        del frame
+        stop.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        out.say("interrupted: finishing this step, then writing a checkpoint (Ctrl-C again stops at once)")
+
+    try:
+        before = signal.signal(signal.SIGINT, handle)
+    except ValueError:  # not in the main thread: whoever runs the thread handles Ctrl-C
+        yield stop
+        return
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,24 @@
+"""`verifier: exact`: the final answer must be the gold answer, letter for letter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kintsugi.records import Problem, Verdict
+from kintsugi.verifiers.extract import final_answer, plain, reference
+
+NO_ANSWER = Verdict("unscorable", message=r"no final answer: expected `#### answer` or \boxed{answer}")
+
+
+class ExactVerifier:
+    """Passes iff the final answer equals the gold answer once both are undressed (extract.plain)."""
+
+    def __call__(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
+        gold = reference(problem)
+        return [judge(gold, text) for text in texts]
+
+
+def judge(gold: str, text: str) -> Verdict:
+    """Pass or fail, or `unscorable` when the text has no final answer."""
+    answer = final_answer(text)
+    return NO_ANSWER if answer is None else Verdict.scored(float(plain(answer) == gold))

@@ -1,0 +1,56 @@
+"""Finds the final answer in a completion. Pure text; linear in its length, whatever a model wrote."""
+
+from __future__ import annotations
+
+import re
+
+from kintsugi.records import KintsugiError, Problem
+
+# `\\.` swallows escaped braces, as in \boxed{\{1, 2\}}, so that they do not count for balance.
+BRACE = re.compile(r"(?P<boxed>\\boxed\s*\{)|\\.|(?P<open>\{)|(?P<close>\})", re.DOTALL)
+THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
+
+
+def final_answer(text: str) -> str | None:
+    r"""The rest of the line after the last `####`, else the content of the last balanced `\boxed{...}`.
+
+    None when there is neither, or nothing but space in it. `#### \boxed{4}` is `4`.
+    """
+    lines = [part.partition("\n")[0].lstrip("#").strip() for part in text.split("####")[1:]]
+    line = next((line for line in reversed(lines) if line), None)
+    return boxed(text) if line is None else boxed(line) or line
+
+
+def boxed(text: str) -> str | None:
+    r"""The content of the last `\boxed{...}` whose braces balance (the inner one of two nested), or None."""
+    opened: list[tuple[int, bool]] = []
+    last, found = -1, None
+    for brace in BRACE.finditer(text):
+        if brace["boxed"] or brace["open"]:
+            opened.append((brace.end(), bool(brace["boxed"])))
+        elif brace["close"] and opened:
+            start, is_box = opened.pop()
+            # Sliced only if later than the last: else deep nesting would take quadratic time.
+            if is_box and start > last and (content := text[start : brace.start()].strip()):
+                last, found = start, content
+    return found
+
+
+def plain(answer: str) -> str:
+    """`answer` undressed: no outer space, `**`, `$`, final period, or thousands commas in a number."""
+    text = answer.strip().removesuffix(".").removeprefix("**").removesuffix("**").strip()
+    if text.count("$") == 2 and text[0] == text[-1] == "$":
+        text = text[1:-1]
+    elif text.count("$") == 1:
+        # A single one is currency, escaped or not.
+        text = text.replace("\\$", "").replace("$", "")
+    text = text.strip().removesuffix(".").strip()
+    return text.replace(",", "") if THOUSANDS.fullmatch(text) else text
+
+
+def reference(problem: Problem) -> str:
+    """The problem's gold answer, undressed; KintsugiError when it is blank (everything would match)."""
+    answer = plain(final_answer(problem.answer) or problem.answer)
+    if not answer:
+        raise KintsugiError(f"problem {problem.id}: expected a gold answer, found {problem.answer!r}")
+    return answer

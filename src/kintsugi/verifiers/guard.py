@@ -1,0 +1,275 @@
+"""What keeps a verifier from harming a run: `Guarded` turns every mishap into `error` verdicts, and
+`Worker` judges in a process of its own that can be killed.
+
+Python cannot interrupt `9**9**9**9`: it is one C call, which no signal handler or thread gets into.
+Only another process can end it, hence the worker.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import json
+import logging
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import IO, Any
+
+from kintsugi.records import KintsugiError, Problem, Verdict
+from kintsugi.verifiers.base import Verifier
+
+Judge = Callable[[str], Verdict]
+Prepare = Callable[[Any], Judge]
+
+START_LIMIT = 120.0
+"""Seconds a worker may take to import what it judges with (a second or two on an idle machine)."""
+MEMORY_LIMIT = 4 * 2**30
+"""Bytes of address space: a huge power eats the machine's memory faster than its time limit runs out."""
+MESSAGE_LIMIT = 500
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""NumPy's threads would each reserve address space, which counts against MEMORY_LIMIT."""
+STARTS = (
+    "os.system",
+    "os.exec",
+    "os.fork",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.kill",
+    "subprocess.",
+    "socket.",
+)
+CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.truncate", "shutil.")
+
+
+def error_verdict(error: BaseException) -> Verdict:
+    """An `error` verdict that names the exception's type and text."""
+    return Verdict("error", message=f"{type(error).__name__}: {error}"[:MESSAGE_LIMIT])
+
+
+class Guarded:
+    """One verdict per text, whatever `verifier` does: an exception or a wrong count is an `error` for all."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        self.verifier = verifier
+
+    def __call__(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
+        try:
+            verdicts = list(self.verifier(problem, texts))
+        except (Exception, SystemExit) as error:
+            return [error_verdict(error)] * len(texts)
+        if len(verdicts) != len(texts):
+            message = f"expected {len(texts)} verdicts, the verifier gave {len(verdicts)}"
+            return [Verdict("error", message=message)] * len(texts)
+        return verdicts
+
+
+class Worker:
+    """Judges texts in a process of its own, which is killed when one text takes longer than `timeout`.
+
+    `target` names a function `module:prepare`; `prepare(payload)` returns what judges one text. Payloads
+    are pickled. `package` is what it judges with: imported before the first text's clock starts, and named
+    in messages. The process starts with the first batch, is kept for the next ones, ends with its parent,
+    imports no torch and reads nothing from the parent's stdin.
+    """
+
+    def __init__(self, target: str, package: str, timeout: float) -> None:
+        self.what = package.replace("_", "-")
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < 1e6:
+            raise KintsugiError(f"{self.what}: expected a timeout in seconds above 0, got {timeout!r}")
+        self.timeout = float(timeout)
+        self.command = (target, package, str(self.timeout))
+        self.child: Child | None = None
+        self.lock = threading.Lock()
+
+    def judge(self, payload: Any, texts: Sequence[str]) -> list[Verdict]:
+        """One verdict per text. A text that hangs or kills the worker is an `error`; the others are not."""
+        verdicts: list[Verdict] = []
+        with self.lock:
+            try:
+                while len(verdicts) < len(texts):
+                    verdicts += self._batch(payload, texts[len(verdicts) :])
+            except BaseException:
+                # Answers still on their way would be taken for those of the next batch.
+                self.close()
+                raise
+        return verdicts
+
+    def close(self) -> None:
+        """Ends the process. The next batch starts another."""
+        if self.child is not None:
+            self.child.end()
+            self.child = None
+
+    def _batch(self, payload: Any, texts: Sequence[str]) -> Iterator[Verdict]:
+        """Verdicts up to and including the first text that costs the worker its life."""
+        if self.child is None or not self.child.alive():
+            self.close()
+            try:
+                self.child = Child(self.command)
+            except (OSError, RuntimeError) as error:
+                yield from [error_verdict(error)] * len(texts)
+                return
+        child = self.child
+        child.send((payload, list(texts)))
+        for _ in texts:
+            try:
+                line = child.receive(self.timeout)
+            except queue.Empty:
+                self.close()
+                yield Verdict("error", message=f"{self.what} took longer than {self.timeout:g} s")
+                return
+            if line is None:
+                message = f"{self.what}: its process died ({child.last_words()})"
+                self.close()
+                yield Verdict("error", message=message[:MESSAGE_LIMIT])
+                return
+            yield Verdict(*json.loads(line))
+
+
+class Child:
+    """A running worker process and the thread that reads its answers (pipes have no timeout on Windows)."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        # Not multiprocessing: its spawn would run the user's main script again, torch and all, and its
+        # fork would copy a process that holds GPU contexts and threads.
+        code = "import sys; from kintsugi.verifiers.guard import serve; serve(*sys.argv[1:])"
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-c", code, *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            env={**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        self.lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        threading.Thread(target=pump, args=(self.process.stdout, self.lines), daemon=True).start()
+        # Also runs when the child is collected and when the interpreter exits.
+        self.end = weakref.finalize(self, end_process, self.process, self.errors)
+        try:
+            ready = self.receive(START_LIMIT) is not None
+        except queue.Empty:
+            ready = False
+        if not ready:
+            words = self.last_words()
+            self.end()
+            raise RuntimeError(f"the worker process of {command[0]} did not start ({words})")
+
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def send(self, request: Any) -> None:
+        # The worker is idle and reads the whole request before it judges, so this cannot block on a hang.
+        assert self.process.stdin is not None
+        data = pickle.dumps(request)
+        with suppress(BrokenPipeError):  # it died just now: `receive` says so
+            self.process.stdin.write(data)
+            self.process.stdin.flush()
+
+    def receive(self, timeout: float) -> bytes | None:
+        """The next line, or None when the process is gone. Raises queue.Empty after `timeout` seconds."""
+        return self.lines.get(timeout=timeout)
+
+    def last_words(self) -> str:
+        """Exit code and last line of stderr."""
+        try:
+            code = self.process.wait(timeout=1)
+        except subprocess.TimeoutExpired:  # it closed its stdout but lives on
+            self.process.kill()
+            code = self.process.wait()
+        self.errors.seek(0)
+        lines = self.errors.read().decode(errors="replace").split("\n")
+        said = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+        return f"exit code {code}: {said}"
+
+
+def pump(stream: IO[bytes], lines: queue.SimpleQueue[bytes | None]) -> None:
+    with stream:
+        for line in stream:
+            lines.put(line)
+    lines.put(None)
+
+
+def end_process(process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
+    process.kill()
+    process.wait()
+    errors.close()
+    with suppress(OSError):
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def serve(target: str, package: str, timeout: str) -> None:
+    """The worker's main loop: pickled (payload, texts) on stdin, one JSON line per text on stdout."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which may want to finish a step
+    answers = os.fdopen(os.dup(1), "w", encoding="ascii")
+    os.dup2(2, 1)  # what libraries print must not be taken for answers
+    logging.disable(logging.CRITICAL)
+    module, _, name = target.partition(":")
+    importlib.import_module(package)
+    prepare: Prepare = getattr(importlib.import_module(module), name)
+    limit_memory()
+    watch = Watch()
+    sys.addaudithook(watch.hook)
+    print("ready", file=answers, flush=True)
+    with suppress(EOFError):  # the parent is gone or has closed the pipe
+        while True:
+            payload, texts = pickle.load(sys.stdin.buffer)
+            for verdict in judge_all(prepare, payload, texts, float(timeout), watch):
+                print(json.dumps([verdict.state, verdict.reward, verdict.message]), file=answers, flush=True)
+
+
+def judge_all(
+    prepare: Prepare, payload: Any, texts: Sequence[str], timeout: float, watch: Watch
+) -> Iterator[Verdict]:
+    judge: Judge | None = None
+    for text in texts:
+        # The parent kills at `timeout`. Should it be gone by then, this C thread ends the process, so
+        # that a hang does not outlive the run.
+        faulthandler.dump_traceback_later(timeout + 1, exit=True)
+        try:
+            judge = judge or prepare(payload)
+            watch.on = True
+            verdict = judge(text)
+        except (Exception, SystemExit) as error:
+            verdict = error_verdict(error)
+        finally:
+            watch.on = False
+            faulthandler.cancel_dump_traceback_later()
+        yield verdict
+
+
+class Watch:
+    """Refuses, while a text is judged, to start processes, open sockets, or write and remove files.
+
+    Some scorers evaluate what the model wrote (reasoning-gym's countdown calls sympy's parse_expr). This
+    stops the plain `__import__("os").system(...)`. It is no sandbox: CPython's audit hooks cannot be one.
+    """
+
+    on = False
+
+    def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self.on:
+            return
+        writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        if writes or event.startswith(STARTS + CHANGES):
+            raise PermissionError(f"a text tried {event} while it was judged")
+
+
+def limit_memory() -> None:
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    soft = MEMORY_LIMIT if hard == resource.RLIM_INFINITY else min(MEMORY_LIMIT, hard)
+    with suppress(ValueError, OSError):  # macOS refuses it
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

@@ -1,0 +1,105 @@
+"""`verifier: rewards.py:score`: a function of the user's, with TRL's or verl's signature."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from kintsugi.records import KintsugiError, Problem, Verdict
+from kintsugi.verifiers.guard import error_verdict
+
+Reward = Callable[..., Any]
+
+
+class UserVerifier:
+    """Rewards by a user's function; which kind it is shows in the names of its parameters.
+
+    `completions`: TRL's `f(prompts, completions, **columns) -> list[float | None]`. Columns are lists with
+    one element per completion: `answer` and all columns of the problem.
+    `solution_str`: verl's `f(data_source, solution_str, ground_truth, extra_info)`, which returns a number
+    or a dict with `score`. Without columns of their names, `data_source` is "" and `extra_info` holds all
+    columns.
+
+    A function without `**kwargs` is handed only what it names. `arguments` are passed on to every call.
+    Rewards are clipped to [0, 1] (the verdict's message says so). None is `unscorable`; an exception, NaN,
+    infinity, anything but a number or a wrong number of rewards is `error`.
+    """
+
+    def __init__(
+        self, function: Reward, name: str = "function", arguments: Mapping[str, Any] | None = None
+    ) -> None:
+        self.function, self.name, self.arguments = function, name, dict(arguments or {})
+        try:
+            parameters = inspect.signature(function).parameters
+        except (TypeError, ValueError):
+            raise KintsugiError(f"verifier {name!r}: expected a function, got {function!r}") from None
+        if inspect.iscoroutinefunction(function):
+            raise KintsugiError(f"verifier {name!r}: expected a plain function, this one is async")
+        self.takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        self.takes = set(parameters)
+        self.batched = "completions" in parameters
+        if not self.batched and "solution_str" not in parameters:
+            raise KintsugiError(
+                f"verifier {name!r}: expected a parameter `completions` (as in TRL) or `solution_str` (as in "
+                f"verl), found ({', '.join(parameters)})"
+            )
+        unknown = [] if self.takes_all else sorted(set(self.arguments) - self.takes)
+        if unknown:
+            raise KintsugiError(f"verifier {name!r}: the function takes no argument {unknown[0]!r}")
+
+    def __call__(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
+        return self._trl(problem, texts) if self.batched else [self._verl(problem, text) for text in texts]
+
+    def _trl(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
+        count = len(texts)
+        columns = {**problem.columns, "answer": problem.answer, "prompts": problem.prompt}
+        lists = {key: [value] * count for key, value in columns.items()}
+        try:
+            rewards = self._call({**lists, "completions": list(texts)})
+            if isinstance(rewards, str | Mapping):
+                raise TypeError(f"expected a list of {count} rewards, got {type(rewards).__name__}")
+            rewards = list(rewards)
+        except (Exception, SystemExit) as error:
+            return [error_verdict(error)] * count
+        if len(rewards) != count:
+            message = f"{self.name}: {len(rewards)} rewards for {count} completions"
+            return [Verdict("error", message=message)] * count
+        return [reward_verdict(reward) for reward in rewards]
+
+    def _verl(self, problem: Problem, text: str) -> Verdict:
+        values = {
+            "data_source": problem.columns.get("data_source", ""),
+            "solution_str": text,
+            "ground_truth": problem.answer,
+            "extra_info": problem.columns.get("extra_info", dict(problem.columns)),
+        }
+        try:
+            result = self._call(values)
+            return reward_verdict(result["score"] if isinstance(result, Mapping) else result)
+        except (Exception, SystemExit) as error:
+            return error_verdict(error)
+
+    def _call(self, values: Mapping[str, Any]) -> Any:
+        accepted = {key: value for key, value in values.items() if self.takes_all or key in self.takes}
+        return self.function(**{**accepted, **self.arguments})
+
+
+def reward_verdict(reward: Any) -> Verdict:
+    """Pass or fail by a reward clipped to [0, 1]; `unscorable` for None, `error` for what is no number."""
+    if reward is None:
+        return Verdict("unscorable", message="the function returned None")
+    # One-element tensors and arrays are numbers to those who return them.
+    try:
+        value = reward.item() if hasattr(reward, "item") else reward
+    except Exception as error:
+        return error_verdict(error)
+    if not isinstance(value, numbers.Real):
+        return Verdict("error", message=f"expected a number as reward, got {type(value).__name__}")
+    number = float(value)
+    if not math.isfinite(number):
+        return Verdict("error", message=f"expected a finite reward, got {number}")
+    clipped = min(1.0, max(0.0, number))
+    return Verdict.scored(clipped, "" if clipped == number else f"reward {number:g} clipped to {clipped:g}")

@@ -1,0 +1,171 @@
+"""Stand-ins for a model and what surrounds it: one token per character, answers by script."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from kintsugi.config import Recipe
+from kintsugi.engines.base import SamplingParams
+from kintsugi.internalize.context import Context
+from kintsugi.prompts import TERSE, Prompts
+from kintsugi.records import Completion, Finish, Problem, Repair, Rollout, Verdict
+
+STOP = 0
+LOGPROB = -0.5
+"""What the fake sampler reports for every token it returns."""
+
+Result = TypeVar("Result")
+Script = Callable[[str, int], Sequence[str]] | Mapping[str, Sequence[str]]
+
+
+class CharCodec:
+    """One id per character, the stop token is 0; a user message is wrapped in square brackets."""
+
+    stop_ids: tuple[int, ...] = (STOP,)
+
+    def chat(self, message: str) -> tuple[int, ...]:
+        return encode(f"[{message}]")
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(chr(i) for i in ids if i != STOP)
+
+
+def encode(text: str) -> tuple[int, ...]:
+    return tuple(map(ord, text))
+
+
+def complete(text: str, *, finish: Finish = "stop", version: int = 0) -> Completion:
+    """The text as a completion: with its stop token, unless it was cut off."""
+    ids = encode(text) + ((STOP,) if finish == "stop" else ())
+    return Completion(ids, (LOGPROB,) * len(ids), finish, version)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the sampler; `prompt` is the decoded prompt, prefix included."""
+
+    prompt: str
+    params: SamplingParams
+    n: int
+
+
+@dataclass(slots=True)
+class FakeSampler:
+    """Answers from a script and records every call.
+
+    The script is a function (prompt text, n) -> n texts, or a mapping from prompt text to texts that are
+    handed out in order. A text longer than max_new_tokens (its stop token counts) is cut, as a model's is.
+    """
+
+    script: Script
+    calls: list[Call] = field(default_factory=list)
+    _given: dict[str, int] = field(default_factory=dict)
+
+    async def generate(
+        self, prompt_ids: Sequence[int], params: SamplingParams, n: int = 1
+    ) -> list[Completion]:
+        prompt = CharCodec().decode(prompt_ids)
+        self.calls.append(Call(prompt, params, n))
+        await asyncio.sleep(0)
+        texts = self._texts(prompt, n)
+        assert len(texts) == n, f"the script has {len(texts)} of {n} texts for {prompt!r}"
+        return [cut(complete(text), params.max_new_tokens) for text in texts]
+
+    def prompts(self) -> list[str]:
+        return [call.prompt for call in self.calls]
+
+    def _texts(self, prompt: str, n: int) -> Sequence[str]:
+        if not isinstance(self.script, Mapping):
+            return self.script(prompt, n)
+        assert prompt in self.script, f"the script has nothing for {prompt!r}"
+        start = self._given.get(prompt, 0)
+        self._given[prompt] = start + n
+        return self.script[prompt][start : start + n]
+
+
+def cut(completion: Completion, longest: int) -> Completion:
+    if len(completion.token_ids) <= longest:
+        return completion
+    return Completion(
+        completion.token_ids[:longest], completion.logprobs[:longest], "length", completion.version
+    )
+
+
+@dataclass(slots=True)
+class FakeVerifier:
+    """Passes texts whose part after the last `####` is `wanted` (None: the problem's answer).
+
+    `unscorable` without a `####`, `error` for a text that holds CRASH. Records what it judged.
+    """
+
+    wanted: str | None = None
+    judged: list[str] = field(default_factory=list)
+
+    def __call__(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
+        self.judged += texts
+        return [self._judge(problem, text) for text in texts]
+
+    def _judge(self, problem: Problem, text: str) -> Verdict:
+        if "CRASH" in text:
+            return Verdict("error", message="the verifier broke down")
+        _, mark, answer = text.rpartition("####")
+        if not mark:
+            return Verdict("unscorable", message="no answer mark")
+        wanted = problem.answer if self.wanted is None else self.wanted
+        return Verdict.scored(float(answer.strip() == wanted))
+
+
+def make_recipe(**settings: Any) -> Recipe:
+    """A recipe with `settings` as sections or top-level keys: make_recipe(repair={"k": 2})."""
+    return Recipe.parse({"model": "fake", "task": "fake", "prompts": "terse-v1", **settings})
+
+
+def make_context(
+    script: Script,
+    *,
+    verifier: FakeVerifier | None = None,
+    memory: Mapping[str, str] | None = None,
+    prompts: Prompts = TERSE,
+    step: int = 1,
+    **settings: Any,
+) -> tuple[Context, FakeSampler]:
+    """(context, its sampler): the scripted sampler, CharCodec, FakeVerifier and make_recipe(**settings)."""
+    sampler = FakeSampler(script)
+    ctx = Context(
+        sampler=sampler,
+        codec=CharCodec(),
+        verifier=verifier or FakeVerifier(),
+        prompts=prompts,
+        recipe=make_recipe(**settings),
+        step=step,
+        memory=memory or {},
+    )
+    return ctx, sampler
+
+
+def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    return asyncio.run(coroutine)
+
+
+def make_rollout(
+    text: str, reward: float | Verdict = 0.0, *, prompt: str = "Q", finish: Finish = "stop"
+) -> Rollout:
+    """A judged rollout of the text on a prompt."""
+    verdict = reward if isinstance(reward, Verdict) else Verdict.scored(reward)
+    return Rollout(CharCodec().chat(prompt), complete(text, finish=finish), text, verdict)
+
+
+def make_repair(
+    failed: int,
+    text: str,
+    reward: float | Verdict = 1.0,
+    *,
+    audit: str = "",
+    distance: float = 0.0,
+    score: float = 0.0,
+    prompt: str = "mend",
+) -> Repair:
+    return Repair(failed, "anchor", make_rollout(text, reward, prompt=prompt), audit, distance, score)
