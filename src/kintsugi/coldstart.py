@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kintsugi import checkpoint
 from kintsugi.assembly import Parts, assemble
@@ -32,10 +31,8 @@ from kintsugi.learner import LocalLearner
 from kintsugi.loss import Objective
 from kintsugi.records import KintsugiError, Rollout, Row
 from kintsugi.runlog import RunLog
+from kintsugi.session import TrainResult, due, interruptible, measure
 from kintsugi.tasks.base import Demonstrator, RepairPair
-
-if TYPE_CHECKING:
-    from kintsugi.trainer import TrainResult
 
 Solution = tuple[str, str]
 NUMBER = re.compile(r"\d+")
@@ -44,8 +41,6 @@ SAMPLED_PROBLEMS = 64
 
 def sft(recipe: Recipe, *, overwrite: bool = False, reporter: Reporter | None = None) -> TrainResult:
     """Fine-tunes as the recipe says; returns held-out pass@1 before and after."""
-    from kintsugi.trainer import TrainResult, interruptible, measure
-
     log = RunLog.open(recipe, overwrite=overwrite)
     parts = assemble(recipe)
     learner = LocalLearner(
@@ -70,10 +65,9 @@ def sft(recipe: Recipe, *, overwrite: bool = False, reporter: Reporter | None = 
             record = {"step": progress.step, "loss": stats.loss, "lr": stats.lr, "grad_norm": stats.grad_norm}
             log.metrics(record | {"seconds/train": round(stats.seconds, 4)})
             out.step(record)
-            every = recipe.eval.every
-            if every and progress.step % every == 0 and progress.step < recipe.steps:
+            if due(recipe.eval.every, progress.step, recipe.steps):
                 measure(parts, log, out, progress)
-            if recipe.save_every and progress.step % recipe.save_every == 0 and progress.step < recipe.steps:
+            if due(recipe.save_every, progress.step, recipe.steps):
                 checkpoint.save(log.directory, parts.loaded, learner, progress)
         seconds = time.perf_counter() - started
         out.say(f"checkpoint: {checkpoint.save(log.directory, parts.loaded, learner, progress)}")
@@ -144,8 +138,8 @@ def read_examples(path: Path) -> tuple[list[Solution], list[RepairPair]]:
             raise KintsugiError(f"{path}, line {number}: not valid JSON ({error.msg})") from None
         keys = set(example) if isinstance(example, dict) else set()
         if {"prompt", "failed", "repaired"} <= keys:
-            anchor = example.get("anchor") or example["repaired"]
-            pairs.append(RepairPair(example["prompt"], example["failed"], anchor, example["repaired"]))
+            anchor, repaired = example.get("anchor"), example["repaired"]
+            pairs.append(RepairPair(example["prompt"], example["failed"], anchor, repaired))
         elif {"prompt", "completion"} <= keys:
             solutions.append((example["prompt"], example["completion"]))
         else:
@@ -175,13 +169,16 @@ async def sample_examples(parts: Parts) -> tuple[list[Solution], list[RepairPair
 
 
 def sibling_pairs(prompt: str, passing: Sequence[Rollout], failed: Sequence[Rollout]) -> list[RepairPair]:
-    """Each failure with its nearest passing sibling as the repair, another sibling (if any) as the anchor."""
+    """Each failure with its nearest passing sibling as the repair and the next one as the anchor.
+
+    None from a group with one pass: an anchor that is the repair itself would teach copying it.
+    """
     pairs = []
     for failure in failed:
         ids = failure.completion.token_ids
         near = sorted(passing, key=lambda p: distance(ids, p.completion.token_ids))
-        if near:
-            pairs.append(RepairPair(prompt, failure.text, near[1 % len(near)].text, near[0].text))
+        if len(near) > 1:
+            pairs.append(RepairPair(prompt, failure.text, near[1].text, near[0].text))
     return pairs
 
 
@@ -189,6 +186,7 @@ def corrupted(prompt: str, text: str, passing: Sequence[Rollout], rng: random.Ra
     """A pair whose failure is `text` with one number changed: from there on, everywhere it occurs.
 
     None when the text holds no number. The repair is the text itself, so its edits are few and exact.
+    The anchor is another passing solution, if there is one.
     """
     numbers = list(NUMBER.finditer(text))
     if not numbers:
@@ -198,4 +196,4 @@ def corrupted(prompt: str, text: str, passing: Sequence[Rollout], rng: random.Ra
     head, tail = text[: chosen.start()], text[chosen.start() :]
     failed = head + re.sub(rf"(?<!\d){old}(?!\d)", new, tail)
     others = [p.text for p in passing if p.text != text]
-    return RepairPair(prompt, failed, rng.choice(others) if others else text, text)
+    return RepairPair(prompt, failed, rng.choice(others) if others else None, text)

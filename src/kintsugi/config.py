@@ -47,7 +47,9 @@ class Optim(Section):
     grad_clip: float = Field(1.0, gt=0, description="largest gradient norm")
     clip_low: float | None = Field(None, gt=0, description="ratio clip below 1; null: the algorithm's own")
     clip_high: float | None = Field(None, gt=0, description="ratio clip above 1; null: the algorithm's own")
-    minibatches: int = Field(1, ge=1, description="optimizer steps per batch of rows")
+    minibatches: int = Field(
+        1, ge=1, description="optimizer steps per batch of rows; with 1 no ratio leaves 1"
+    )
     token_budget: int = Field(16384, ge=16, description="padded tokens in one forward pass")
 
 
@@ -178,7 +180,7 @@ def explain(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if part not in ("str", "dict[str,any]"))
     if first["type"] == "extra_forbidden":
-        nearest = process.extractOne(key, list(known_keys()), scorer=fuzz.WRatio)
+        nearest = process.extractOne(key, list(known_keys()), scorer=fuzz.ratio)
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
         return f"unknown key {key!r}{hint}"
     if first["type"] == "missing":
@@ -214,3 +216,13 @@ def derived(recipe: Recipe) -> list[str]:
             1, f"up to {completions * r.candidates} repairs a step, K = {r.k}, then {2 * r.k}, then all"
         )
     return lines
+
+
+def fields_table(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
+    """One Markdown table line per field: key, default, meaning. `docs/recipe.md` holds them."""
+    for name, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
+            yield from fields_table(info.annotation, f"{prefix}{name}.")
+        else:
+            default = "required" if info.is_required() else yaml.safe_dump(info.default).split("\n")[0]
+            yield f"| `{prefix}{name}` | {default} | {info.description} |"

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 WARM_DOWN = 0.05
+WORTH_A_PASS = 1024
+SPARE = 0.15
+BETAS = (0.9, 0.99)
+"""Adam's memory. The second moment forgets within about 100 steps: runs here are short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,8 @@ class LocalLearner:
         self.pad_id, self.total_updates, self.temperature = pad_id, total_updates, temperature
         self.autocast = autocast
         self.version = 0
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=optim.lr, weight_decay=0.0)
+        model.eval()  # dropout would move ratios off 1 before anything was learned
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=optim.lr, betas=BETAS, weight_decay=0.0)
 
     def step(self, rows: Sequence[Row]) -> StepStats:
         """Trains on the rows in `optim.minibatches` optimizer steps; see StepStats.
@@ -86,11 +91,11 @@ class LocalLearner:
         if empty:
             warnings.warn(f"{empty} of {len(rows)} rows have an empty gate; they train nothing", stacklevel=2)
         live = [i for i, row in enumerate(rows) if row.active and any(row.advantages)]
-        parts = split_evenly(live, self.optim.minibatches)
+        # By role, because rows come in pairs of failure and repair: every update needs its share of both.
+        parts = split_evenly(sorted(live, key=lambda i: rows[i].role), self.optim.minibatches)
         old: dict[int, tuple[float, ...]] = {}
         if len(parts) > 1:
             old = dict(zip(live, self.logprobs([rows[i] for i in live]), strict=True))
-        self.model.train()
         tallies, norms, updates = [], [], 0
         counts = Counter(term_of(row) for row in rows)
         for part in parts:
@@ -178,9 +183,13 @@ class LocalLearner:
             if part
             else 0.0
         )
-        if part and math.isfinite(norm):  # a non-finite gradient would destroy the weights: skip the update
+        if part and math.isfinite(norm):
             self.optimizer.step()
             self.version += 1
+        elif part:
+            warnings.warn(
+                f"gradient norm is {norm}: the update is skipped, it would destroy the weights", stacklevel=3
+            )
         return tally, norm
 
     def _forward(self, batch: Batch) -> Tensor:
@@ -233,16 +242,24 @@ def sampler_gap(row: Row, logprobs: Sequence[float]) -> float:
 
 
 def micro_batches(rows: Sequence[Row], indices: Sequence[int], token_budget: int) -> Iterator[list[int]]:
-    """Row indices, longest first, in chunks whose padded size stays within the budget (one row at least)."""
+    """Row indices in chunks of similar shape whose padded size stays within the budget (one row at least).
+
+    A chunk also ends where the next row would leave more than SPARE of it to padding, once it is big enough
+    to be worth a forward pass of its own (WORTH_A_PASS real tokens).
+    """
     chunk: list[int] = []
-    left = right = 0
-    for i in sorted(indices, key=lambda i: -len(rows[i].prompt_ids) - len(rows[i].completion_ids)):
-        wider = max(left, len(rows[i].prompt_ids)), max(right, len(rows[i].completion_ids))
-        if chunk and (len(chunk) + 1) * sum(wider) > token_budget:
+    left = right = real = 0
+    for i in sorted(indices, key=lambda i: (-len(rows[i].prompt_ids), -len(rows[i].completion_ids))):
+        lengths = len(rows[i].prompt_ids), len(rows[i].completion_ids)
+        wider = max(left, lengths[0]), max(right, lengths[1])
+        padded = (len(chunk) + 1) * sum(wider)
+        wasteful = real >= WORTH_A_PASS and real + sum(lengths) < (1 - SPARE) * padded
+        if chunk and (padded > token_budget or wasteful):
             yield chunk
-            chunk, wider = [], (len(rows[i].prompt_ids), len(rows[i].completion_ids))
+            chunk, real, wider = [], 0, lengths
         chunk.append(i)
         left, right = wider
+        real += sum(lengths)
     if chunk:
         yield chunk
 

@@ -88,6 +88,7 @@ def repair_metrics(episodes: Sequence[Episode]) -> dict[str, Any]:
         ),
         "repair/edits": ratio(sum(len(s.edits) for s in seams), len(seams)),
         "repair/skipped_all_failed": sum(e.skipped == "all failed" for e in episodes),
+        "repair/skipped_unmendable": sum(e.skipped == "nothing mendable" for e in episodes),
         "length/repair": ratio(sum(lengths), len(lengths)),
         **{f"kstar/{name}": kept[name] for name in ("K", "2K", "all")},
         "kstar/kept": ratio(sum(s.kept for s in seams), len(seams)),

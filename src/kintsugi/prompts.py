@@ -63,7 +63,7 @@ CHAT = Prompts(
         "wrong steps and what follows from them. Do not mention the student or the error. "
         "End with the final answer on a line of its own: #### answer"
     ),
-    leaks=("<failed>", "</failed>", "<reference>", "</reference>", "student's solution", "the student"),
+    leaks=("<failed>", "</failed>", "<reference>", "</reference>", "student's solution"),
 )
 
 PROMPTS = {prompts.name: prompts for prompts in (TERSE, CHAT)}

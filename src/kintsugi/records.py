@@ -102,7 +102,7 @@ class Repair:
     """One candidate repair of rollout number `failed` of the group.
 
     `rollout.prompt_ids` is the repair prompt. `audit` names the rule that rejected it, or is "" (h = 1).
-    `distance` is D(y, ybar) in [0, 1]; `score` is s_rep = h * (r - lambda_edit * D).
+    `distance` is D(y, ybar) in [0, 1]; `score` is s_rep (kintsugi.internalize.select).
     """
 
     failed: int
@@ -114,7 +114,7 @@ class Repair:
 
     @property
     def mends(self) -> bool:
-        """Whether it may be selected: it passed the verifier and no audit rule rejected it."""
+        """Whether it may be selected: it passed (reward at least PASS_THRESHOLD) and no audit rule rejected it."""
         return self.rollout.verdict.passed and not self.audit
 
 
@@ -162,7 +162,8 @@ class Seam:
 class Episode:
     """Everything that happened to one problem in one step.
 
-    `skipped` says why nothing was repaired ("all passed", "all failed"), or is "".
+    `skipped` says why nothing was repaired ("all passed", "all failed" without an anchor, "nothing mendable"
+    because failures were truncated or the verifier broke down), or is "".
     """
 
     problem: Problem
@@ -186,8 +187,8 @@ class Row:
     """One sequence to train on. T = len(completion_ids).
 
     `mask[t]` is the gate: 1 where token t is trained on. `advantages[t]` is its credit.
-    `sampling_logprobs` are pi_old(token | prompt) where this very policy sampled the completion from
-    this very prompt, else None and the learner computes them before its first update.
+    `sampling_logprobs` are the sampler's log-probabilities where this policy sampled the completion from
+    this very prompt, else None. The learner computes pi_old itself and compares the two (sampler_gap).
     `weight` scales the row in the loss (lambda_rep for repair rows).
     """
 

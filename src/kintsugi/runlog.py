@@ -12,6 +12,7 @@ Each folder reads as one table: `pyarrow.parquet.read_table("run/rows")`.
 from __future__ import annotations
 
 import json
+import math
 import platform
 import shutil
 import sys
@@ -104,7 +105,7 @@ class RunLog:
     def metrics(self, record: Mapping[str, Any]) -> None:
         """Appends one line to metrics.jsonl."""
         with (self.directory / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps({key: finite(value) for key, value in record.items()}) + "\n")
 
     def write(
         self, step: int, episodes: Sequence[Episode], rows: Sequence[Row], stats: Sequence[RowStats | None]
@@ -130,6 +131,11 @@ class RunLog:
     def _table(self, name: str, step: int, lines: Iterable[Mapping[str, Any]], schema: Any) -> None:
         table = pa.Table.from_pylist(list(lines), schema=schema)
         pq.write_table(table, self.directory / name / f"step-{step:06d}.parquet", compression="zstd")
+
+
+def finite(value: Any) -> Any:
+    """The value, or None where JSON has no word for it (NaN, infinity)."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def rollout_lines(step: int, episode: Episode) -> Iterable[dict[str, Any]]:

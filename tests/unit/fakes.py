@@ -29,6 +29,9 @@ class CharCodec:
     def chat(self, message: str) -> tuple[int, ...]:
         return encode(f"[{message}]")
 
+    def encode(self, text: str) -> tuple[int, ...]:
+        return encode(text)
+
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(chr(i) for i in ids if i != STOP)
 

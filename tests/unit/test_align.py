@@ -162,7 +162,10 @@ def levenshtein(a: Sequence[int], b: Sequence[int]) -> int:
 
 def random_pairs(count: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     rng = random.Random(5)
-    draw = lambda size: tuple(rng.randrange(size) for _ in range(rng.randrange(10)))  # noqa: E731
+
+    def draw(size: int) -> tuple[int, ...]:
+        return tuple(rng.randrange(size) for _ in range(rng.randrange(10)))
+
     return [(draw(size), draw(size)) for size in rng.choices((1, 2, 3, 50), k=count)]
 
 

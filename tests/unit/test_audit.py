@@ -101,6 +101,11 @@ def test_leaks_are_phrases_of_repair_prompts_alone(prompts: Any) -> None:
         ("so it is -4\n#### 4", "so it is -4\n#### -4", ""),
         # Nothing to compare: an answer without a number is never supported by an unchanged reasoning.
         ("all cats purr\n#### no", "all cats purr\n#### yes", "answer_only"),
+        # Words: the reasoning's last line must end in the new answer.
+        ("so it is B\n#### A", "so it is B\n#### B", ""),
+        ("so it is B\n#### C", "so it is B\n#### A", "answer_only"),
+        # Thousands commas do not make another number.
+        ("so 1,234\n#### 5", "so 1,234\n#### 1234", ""),
         # Without a mark the last line is the answer.
         ("2+3=6\nso 6", "2+3=6\nso 5", "answer_only"),
         ("2+3=5\nso 6", "2+3=5\nso 5", ""),
@@ -111,8 +116,8 @@ def test_leaks_are_phrases_of_repair_prompts_alone(prompts: Any) -> None:
         # Several marks: only what follows the last one is the answer, so a changed first one is reasoning.
         ("#### 1\nno: 2+3=6\n#### 6", "#### 1\nno: 2+3=6\n#### 5", "answer_only"),
         ("#### 1\nno: 2+3=6\n#### 6", "#### 2\nno: 2+3=5\n#### 5", ""),
-        # An unchanged text is a failed repair, not a pasted answer.
-        ("2+3=6\n#### 6", "2+3=6\n#### 6", ""),
+        # An unchanged text is a failed repair, not a pasted answer, whatever its reasoning says.
+        ("2+3=5\n#### 6", "2+3=5\n#### 6", ""),
     ],
 )
 def test_answer_only(failed: str, repaired: str, rule: str) -> None:

@@ -15,7 +15,7 @@ from kintsugi.records import Verdict
         (1.0, "", 0.25, 0.2, 0.95),  # 1 * (1 - 0.2 * 0.25)
         (1.0, "", 0.0, 0.2, 1.0),
         (1.0, "", 1.0, 0.5, 0.5),  # 1 * (1 - 0.5 * 1)
-        (0.0, "", 0.5, 0.2, -0.1),  # 1 * (0 - 0.2 * 0.5)
+        (0.0, "", 0.5, 0.2, 0.0),  # max(0 - 0.2 * 0.5, 0): a failing repair earns nothing
         (0.75, "", 0.5, 0.5, 0.5),  # 1 * (0.75 - 0.5 * 0.5)
         (1.0, "answer_only", 0.25, 0.2, 0.0),  # h = 0
     ],
@@ -53,9 +53,9 @@ def test_the_first_of_equals_is_selected() -> None:
     ids=["failed", "unscorable", "error", "audited"],
 )
 def test_only_a_repair_that_mends_can_be_selected(barred: object) -> None:
-    assert select([barred], 0) is None  # type: ignore[list-item]
+    assert select([barred], 0) is None
     # A worse score wins as long as it mends: even one below 0.
-    assert select([barred, make_repair(0, "b", 1.0, score=-0.5)], 0) == 1  # type: ignore[list-item]
+    assert select([barred, make_repair(0, "b", 1.0, score=-0.5)], 0) == 1
 
 
 def test_nearest_anchor() -> None:

@@ -7,7 +7,7 @@ A call waits until every coroutine that can run has run; then all waiting calls 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -130,16 +130,17 @@ class LocalSampler:
 
     async def _answer(self, calls: list[_Call], queue: _Queue) -> None:
         """Decodes the calls, and only then answers them: whoever calls again does so into one next round."""
-        wanted = [sample for call in calls if not call.future.done() for sample in call.samples]
-        drawn: dict[int, Completion] = {}
+        # Equal samples (prompt, seed and index) are equal draws, so they are decoded once.
+        wanted = {sample: None for call in calls if not call.future.done() for sample in call.samples}
+        drawn: dict[Sample, Completion] = {}
         for batch in batches(wanted, self._token_budget):
             # Decoding blocks the loop; between batches let a cancellation (Ctrl-C) through to this task.
             await _quiet(queue)
             completions = decode(self._forward, batch, self._pad_id, self._version())
-            drawn.update(zip(map(id, batch), completions, strict=True))
+            drawn.update(zip(batch, completions, strict=True))
         for call in calls:
             if not call.future.done():
-                call.future.set_result([drawn[id(sample)] for sample in call.samples])
+                call.future.set_result([drawn[sample] for sample in call.samples])
 
 
 async def _quiet(queue: _Queue) -> None:
@@ -151,7 +152,7 @@ async def _quiet(queue: _Queue) -> None:
         seen = len(queue.calls)
 
 
-def batches(samples: Sequence[Sample], token_budget: int) -> Iterator[list[Sample]]:
+def batches(samples: Iterable[Sample], token_budget: int) -> Iterator[list[Sample]]:
     """The samples in batches of rows x (longest prompt + largest limit) <= token_budget, at least one row.
 
     Longest prompts first: little padding, samples of one prompt side by side, and if memory does not

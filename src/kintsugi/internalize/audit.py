@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kintsugi.internalize.align import distance
+from kintsugi.verifiers.extract import final_answer, plain
 
 ANSWER_MARK = re.compile(r"####|\\boxed\s*\{")
 NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*")
@@ -48,8 +49,16 @@ def answer_only(s: Suspect) -> bool:
     reasoning, answer = split_answer(s.repaired)
     if failed_reasoning.split() != reasoning.split() or failed_answer.split() == answer.split():
         return False
+    return not ends_in(reasoning, plain(final_answer(answer) or answer))
+
+
+def ends_in(reasoning: str, answer: str) -> bool:
+    """Whether the last number of the reasoning, or the end of its last line, is the answer."""
+    last_line = reasoning.rstrip().rpartition("\n")[2].rstrip(" .$*")
     reached, claimed = NUMBER.findall(reasoning), NUMBER.findall(answer)
-    return not (reached and claimed and reached[-1] == claimed[0])
+    if reached and claimed:
+        return plain(reached[-1]) == plain(claimed[0])
+    return bool(answer) and re.search(rf"(?<!\w){re.escape(answer)}$", last_line) is not None
 
 
 def anchor_copy(s: Suspect) -> bool:
@@ -67,8 +76,13 @@ def prompt_leak(s: Suspect) -> bool:
 
 def format_break(s: Suspect) -> bool:
     """Truncated, or without the answer mark that the failure had, or with several where it had one."""
-    marks, before = len(ANSWER_MARK.findall(s.repaired)), len(ANSWER_MARK.findall(s.failed))
+    marks, before = answer_marks(s.repaired), answer_marks(s.failed)
     return s.truncated or (before > 0 and marks == 0) or marks > max(1, before)
+
+
+def answer_marks(text: str) -> int:
+    """How many final answers a text gives; `#### \\boxed{4}` is one."""
+    return max(text.count("####"), text.count("\\boxed"))
 
 
 RULES: dict[str, Callable[[Suspect], bool]] = {

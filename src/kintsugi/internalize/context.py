@@ -27,6 +27,10 @@ class Codec(Protocol):
         """The prompt of one user message, ready for the assistant's answer."""
         ...
 
+    def encode(self, text: str) -> tuple[int, ...]:
+        """The token ids of a text, without special tokens."""
+        ...
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of completion ids, special tokens left out."""
         ...

@@ -26,10 +26,10 @@ async def repair_failures(
     The anchor is the nearest passing sibling; a group without one takes an earlier pass from memory.
     """
     failures = [i for i, r in enumerate(rollouts) if mendable(r)]
-    passing = [r for r in rollouts if r.verdict.passed]
+    passing = [r for r in rollouts if r.verdict.passed and not r.truncated]
     remembered = ctx.memory.get(problem.id)
     if not failures:
-        return (), "all passed" if len(passing) == len(rollouts) else "nothing mendable"
+        return (), "all passed" if all(r.verdict.passed for r in rollouts) else "nothing mendable"
     if not passing and remembered is None:
         return (), "all failed"
     groups = await asyncio.gather(
@@ -49,7 +49,8 @@ async def repair_one(
     """G_rep repairs of one failure from rho(. | x, y, a): verified, audited, scored."""
     settings = ctx.recipe.repair
     nearest = nearest_anchor(failed, passing)
-    anchor = nearest.text if nearest else remembered
+    anchor = nearest.text if nearest else remembered or ""
+    anchor_ids = nearest.completion.token_ids if nearest else ctx.codec.encode(anchor)
     prompt_ids = ctx.codec.chat(ctx.prompts.repair(problem.prompt, failed.text, anchor))
     candidates = await ctx.sample(problem, prompt_ids, settings.candidates, "repair", index)
     failed_ids = failed.completion.token_ids
@@ -63,14 +64,14 @@ async def repair_one(
                     repaired=candidate.text,
                     failed_ids=failed_ids,
                     repaired_ids=ids,
-                    anchor_ids=nearest.completion.token_ids if nearest else None,
+                    anchor_ids=anchor_ids,
                     leaks=ctx.prompts.leaks,
                     truncated=candidate.truncated,
                 )
             )
             apart = distance(failed_ids, ids)
             score = repair_score(candidate.verdict, reason, apart, settings.lambda_edit)
-            repairs.append(Repair(index, anchor or "", candidate, reason, apart, score))
+            repairs.append(Repair(index, anchor, candidate, reason, apart, score))
     return repairs
 
 

@@ -9,8 +9,12 @@ from kintsugi.records import Repair, Rollout, Verdict
 
 
 def repair_score(verdict: Verdict, audit: str, edit_distance: float, lambda_edit: float) -> float:
-    """s_rep = h * (r - lambda_edit * D), where h = 0 if an audit rule rejected the repair."""
-    return 0.0 if audit else verdict.reward - lambda_edit * edit_distance
+    """s_rep = h * max(r - lambda_edit * D, 0), where h = 0 if an audit rule rejected the repair.
+
+    The floor [ours] leaves every repair that can be selected as it is. Without it an honest try that
+    fails would score below a rejected one (0), and best of all failing ones would be the verbatim copy.
+    """
+    return 0.0 if audit else max(verdict.reward - lambda_edit * edit_distance, 0.0)
 
 
 def select(repairs: Sequence[Repair], failed: int) -> int | None:

@@ -29,11 +29,14 @@ class Task(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RepairPair:
-    """One cold-start example of repair mode: rho should answer (problem, failed, anchor) with `repaired`."""
+    """One cold-start example of repair mode: rho should answer (problem, failed, anchor) with `repaired`.
+
+    Without an anchor the repair prompt shows the failure alone.
+    """
 
     prompt: str
     failed: str
-    anchor: str
+    anchor: str | None
     repaired: str
 
 

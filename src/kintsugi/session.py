@@ -1,0 +1,71 @@
+"""What training and cold start share around their loops: result, evaluation, due dates, Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kintsugi.assembly import Parts
+from kintsugi.checkpoint import Progress
+from kintsugi.console import Reporter
+from kintsugi.evaluation import evaluate
+from kintsugi.runlog import RunLog
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """Held-out pass@1 before and after, steps done, training seconds, and where the run lies."""
+
+    before: float
+    after: float
+    steps: int
+    seconds: float
+    directory: Path
+    interrupted: bool
+
+    def summary(self, name: str) -> str:
+        gain = self.after - self.before
+        return f"{name}: held-out accuracy {self.before:.2f} -> {self.after:.2f} ({gain:+.2f}) in {self.seconds:.0f} s"
+
+
+def measure(parts: Parts, log: RunLog, out: Reporter, progress: Progress) -> dict[str, Any]:
+    """Evaluates, writes it down, says it; returns the summary."""
+    result = evaluate(parts)
+    summary = dict(result.summary())
+    log.metrics({"step": progress.step, "tokens/total": progress.tokens} | summary)
+    out.say(
+        f"step {progress.step:>4}  held-out pass@1 {result.pass_at_1}  pass@{result.k} {result.pass_at_k}  "
+        f"greedy {result.greedy}  ({result.problems} problems)"
+    )
+    return summary
+
+
+def due(every: int, step: int, last: int) -> bool:
+    """Whether something done every so many steps is due; what the end of the run does anyway is not."""
+    return bool(every) and step % every == 0 and step != last
+
+
+@contextmanager
+def interruptible(out: Reporter) -> Iterator[list[int]]:
+    """A list that is filled by the first Ctrl-C; the second one interrupts at once, as usual."""
+    stop: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        del frame
+        stop.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        out.say("interrupted: finishing this step, then writing a checkpoint (Ctrl-C again stops at once)")
+
+    try:
+        before = signal.signal(signal.SIGINT, handle)
+    except ValueError:  # not in the main thread: whoever runs the thread handles Ctrl-C
+        yield stop
+        return
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,139 @@
+"""Bad input gets one clear line on standard error and exit code 2; never a traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import TINY
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def kintsugi(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "kintsugi.cli", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=120,
+    )
+
+
+def write(tmp_path: Path, **changes: object) -> str:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**TINY, "output_dir": str(tmp_path / "run"), **changes}))
+    return str(path)
+
+
+def jsonl(tmp_path: Path, *lines: str) -> dict:
+    path = tmp_path / "data.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    return {"name": "jsonl", "path": str(path), "eval_share": 0.5}
+
+
+GOOD_LINE = json.dumps({"prompt": "1+1", "answer": "2"})
+
+# what is changed in the recipe -> what the one line must say
+BAD = {
+    "unknown key": (lambda t: {"optm": {}}, "did you mean 'optim'"),
+    "unknown model": (lambda t: {"model": str(t / "nowhere")}, "no such directory"),
+    "missing data": (lambda t: {"task": {"name": "jsonl", "path": str(t / "no.jsonl")}}, "no.jsonl"),
+    "bad line": (lambda t: {"task": jsonl(t, GOOD_LINE, "{oops")}, "line 2"),
+    "no column": (lambda t: {"task": jsonl(t, '{"question": "1+1", "answer": "2"}')}, "question"),
+    "empty task": (lambda t: {"task": jsonl(t, "")}, "data.jsonl"),
+    "group of one": (lambda t: {"sampling": {**TINY["sampling"], "group_size": 1}}, "at least 2"),
+    "unknown task": (lambda t: {"task": "dagg"}, "dag"),
+    "unknown verifier": (lambda t: {"verifier": "exactt"}, "exact"),
+    "unknown algorithm": (lambda t: {"algorithm": "iopp"}, "iop"),
+    "unknown prompts": (lambda t: {"prompts": "terse"}, "terse-v1"),
+    "bad value": (lambda t: {"steps": "many"}, "steps"),
+    "unwritable": (lambda t: {"output_dir": "/proc/nowhere"}, "cannot be written"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(BAD))
+def test_bad_input_is_one_line_and_exit_code_2(case: str, tmp_path: Path) -> None:
+    change, said = BAD[case]
+    result = kintsugi("train", write(tmp_path, **change(tmp_path)))
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.startswith("kintsugi: ")
+    assert result.stderr.count("\n") == 1
+    assert said in result.stderr
+
+
+def test_a_missing_recipe_and_a_mistyped_override_are_one_line_each(tmp_path: Path) -> None:
+    missing = kintsugi("train", str(tmp_path / "none.yaml"))
+    assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
+    mistyped = kintsugi("train", write(tmp_path), "optim.lrr=1e-3")
+    assert (mistyped.returncode, mistyped.stderr.count("\n")) == (2, 1)
+    assert "'optim.lr'" in mistyped.stderr
+
+
+def test_an_existing_run_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text("{}")
+    result = kintsugi("train", write(tmp_path))
+    assert result.returncode == 2
+    assert "--overwrite" in result.stderr
+
+
+def test_dry_run_prints_the_resolved_recipe_and_what_it_comes_to(tmp_path: Path) -> None:
+    result = kintsugi("train", write(tmp_path), "optim.lr=3e-5", "--dry-run")
+    assert result.returncode == 0
+    assert yaml.safe_load(result.stdout)["optim"]["lr"] == 3e-5
+    assert "4 problems x 4 rollouts = 16 completions a step" in result.stdout
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("recipe", sorted(p.name for p in RECIPES.glob("*.yaml")))
+def test_every_shipped_recipe_resolves(recipe: str) -> None:
+    assert kintsugi("train", str(RECIPES / recipe), "--dry-run").returncode == 0
+
+
+def test_eval_prints_intervals_for_sampled_and_greedy(tmp_path: Path) -> None:
+    result = kintsugi("eval", write(tmp_path))
+    assert result.returncode == 0, result.stderr
+    lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    low, high = (float(x) for x in lines["pass@1"].split("[")[1].rstrip("]").split(","))
+    assert 0 <= low <= float(lines["pass@1"].split()[0]) <= high <= 1
+    assert {"pass@2", "greedy", "verdicts"} <= set(lines)
+
+
+def test_a_task_and_a_verifier_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from kintsugi import Problem\n"
+        "class Words:\n"
+        "    verifier = 'exact'\n"
+        "    def train(self): return [Problem(f't{i}', f'say {i}', str(i)) for i in range(4)]\n"
+        "    def evaluation(self): return [Problem('e', 'say 9', '9')]\n"
+        "def score(prompts, completions, answer, **columns):\n"
+        "    return [1.0 if i == 0 else 0.0 for i in range(len(completions))]\n"
+    )
+    recipe = write(
+        tmp_path,
+        model="nano-random",
+        task=f"{tmp_path}/mine.py:Words",
+        verifier=f"{tmp_path}/mine.py:score",
+        steps=1,
+    )
+    result = kintsugi("train", recipe)
+    assert result.returncode == 0, result.stderr
+    metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    # The verifier passes the first of each group of four, whatever it says.
+    assert [m["accuracy"] for m in metrics if "accuracy" in m] == [0.25]
+
+
+def test_a_broken_verifier_is_counted_and_pays_nothing(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(
+        "def score(prompts, completions, **columns):\n    raise RuntimeError('boom')\n"
+    )
+    result = kintsugi("train", write(tmp_path, verifier=f"{tmp_path}/bad.py:score", steps=1))
+    assert result.returncode == 0, result.stderr
+    metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    (step,) = [m for m in metrics if "accuracy" in m]
+    assert (step["verdict/error"], step["accuracy"], step["updates"]) == (16, 0.0, 0)

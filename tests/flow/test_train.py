@@ -1,0 +1,164 @@
+"""The main job on the shipped model: a run, its directory, its files read back, resume, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import tiny
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from kintsugi import KintsugiError, train
+from kintsugi.algorithms import ALGORITHMS
+from kintsugi.models.loading import NANO_DIR
+from kintsugi.trainer import TrainResult
+
+
+def table(run: TrainResult, name: str) -> list[dict]:
+    return pq.read_table(run.directory / name).to_pylist()
+
+
+def metrics_of(directory: Path) -> list[dict]:
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_run_mends_failures_and_writes_everything_down(iop_run: TrainResult) -> None:
+    steps = [m for m in metrics_of(iop_run.directory) if "accuracy" in m]
+    assert [m["step"] for m in steps] == [1, 2]
+    rollouts = table(iop_run, "rollouts")
+    for m in steps:
+        mine = [r for r in rollouts if r["step"] == m["step"]]
+        sampled = [r for r in mine if r["kind"] == "rollout"]
+        assert len(sampled) == 4 * 4
+        assert m["accuracy"] == sum(r["verdict"] == "pass" for r in sampled) / 16
+        assert m["tokens/rollout"] == sum(len(r["token_ids"]) for r in sampled)
+        assert m["tokens/generated"] == sum(len(r["token_ids"]) for r in mine)
+        assert sum(m[f"groups/{kind}"] for kind in ("mixed", "all_passed", "all_failed")) == 4
+        assert m["sampler_gap"] < 1e-4  # the sampler's log-probabilities are the learner's, up to fp32 noise
+    assert sum(m["repair/success_per_sample"] or 0 for m in steps) > 0  # the shipped model can mend
+    assert {"python", "torch", "transformers"} <= set(
+        json.loads((iop_run.directory / "versions.json").read_text())
+    )
+
+
+def test_a_seam_on_disk_joins_a_failure_and_a_passing_repair(iop_run: TrainResult) -> None:
+    rollouts = table(iop_run, "rollouts")
+    seams = table(iop_run, "seams")
+    assert seams
+    for seam in seams:
+        here = [r for r in rollouts if (r["step"], r["problem_id"]) == (seam["step"], seam["problem_id"])]
+        (failed,) = [r for r in here if r["kind"] == "rollout" and r["index"] == seam["failed"]]
+        (repair,) = [r for r in here if r["kind"] == "repair" and r["index"] == seam["repair"]]
+        assert failed["verdict"] in ("fail", "unscorable")
+        assert (repair["verdict"], repair["audit"], repair["selected"]) == ("pass", "", True)
+        assert 1 <= seam["kept"] <= len(seam["edit_kinds"])
+        gated = [t for t, g in enumerate(seam["failed_mask"]) if g]
+        # Strict masks gate the failure where the first edits are; extended ones add at most one a side.
+        assert gated[0] == seam["edit_failed_at"][0] or seam["edit_failed_at"][0] == len(seam["failed_mask"])
+        assert len(gated) <= seam["kept"]
+
+
+def test_the_loss_of_a_policy_row_can_be_recomputed_from_the_file(iop_run: TrainResult) -> None:
+    # From file to number: w = exp(sum g (log pi - log pi_old) / sum g), loss = -min(w A, clip(w) A) with
+    # IOP's clip 1 - 3e-4 s .. 1 + 4e-4 s, where s = sqrt(T / active tokens).
+    rows = [r for r in table(iop_run, "rows") if r["role"] in ("failed", "repaired")]
+    assert any(r["ratio"] != 1.0 for r in rows)  # the second minibatch is off the old policy
+    for row in rows:
+        g = row["mask"]
+        w = math.exp(
+            sum(m * (a - b) for m, a, b in zip(g, row["logprobs"], row["old_logprobs"], strict=True)) / sum(g)
+        )
+        advantage = -1.0 if row["role"] == "failed" else 1.0
+        assert {a for a, m in zip(row["advantages"], g, strict=True) if m} == {advantage}
+        s = math.sqrt(len(g) / sum(g))
+        clipped = min(max(w, 1 - 3e-4 * s), 1 + 4e-4 * s)
+        assert row["ratio"] == pytest.approx(w, abs=1e-5)
+        assert row["loss"] == pytest.approx(-min(w * advantage, clipped * advantage), abs=1e-5)
+
+
+def test_the_log_probabilities_on_disk_are_those_of_the_model_given_the_problem_alone(
+    iop_run: TrainResult,
+) -> None:
+    # Step 1 starts from the shipped weights: a fresh forward pass of prompt + completion must agree, for the
+    # failure and for the repair, which was sampled under another prompt.
+    model = AutoModelForCausalLM.from_pretrained(NANO_DIR, dtype=torch.float32)
+    rows = [r for r in table(iop_run, "rows") if r["step"] == 1 and r["role"] in ("failed", "repaired")]
+    for row in rows[:4]:
+        ids = torch.tensor([row["prompt_ids"] + row["completion_ids"]])
+        with torch.no_grad():
+            logprobs = model(ids).logits[0].log_softmax(-1)
+        start = len(row["prompt_ids"])
+        fresh = [logprobs[start + t - 1, token].item() for t, token in enumerate(row["completion_ids"])]
+        assert row["old_logprobs"] == pytest.approx(fresh, abs=1e-4)
+
+
+def test_the_checkpoint_loads_with_transformers_alone(iop_run: TrainResult) -> None:
+    path = iop_run.directory / "checkpoints" / "step-000002"
+    model = AutoModelForCausalLM.from_pretrained(path)
+    base = AutoModelForCausalLM.from_pretrained(NANO_DIR)
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    moved = [not torch.equal(a, b) for a, b in zip(model.parameters(), base.parameters(), strict=True)]
+    assert any(moved)
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "a=1+1"}], add_generation_prompt=True, return_dict=False
+    )
+    assert tokenizer.decode(ids) == "<|user|>a=1+1<|assistant|>"
+
+
+def test_an_existing_run_is_never_overwritten_by_itself(iop_run: TrainResult) -> None:
+    with pytest.raises(KintsugiError, match="--resume, --overwrite or output_dir"):
+        train(tiny(iop_run.directory))
+
+
+def test_resume_ends_where_the_uninterrupted_run_ends(iop_run: TrainResult, tmp_path: Path) -> None:
+    # Step 1 with a checkpoint, then --resume to step 2: the same metrics and weights as two steps at once.
+    train(tiny(tmp_path / "run", steps=1))
+    train(tiny(tmp_path / "run", steps=2), resume=True)
+    a, b = (
+        [{k: v for k, v in m.items() if "seconds" not in k} for m in metrics_of(d) if m["step"] == 2]
+        for d in (iop_run.directory, tmp_path / "run")
+    )
+    assert a == b
+    weights = [
+        AutoModelForCausalLM.from_pretrained(d / "checkpoints" / "step-000002").state_dict()
+        for d in (iop_run.directory, tmp_path / "run")
+    ]
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+
+
+@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+def test_every_algorithm_trains(name: str, tmp_path: Path) -> None:
+    result = train(tiny(tmp_path / "run", algorithm=name, steps=1))
+    (step,) = [m for m in metrics_of(tmp_path / "run") if "accuracy" in m]
+    assert result.steps == 1
+    assert step["updates"] == 2
+    assert step["grad_norm"] > 0
+
+
+def test_ctrl_c_ends_with_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> None:
+    recipe = tmp_path / "long.yaml"
+    recipe.write_text(tiny(tmp_path / "run", steps=10_000).to_yaml())
+    command = [sys.executable, "-m", "kintsugi.cli", "train", str(recipe)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ}
+    ) as run:
+        assert run.stdout is not None
+        lines = []
+        for line in run.stdout:
+            lines.append(line)
+            if line.startswith("step    2  accuracy"):
+                run.send_signal(signal.SIGINT)
+                break
+        lines += run.stdout.readlines()
+    assert run.returncode == 130, lines
+    assert "--resume" in lines[-1]
+    (saved,) = (tmp_path / "run" / "checkpoints").glob("step-*")
+    assert int(saved.name.removeprefix("step-")) >= 2

@@ -1,0 +1,92 @@
+"""The recipe: overrides, one-line errors, at most 40 fields, and its page in the docs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kintsugi.config import Recipe, apply_overrides, derived, fields_table, known_keys, split_spec
+from kintsugi.records import KintsugiError
+
+MINIMAL = {"model": "nano", "task": "dag"}
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_overrides_set_nested_keys_and_read_values_as_yaml() -> None:
+    # 3e-5 is a string to YAML 1.1 (no dot); an override means the number.
+    data = apply_overrides(MINIMAL, ["optim.lr=3e-5", "steps=7", "verifier=null", "sft.data=x.jsonl"])
+    assert data["optim"] == {"lr": 3e-5}
+    assert (data["steps"], data["verifier"], data["sft"]["data"]) == (7, None, "x.jsonl")
+
+
+def test_an_argument_of_a_spec_given_by_name_makes_it_a_mapping() -> None:
+    data = apply_overrides(MINIMAL, ["task.steps=[3, 5]", "task.config.deep=1"])
+    assert data["task"] == {"name": "dag", "steps": [3, 5], "config": {"deep": 1}}
+    assert MINIMAL["task"] == "dag"  # what was given is left alone
+    assert split_spec(data["task"], "task") == ("dag", {"steps": [3, 5], "config": {"deep": 1}})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "nearest"),
+    [
+        ("modle", "model"),
+        ("optim.lrr", "optim.lr"),
+        ("sampling.group", "sampling.group_size"),
+        ("repairs", "repair"),
+    ],
+)
+def test_an_unknown_key_names_its_nearest_neighbour(wrong: str, nearest: str) -> None:
+    with pytest.raises(KintsugiError, match=f"unknown key '{wrong}'; did you mean '{nearest}") as error:
+        Recipe.parse(apply_overrides(MINIMAL, [f"{wrong}=1"]))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("steps=-1", "steps: .*greater than or equal to 0, got -1"),
+        ("sampling.temperature=hot", "sampling.temperature: .*got 'hot'"),
+        ("optim.schedule=linear", "optim.schedule: .*'constant' or 'cosine'"),
+        ("steps", "expected key=value"),
+    ],
+)
+def test_a_bad_value_is_named_with_what_was_expected(override: str, said: str) -> None:
+    with pytest.raises(KintsugiError, match=said):
+        Recipe.parse(apply_overrides(MINIMAL, [override]))
+
+
+def test_missing_keys_and_files_that_are_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(KintsugiError, match="missing key 'model'"):
+        Recipe.parse({"task": "dag"})
+    path = tmp_path / "r.yaml"
+    for text, said in (("- 1", "expected a mapping"), ("a: [", "not valid YAML")):
+        path.write_text(text)
+        with pytest.raises(KintsugiError, match=said):
+            Recipe.load(path)
+
+
+def test_a_recipe_survives_its_own_yaml(tmp_path: Path) -> None:
+    recipe = Recipe.parse({**MINIMAL, "optim": {"lr": 1e-5}, "task": {"name": "dag", "steps": 5}})
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe.to_yaml())
+    assert Recipe.load(path) == recipe
+
+
+def test_the_recipe_has_at_most_40_fields_and_the_docs_hold_each() -> None:
+    lines = list(fields_table())
+    assert len(lines) <= 40
+    assert [line for line in lines if line not in (DOCS / "recipe.md").read_text()] == []
+    sections = len(list(known_keys())) - len(lines)
+    assert sections == 5  # sampling, repair, optim, eval, sft
+
+
+def test_derived_counts_by_hand() -> None:
+    # 3 problems x 4 rollouts = 12 completions; 10 steps = 120 rollouts of 50 tokens at most = 6,000 tokens.
+    recipe = Recipe.parse(
+        {**MINIMAL, "steps": 10, "sampling": {"problems": 3, "group_size": 4, "max_new_tokens": 50}}
+    )
+    said = "\n".join(derived(recipe))
+    assert "3 problems x 4 rollouts = 12 completions a step" in said
+    assert "120 rollouts, at most 6,000 rollout tokens" in said
+    assert "up to 24 repairs a step, K = 8, then 16, then all" in said

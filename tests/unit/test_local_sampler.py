@@ -1,0 +1,407 @@
+"""The local engine against transformers' generate, against a fresh forward pass, and against hand counts."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM as Auto
+from transformers import BloomConfig, Gemma3TextConfig, GPT2Config, LlamaConfig, PreTrainedModel, Qwen3Config
+
+from kintsugi.engines.base import SamplingParams
+from kintsugi.engines.decode import Sample, inverse_cdf
+from kintsugi.engines.local import LocalSampler, batches
+from kintsugi.records import Completion, KintsugiError
+
+PAD = 0
+SHAPE = {
+    "vocab_size": 48,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    # Large weights: near-uniform logits would hide a wrong mask or position.
+    "initializer_range": 0.3,
+}
+NO_ENDS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": PAD}
+CONFIGS = {
+    "llama": LlamaConfig(**SHAPE, **NO_ENDS),
+    "llama-eager": LlamaConfig(**SHAPE, **NO_ENDS, attn_implementation="eager"),
+    "qwen3": Qwen3Config(**SHAPE, **NO_ENDS),
+    "gpt2": GPT2Config(
+        vocab_size=48, n_embd=32, n_layer=2, n_head=4, n_positions=64, initializer_range=0.3, **NO_ENDS
+    ),
+    # The first layer sees 6 positions back, so prompts and completions both outgrow its window.
+    "gemma3": Gemma3TextConfig(
+        **SHAPE, **NO_ENDS, sliding_window=6, layer_types=["sliding_attention", "full_attention"]
+    ),
+    # Takes neither position_ids nor a 4-dimensional mask.
+    "bloom": BloomConfig(
+        vocab_size=48, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.3, **NO_ENDS
+    ),
+}
+PROMPTS = ((5, 9, 2), (7, 3, 3, 40, 11, 23, 4, 8, 15, 16, 42), (30, 31, 6, 1, 12), (9,) * 8)
+
+
+def build(name: str) -> PreTrainedModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        return Auto.from_config(CONFIGS[name]).eval()
+
+
+@pytest.fixture(scope="module")
+def llama() -> PreTrainedModel:
+    return build("llama")
+
+
+@pytest.fixture(params=CONFIGS)
+def model(request: pytest.FixtureRequest) -> PreTrainedModel:
+    return build(request.param)
+
+
+def run(*calls: Coroutine[Any, Any, list[Completion]]) -> list[list[Completion]]:
+    async def together() -> list[list[Completion]]:
+        return await asyncio.gather(*calls)
+
+    return asyncio.run(together())
+
+
+def watch(model: PreTrainedModel) -> list[tuple[int, int]]:
+    """The (rows, positions) of every forward pass the model makes from now on."""
+    shapes: list[tuple[int, int]] = []
+    model.register_forward_pre_hook(lambda module, args: shapes.append(tuple(args[0].shape)))
+    return shapes
+
+
+def constant_model(probabilities: list[float]) -> PreTrainedModel:
+    """A model that gives token i the probability probabilities[i], whatever came before."""
+    config = GPT2Config(
+        vocab_size=len(probabilities),
+        n_embd=4,
+        n_layer=1,
+        n_head=1,
+        n_positions=256,
+        tie_word_embeddings=False,
+    )
+    model = Auto.from_config(config)
+    with torch.no_grad():
+        # The last norm now always gives (1, 0, 0, 0), so the logits are the head's first column.
+        model.transformer.ln_f.weight.zero_()
+        model.transformer.ln_f.bias.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0]))
+        model.lm_head.weight[:, 0] = torch.tensor(probabilities).log()
+    return model
+
+
+def reference_logprobs(
+    model: PreTrainedModel, prompt: tuple[int, ...], c: Completion, t: float, top_p: float
+) -> list[float]:
+    """Log-probabilities of a completion from one fresh forward pass over prompt and completion."""
+    with torch.no_grad():
+        logits = model(torch.tensor([prompt + c.token_ids])).logits[0].double() / t
+    found = []
+    for token, row in zip(c.token_ids, logits[len(prompt) - 1 :], strict=False):
+        p = row.softmax(-1).tolist()
+        kept, mass = set(), 0.0
+        for i in sorted(range(len(p)), key=lambda i: -p[i]):
+            if mass < top_p:
+                kept.add(i)
+                mass += p[i]
+        assert token in kept
+        found.append(math.log(p[token] / mass))
+    return found
+
+
+def test_greedy_equals_generate_for_prompts_of_unequal_lengths(model: PreTrainedModel) -> None:
+    sampler = LocalSampler(model, PAD)
+    params = SamplingParams(max_new_tokens=20, temperature=0.0, top_p=0.5)
+    answers = run(*[sampler.generate(prompt, params) for prompt in PROMPTS])
+    for prompt, (completion,) in zip(PROMPTS, answers, strict=True):
+        ids = torch.tensor([prompt])
+        expected = model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20, pad_token_id=PAD
+        )
+        assert completion.token_ids == tuple(expected[0, len(prompt) :].tolist())
+        # temperature 0: log-probabilities of the plain distribution, whatever top_p
+        assert completion.logprobs == pytest.approx(
+            reference_logprobs(model, prompt, completion, 1.0, 1.0), abs=1e-5
+        )
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("top_p", [1.0, 0.8])
+def test_logprobs_equal_a_fresh_forward_pass(
+    model: PreTrainedModel, temperature: float, top_p: float
+) -> None:
+    sampler = LocalSampler(model, PAD)
+    params = SamplingParams(max_new_tokens=20, temperature=temperature, top_p=top_p, seed=3)
+    answers = run(*[sampler.generate(prompt, params, 2) for prompt in PROMPTS])
+    for prompt, completions in zip(PROMPTS, answers, strict=True):
+        for completion in completions:
+            expected = reference_logprobs(model, prompt, completion, temperature, top_p)
+            assert completion.logprobs == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_sample_is_the_same_alone_and_among_others(model: PreTrainedModel) -> None:
+    sampler = LocalSampler(model, PAD)
+    mine = SamplingParams(max_new_tokens=15, seed=11)
+    others = [
+        SamplingParams(max_new_tokens=40, temperature=0.5, top_p=0.9, seed=1, stop_ids=(3, 4)),
+        SamplingParams(max_new_tokens=4, temperature=0.0),
+        SamplingParams(max_new_tokens=15, seed=12),
+    ]
+    ((alone,),) = run(sampler.generate(PROMPTS[2], mine))
+    together = run(
+        sampler.generate(PROMPTS[2], mine, 3),
+        *[sampler.generate(p, params, 2) for p, params in zip(PROMPTS, [*others, mine], strict=True)],
+    )
+    assert together[0][0].token_ids == alone.token_ids
+    assert together[0][0].logprobs == pytest.approx(alone.logprobs, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_p", "expected"),
+    [
+        (1.0, 1.0, (0.5, 0.2, 0.3, 0.0)),
+        # squares .25 .04 .09 over their sum .38
+        (0.5, 1.0, (0.6579, 0.1053, 0.2368, 0.0)),
+        # .5 is short of .7, .5 + .3 is not: tokens 0 and 2, over .8
+        (1.0, 0.7, (0.625, 0.0, 0.375, 0.0)),
+    ],
+)
+def test_frequencies_match_the_distribution(
+    temperature: float, top_p: float, expected: tuple[float, ...]
+) -> None:
+    # Token 3 has probability 0 and comes last, where a rounding error of the cumulative sum would fall.
+    sampler = LocalSampler(constant_model([0.5, 0.2, 0.3, 0.0]), PAD)
+    params = SamplingParams(max_new_tokens=100, temperature=temperature, top_p=top_p, seed=5)
+    (completions,) = run(sampler.generate((1, 2), params, 100))
+    drawn = [token for c in completions for token in c.token_ids]
+    # 10,000 independent draws: a frequency has standard deviation sqrt(p (1 - p) / 10,000) <= 0.005, so four of
+    # them are 0.02; tokens of probability 0 must not appear at all.
+    for token, probability in enumerate(expected):
+        frequency = drawn.count(token) / len(drawn)
+        assert frequency == pytest.approx(probability, abs=0.02 if probability else 0.0)
+
+
+def test_no_number_draws_a_token_of_probability_0() -> None:
+    logprobs = torch.tensor([0.0, 0.5, 0.0, 0.5, 0.0]).log().expand(4, -1)
+    # The smallest and the largest float64 in [0, 1), and those about the middle.
+    uniforms = torch.tensor([[0.0], [0.499999], [0.500001], [1 - 2.0**-53]], dtype=torch.float64)
+    assert inverse_cdf(logprobs, uniforms)[:, 0].tolist() == [1, 1, 3, 3]
+
+
+def test_stop_ids_end_a_sample_and_stay_in_it(llama: PreTrainedModel) -> None:
+    sampler = LocalSampler(llama, PAD)
+    free = SamplingParams(max_new_tokens=12, seed=4)
+    ((whole,),) = run(sampler.generate(PROMPTS[0], free))
+    assert (whole.finish, len(whole.token_ids)) == ("length", 12)
+    stop = whole.token_ids[5]
+    end = whole.token_ids.index(stop) + 1
+    last = whole.token_ids[-1]
+    stopping = [
+        SamplingParams(max_new_tokens=12, seed=4, stop_ids=ids) for ids in ((stop,), (47, stop, 46), (last,))
+    ]
+    (one,), (two,), (three,) = run(*[sampler.generate(PROMPTS[0], params) for params in stopping])
+    assert (one.token_ids, one.finish) == (whole.token_ids[:end], "stop")
+    assert two == one
+    # a stop id as the very last token allowed is a stop
+    assert three.finish == "stop"
+
+
+def test_seed_and_index_alone_decide(llama: PreTrainedModel) -> None:
+    sampler = LocalSampler(llama, PAD)
+    params = SamplingParams(max_new_tokens=10, seed=2**63 - 1)
+    two, five, other, short = run(
+        sampler.generate(PROMPTS[1], params, 2),
+        sampler.generate(PROMPTS[1], params, 5),
+        sampler.generate(PROMPTS[1], SamplingParams(max_new_tokens=10, seed=2**32 - 1), 2),
+        sampler.generate(PROMPTS[1], SamplingParams(max_new_tokens=4, seed=2**63 - 1), 2),
+    )
+    assert two == five[:2]
+    assert len({c.token_ids for c in five + other}) == 7
+    assert [c.token_ids[:4] for c in two] == [c.token_ids for c in short]
+
+
+def test_a_shared_prompt_is_prefilled_once() -> None:
+    model = build("llama")
+    shapes = watch(model)
+    sampler = LocalSampler(model, PAD)
+    a, b = (1, 2, 3, 4, 5), (6, 7, 8, 9, 10)
+    first, second = SamplingParams(max_new_tokens=4, seed=1), SamplingParams(max_new_tokens=4, seed=2)
+    run(sampler.generate(a, first, 3), sampler.generate(a, second, 2), sampler.generate(b, first, 1))
+    # Two distinct prompts of 5: one forward of 2 x 5. Four tokens a row take three more, of 3 + 2 + 1 rows.
+    assert shapes == [(2, 5), (6, 1), (6, 1), (6, 1)]
+    assert sum(rows * positions for rows, positions in shapes) == 28
+
+
+def test_rows_that_ended_leave_and_change_nothing() -> None:
+    model = build("gpt2")
+    long, short = SamplingParams(max_new_tokens=40, seed=1), SamplingParams(max_new_tokens=2, seed=2)
+    ((alone,),) = run(LocalSampler(model, PAD).generate(PROMPTS[0], long))
+    shapes = watch(model)
+    sampler = LocalSampler(model, PAD)
+    ((together,), _) = run(sampler.generate(PROMPTS[0], long), sampler.generate(PROMPTS[1], short, 3))
+    assert together.token_ids == alone.token_ids
+    assert together.logprobs == pytest.approx(alone.logprobs, abs=1e-5)
+    # Draw 1, a step of 4 rows, draw 2 ends three of them; 1 of 4 going is below 3/4, so the other 38 steps that
+    # bring 40 tokens are of one row. Prompts of 3 and 11 tokens are padded to 11.
+    assert shapes == [(2, 11), (4, 1)] + [(1, 1)] * 38
+
+
+def test_a_row_that_ended_never_passes_the_last_position() -> None:
+    # 4 of 5 rows go on (above 3/4: nobody leaves) while the first has used up all 64 positions of the model.
+    sampler = LocalSampler(build("gpt2"), PAD)
+    full = sampler.generate((3,) * 60, SamplingParams(max_new_tokens=4))
+    others = sampler.generate((3,) * 20, SamplingParams(max_new_tokens=30), 4)
+    (ended,), rest = run(full, others)
+    assert [len(c.token_ids) for c in (ended, *rest)] == [4, 30, 30, 30, 30]
+
+
+def test_coroutines_meet_in_one_batch_round_after_round() -> None:
+    model = build("llama")
+    shapes = watch(model)
+    sampler = LocalSampler(model, PAD)
+    params = SamplingParams(max_new_tokens=1)
+
+    async def late(depth: int, number: int) -> None:
+        """Three rounds, each reached through `depth` nested tasks."""
+        for turn in range(3):
+            if depth:
+                await asyncio.gather(asyncio.create_task(hop(depth)))
+            await sampler.generate((number, turn), params)
+
+    async def hop(depth: int) -> None:
+        if depth:
+            await asyncio.gather(asyncio.create_task(hop(depth - 1)))
+
+    async def everything() -> None:
+        await asyncio.gather(*[late(depth, 10 + depth) for depth in range(4)])
+
+    asyncio.run(everything())
+    # One new token needs no step after the prefill, so a forward is a round: four prompts of two tokens, thrice.
+    assert shapes == [(4, 2)] * 3
+
+
+def test_event_loops_may_follow_each_other(llama: PreTrainedModel) -> None:
+    sampler = LocalSampler(llama, PAD)
+    params = SamplingParams(max_new_tokens=3)
+    first = run(sampler.generate(PROMPTS[0], params))
+
+    async def dying() -> None:
+        await asyncio.gather(
+            sampler.generate(PROMPTS[1], params), asyncio.wait_for(asyncio.Event().wait(), 0)
+        )
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(dying())
+    assert run(sampler.generate(PROMPTS[0], params)) == first
+    # A loop that is closed in the midst of a call does not even cancel it.
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(sampler.generate(PROMPTS[1], params))
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    assert run(sampler.generate(PROMPTS[0], params)) == first
+    assert not task.done()
+
+
+def test_an_error_reaches_every_call_and_the_next_round_works() -> None:
+    model = build("llama")
+    sampler = LocalSampler(model, PAD)
+    params = SamplingParams(max_new_tokens=3)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    async def trouble() -> list[Any]:
+        hook = model.register_forward_pre_hook(fail)
+        calls = [sampler.generate(prompt, params) for prompt in PROMPTS]
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        hook.remove()
+        return [*errors, await sampler.generate(PROMPTS[0], params)]
+
+    *errors, after = asyncio.run(trouble())
+    assert [str(e) for e in errors] == ["out of memory"] * 4
+    assert len(after[0].token_ids) == 3
+
+
+def test_weights_that_diverged_are_named() -> None:
+    model = build("llama")
+    with torch.no_grad():
+        model.lm_head.weight.fill_(torch.nan)
+    with pytest.raises(KintsugiError, match="not finite"):
+        run(LocalSampler(model, PAD).generate(PROMPTS[0], SamplingParams(max_new_tokens=3)))
+
+
+def test_batches_keep_the_token_budget(llama: PreTrainedModel) -> None:
+    def sample(length: int, limit: int, index: int) -> Sample:
+        return Sample((1,) * length, SamplingParams(max_new_tokens=limit), index, limit)
+
+    samples = [sample(4, 6, i) for i in range(5)] + [sample(10, 10, 0), sample(90, 60, 0)]
+    cut = [[len(s.prompt_ids) for s in batch] for batch in batches(samples, 50)]
+    # 150 positions exceed 50 on their own but are served; (10 + 10) x 2 = 40 fits with one row of 4, and
+    # x 3 = 60 does not; then 4 x (4 + 6) = 40 fits.
+    assert cut == [[90], [10, 4], [4, 4, 4, 4]]
+
+    params = SamplingParams(max_new_tokens=9, seed=6)
+    wide, narrow = (
+        run(*[LocalSampler(llama, PAD, token_budget=budget).generate(p, params, 3) for p in PROMPTS])
+        for budget in (10_000, 30)
+    )
+    assert [c.token_ids for call in wide for c in call] == [c.token_ids for call in narrow for c in call]
+
+
+def test_sampling_is_in_eval_mode_and_leaves_the_mode_alone() -> None:
+    model = build("gpt2")
+    params = SamplingParams(max_new_tokens=10, temperature=0.0)
+    expected = run(LocalSampler(model, PAD).generate(PROMPTS[0], params))
+    model.train()  # GPT-2 has dropout 0.1
+    model.transformer.h[0].eval()
+    modes = [module.training for module in model.modules()]
+    assert run(LocalSampler(model, PAD).generate(PROMPTS[0], params)) == expected
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_the_models_last_position_limits_the_completion(llama: PreTrainedModel) -> None:
+    sampler = LocalSampler(llama, PAD)
+    params = SamplingParams(max_new_tokens=20)
+    ((fits,),) = run(sampler.generate((3,) * 60, params))
+    assert (len(fits.token_ids), fits.finish) == (4, "length")
+    with pytest.raises(KintsugiError, match=r"prompt of 64 tokens .* 64 positions"):
+        run(sampler.generate((3,) * 64, params))
+
+
+def test_arguments_that_make_no_sense_are_refused(llama: PreTrainedModel) -> None:
+    sampler = LocalSampler(llama, PAD)
+    good = SamplingParams(max_new_tokens=2)
+    assert run(sampler.generate((1,), good, 0)) == [[]]
+    for prompt, params, n, message in [
+        ((), good, 1, "prompt is empty"),
+        ((1, 48), good, 1, r"\[0, 48\), got 1 to 48"),
+        ((1,), good, -1, "n=-1"),
+        ((1,), SamplingParams(max_new_tokens=0), 1, "max_new_tokens=0"),
+        ((1,), SamplingParams(max_new_tokens=2, top_p=0.0), 1, "top_p=0.0"),
+        ((1,), SamplingParams(max_new_tokens=2, temperature=-1.0), 1, "temperature=-1.0"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            run(sampler.generate(prompt, params, n))
+
+
+def test_version_and_autocast_hold_at_decoding_time() -> None:
+    model = build("llama")
+    seen: set[torch.dtype] = set()
+    model.model.layers[0].mlp.register_forward_hook(lambda module, args, output: seen.add(output.dtype))
+    steps = 3
+    sampler = LocalSampler(model, PAD, version=lambda: steps, autocast=torch.bfloat16)
+    params = SamplingParams(max_new_tokens=2)
+    ((before,),) = run(sampler.generate(PROMPTS[0], params))
+    steps = 4
+    ((after,),) = run(sampler.generate(PROMPTS[0], params))
+    assert (before.version, after.version) == (3, 4)
+    assert seen == {torch.bfloat16}
