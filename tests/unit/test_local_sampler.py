@@ -82,15 +82,8 @@ def watch(model: PreTrainedModel) -> list[tuple[int, int]]:
 
 def constant_model(probabilities: list[float]) -> PreTrainedModel:
     """A model that gives token i the probability probabilities[i], whatever came before."""
-    config = GPT2Config(
-        vocab_size=len(probabilities),
-        n_embd=4,
-        n_layer=1,
-        n_head=1,
-        n_positions=256,
-        tie_word_embeddings=False,
-    )
-    model = Auto.from_config(config)
+    shape = {"vocab_size": len(probabilities), "n_embd": 4, "n_layer": 1, "n_head": 1, "n_positions": 256}
+    model = Auto.from_config(GPT2Config(**shape, tie_word_embeddings=False))
     with torch.no_grad():
         # The last norm now always gives (1, 0, 0, 0), so the logits are the head's first column.
         model.transformer.ln_f.weight.zero_()
@@ -204,10 +197,8 @@ def test_stop_ids_end_a_sample_and_stay_in_it(llama: PreTrainedModel) -> None:
     assert (whole.finish, len(whole.token_ids)) == ("length", 12)
     stop = whole.token_ids[5]
     end = whole.token_ids.index(stop) + 1
-    last = whole.token_ids[-1]
-    stopping = [
-        SamplingParams(max_new_tokens=12, seed=4, stop_ids=ids) for ids in ((stop,), (47, stop, 46), (last,))
-    ]
+    stops = ((stop,), (47, stop, 46), whole.token_ids[-1:])
+    stopping = [SamplingParams(max_new_tokens=12, seed=4, stop_ids=ids) for ids in stops]
     (one,), (two,), (three,) = run(*[sampler.generate(PROMPTS[0], params) for params in stopping])
     assert (one.token_ids, one.finish) == (whole.token_ids[:end], "stop")
     assert two == one
