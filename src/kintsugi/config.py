@@ -33,7 +33,10 @@ class Sampling(Section):
 class RepairSettings(Section):
     candidates: int = Field(2, ge=1, description="repairs sampled per failed rollout (G_rep)")
     k: int = Field(8, ge=1, description="edits kept at first; doubled once, then all (K)")
-    check: Literal["continue", "graft"] = Field("continue", description="how the first K edits are tried")
+    check: Literal["continue", "graft", "none"] = Field(
+        "continue", description="how the first K edits are tried; none: they are kept untried"
+    )
+    continuations: int = Field(1, ge=1, description="samples of a `continue` check; one that passes suffices")
     lambda_edit: float = Field(0.2, ge=0, description="price of edit distance in s_rep")
     lambda_rep: float = Field(0.2, ge=0, description="weight of the repair objective")
 

@@ -11,7 +11,7 @@ from kintsugi.trainer import TrainResult
 
 TINY = {
     "model": "nano",
-    "task": {"name": "dag", "steps": 7},
+    "task": "dag",
     "prompts": "terse-v1",
     "algorithm": "iop",
     "steps": 2,

@@ -142,12 +142,12 @@ def test_splits_are_distinct_and_disjoint() -> None:
     assert all(in_evaluation(text, EVALUATION_SHARE) for text in held_out)
     assert len({p.id for p in [*train, *evaluation]}) == 1200
     assert task.train() is train
-    assert [p.prompt for p in DagTask(problems=5, seed=1).train()] != [p.prompt for p in train[:5]]
+    assert [p.prompt for p in DagTask(steps=7, problems=5, seed=1).train()] != [p.prompt for p in train[:5]]
 
 
 def test_problems_stay_what_they_were() -> None:
     """Models are trained on these problems: changing the stream would mix the splits of old and new runs."""
-    task = DagTask(problems=1, evaluation_problems=1)
+    task = DagTask(steps=7, problems=1, evaluation_problems=1)
     assert task.train()[0].prompt == "a=4+9,b=a+0,c=b-1,d=c+6,e=5+4,f=e-3,g=d-f"
     assert task.evaluation()[0].prompt == "a=8+4,b=a-6,c=7+9,d=c+3,e=d+8,f=e-3,g=b-f"
 

@@ -27,6 +27,7 @@ def settle(
     repaired: str = REPAIRED,
     edits: Sequence[Edit] | None = None,
     check: str = "continue",
+    continuations: int = 1,
     max_new_tokens: int = 99,
     index: int = 0,
     **settings: Any,
@@ -34,7 +35,7 @@ def settle(
     """What `truncate` finds for the two texts (each with its stop token), and the sampler it asked."""
     ctx, sampler = make_context(
         script,
-        repair={"k": k, "check": check},
+        repair={"k": k, "check": check, "continuations": continuations},
         sampling={"max_new_tokens": max_new_tokens, "temperature": 0.7, "top_p": 0.9},
         **settings,
     )
@@ -186,3 +187,21 @@ def test_graft_fails_when_the_answer_comes_too_late() -> None:
     )
     assert (kept, kept_by) == (4, "all")
     assert [c.rollout.text for c in checks] == ["2+1+1 #### 1", "2+2+1 #### 1"]
+
+
+# ---- several continuations, and none
+
+
+def test_one_passing_continuation_of_several_suffices() -> None:
+    script = {"[Q]aX": ["b9 #### no", "b8 #### ok", "b7 #### no"]}
+    (kept, kept_by, checks), sampler = settle(script, k=1, continuations=3)
+    assert (kept, kept_by) == (1, "K")
+    assert [c.rollout.verdict.state for c in checks] == ["fail", "pass", "fail"]  # all are kept, and counted
+    assert [call.n for call in sampler.calls] == [3]
+
+
+@pytest.mark.parametrize(("k", "kept"), [(1, 1), (3, 3), (4, 4), (9, 4)])  # 4 edits in all
+def test_without_a_check_the_first_k_edits_are_kept_at_no_cost(k: int, kept: int) -> None:
+    found, sampler = settle({}, k=k, check="none")
+    assert found == (kept, "K", ())
+    assert sampler.calls == []

@@ -4,6 +4,7 @@ K* = K if the first K edits alone turn failure into success; else 2K if those do
 `continue` [ours]: cut after the last of the edits and let the policy continue from there without the
 anchor in context. `graft` [paper]: verify the failed text with the edits applied, as it stands; with an
 answer-only verifier it can pass only when the answer itself lies within the edits.
+`none` [ours]: K* = K untried, at no cost in tokens.
 """
 
 from __future__ import annotations
@@ -27,13 +28,16 @@ async def truncate(
     index: int,
 ) -> tuple[int, KeptBy, tuple[Check, ...]]:
     """(K*, which try fixed it, the checks made). Nothing is checked once K reaches the number of edits."""
+    if ctx.recipe.repair.check == "none":
+        return min(ctx.recipe.repair.k, len(edits)), "K", ()
     checks: list[Check] = []
     tries: tuple[tuple[int, KeptBy], ...] = ((ctx.recipe.repair.k, "K"), (2 * ctx.recipe.repair.k, "2K"))
     for k, name in tries:
         if k >= len(edits):
             break
-        checks.append(Check(k, await try_edits(problem, failed, repaired, edits[:k], ctx, f"{index}/{k}")))
-        if checks[-1].rollout.verdict.passed:
+        tried = await try_edits(problem, failed, repaired, edits[:k], ctx, f"{index}/{k}")
+        checks += [Check(k, rollout) for rollout in tried]
+        if any(rollout.verdict.passed for rollout in tried):
             return k, name, tuple(checks)
     return len(edits), "all", tuple(checks)
 
@@ -45,16 +49,14 @@ async def try_edits(
     edits: Sequence[Edit],
     ctx: Context,
     index: str,
-) -> Rollout:
+) -> tuple[Rollout, ...]:
     """The failure with `edits` applied, judged: continued by the policy, or as it stands."""
     prompt = failed.prompt_ids
     head, tail = graft(failed.completion.token_ids, repaired, edits, len(edits))
     finished = bool(head) and head[-1] in ctx.codec.stop_ids
     if ctx.recipe.repair.check == "continue" and not finished:
-        (rollout,) = await ctx.sample(problem, prompt, 1, "check", index, prefix=head)
-        return rollout
+        return await ctx.sample(problem, prompt, ctx.recipe.repair.continuations, "check", index, prefix=head)
     text = head if ctx.recipe.repair.check == "continue" else head + tail
     nothing_new = Completion((), (), "stop", failed.completion.version)
     with ctx.meter.phase("check"):
-        (rollout,) = ctx.judge(problem, (*prompt, *text), [nothing_new], prefix=text)
-    return rollout
+        return ctx.judge(problem, (*prompt, *text), [nothing_new], prefix=text)

@@ -58,7 +58,7 @@ class DagTask:
 
     def __init__(
         self,
-        steps: int | Sequence[int] = 7,
+        steps: int | Sequence[int] = 6,
         chains: int = 2,
         problems: int = 4000,
         evaluation_problems: int = 400,
