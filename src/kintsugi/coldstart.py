@@ -41,7 +41,7 @@ SAMPLED_PROBLEMS = 64
 
 def sft(recipe: Recipe, *, overwrite: bool = False, reporter: Reporter | None = None) -> TrainResult:
     """Fine-tunes as the recipe says; returns held-out pass@1 before and after."""
-    log = RunLog.open(recipe, overwrite=overwrite)
+    RunLog.check(recipe, overwrite=overwrite)
     parts = assemble(recipe)
     learner = LocalLearner(
         parts.loaded.model,
@@ -51,6 +51,7 @@ def sft(recipe: Recipe, *, overwrite: bool = False, reporter: Reporter | None = 
         total_updates=recipe.steps * recipe.optim.minibatches,
         autocast=parts.autocast,
     )
+    log = RunLog.open(recipe, overwrite=overwrite)
     progress = Progress()
     with reporter or Reporter(recipe.steps) as out, interruptible(out) as stop:
         for note in parts.notes:

@@ -76,22 +76,31 @@ class RunLog:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    @classmethod
-    def open(cls, recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> RunLog:
-        """The log at recipe.output_dir, created; KintsugiError if a run is there already or it can't be written."""
+    @staticmethod
+    def check(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> Path:
+        """recipe.output_dir, if a run may be written there; else KintsugiError. Changes nothing."""
         directory = Path(recipe.output_dir)
         there = (directory / "recipe.yaml").exists()
         if resume and not there:
             raise KintsugiError(f"{directory}: no run to resume (no recipe.yaml there)")
         if directory.exists() and not there and (not directory.is_dir() or any(directory.iterdir())):
             raise KintsugiError(f"{directory}: exists and is not a run directory; choose another output_dir")
-        if there and not resume:
-            if not overwrite:
-                raise KintsugiError(
-                    f"{directory}: a run is there already; pass --resume, --overwrite or output_dir=..."
-                )
-            shutil.rmtree(directory)
+        if there and not resume and not overwrite:
+            raise KintsugiError(
+                f"{directory}: a run is there already; pass --resume, --overwrite or output_dir=..."
+            )
+        return directory
+
+    @classmethod
+    def open(cls, recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> RunLog:
+        """The log at recipe.output_dir, made anew unless it is resumed; KintsugiError as in `check`.
+
+        Open it when everything else is ready: a recipe that cannot run must not cost an earlier run.
+        """
+        directory = cls.check(recipe, resume=resume, overwrite=overwrite)
         try:
+            if not resume:
+                shutil.rmtree(directory, ignore_errors=True)
             for table in TABLES:
                 (directory / table).mkdir(parents=True, exist_ok=True)
             (directory / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,8 +37,7 @@ def train(
 ) -> TrainResult:
     """Trains as the recipe says and returns the held-out result. Raises KintsugiError for what a user can mend."""
     algorithm = check_algorithm(recipe)
-    directory = Path(recipe.output_dir)
-    log = RunLog.open(recipe, resume=resume, overwrite=overwrite)
+    directory = RunLog.check(recipe, resume=resume, overwrite=overwrite)
     start_from = checkpoint.latest(directory) if resume else None
     learner: LocalLearner | None = None
     parts = assemble(
@@ -48,6 +46,7 @@ def train(
         model=str(start_from) if start_from else None,
     )
     learner = build_learner(parts, algorithm)
+    log = RunLog.open(recipe, resume=resume, overwrite=overwrite)
     progress = Progress()
     if start_from is not None:
         state, progress = checkpoint.load_state(start_from)

@@ -82,6 +82,14 @@ def test_an_existing_run_is_refused(tmp_path: Path) -> None:
     assert "--overwrite" in result.stderr
 
 
+def test_a_recipe_that_cannot_run_costs_no_earlier_run(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text("precious")
+    result = kintsugi("train", write(tmp_path, model=str(tmp_path / "nowhere")), "--overwrite")
+    assert result.returncode == 2
+    assert (tmp_path / "run" / "recipe.yaml").read_text() == "precious"
+
+
 def test_dry_run_prints_the_resolved_recipe_and_what_it_comes_to(tmp_path: Path) -> None:
     result = kintsugi("train", write(tmp_path), "optim.lr=3e-5", "--dry-run")
     assert result.returncode == 0

@@ -1,0 +1,114 @@
+"""Cold start: from a file, from a task that demonstrates, and from the model's own verified samples."""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from conftest import tiny
+
+from kintsugi import KintsugiError, sft
+from kintsugi.assembly import assemble
+from kintsugi.coldstart import corrupted, mixed_rows, read_examples, sibling_pairs, sources
+from kintsugi.console import Reporter
+from kintsugi.records import Completion, Rollout, Verdict
+
+FEW = {"sft": {"batch": 8, "repair_share": 0.25}}
+
+
+def losses(directory: Path) -> list[float]:
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return [m["loss"] for m in lines if "loss" in m]
+
+
+def test_a_file_of_solutions_and_repair_pairs_is_learned(tmp_path: Path) -> None:
+    data = tmp_path / "examples.jsonl"
+    examples = [
+        {"prompt": "a=1+1", "completion": "a=1+1=2\n#### 2"},
+        {
+            "prompt": "a=1+1",
+            "failed": "a=1+1=3\n#### 3",
+            "anchor": "a=1+1=2\n#### 2",
+            "repaired": "a=1+1=2\n#### 2",
+        },
+        {"prompt": "a=1+1", "failed": "a=1+1=3\n#### 3", "repaired": "a=1+1=2\n#### 2"},
+    ]
+    data.write_text("\n".join(map(json.dumps, examples)) + "\n")
+    changes = {"batch": 4, "repair_share": 0.5, "data": str(data)}
+    sft(tiny(tmp_path / "run", model="nano-random", steps=12, optim={"lr": 3e-3, "warmup": 2}, sft=changes))
+    seen = losses(tmp_path / "run")
+    # Random weights start at about log(264) = 5.6 nats a token (more, as they are confidently wrong); the same
+    # three examples over and over are soon known.
+    assert seen[0] > 0.8 * math.log(264)
+    assert seen[-1] < 0.5 * seen[0]
+
+
+def test_rows_of_a_demonstrating_task_hold_solutions_and_repairs_in_the_asked_share(tmp_path: Path) -> None:
+    parts = assemble(tiny(tmp_path / "run", **FEW))
+    rows = mixed_rows(parts, *sources(parts, Reporter(0)))
+    decoded = [parts.loaded.tokenizer.decode(row.prompt_ids) for row in rows]
+    assert ["mend:" in text for text in decoded] == [False] * 6 + [True] * 2  # 0.25 of 8
+    for row in rows:
+        assert row.completion_ids[-1] == parts.loaded.tokenizer.eos_token_id
+        assert row.active == len(row.completion_ids)
+
+
+def test_without_a_demonstrator_the_model_teaches_itself(tmp_path: Path) -> None:
+    # The same problems through a JSON Lines file: no generator of solutions, only a verifier.
+    dag = assemble(tiny(tmp_path / "unused"))
+    data = tmp_path / "data.jsonl"
+    with data.open("w") as file:
+        for p in dag.train_problems[:80]:
+            file.write(json.dumps({"prompt": p.prompt, "answer": p.answer}) + "\n")
+    recipe = tiny(
+        tmp_path / "run", task={"name": "jsonl", "path": str(data)}, verifier="exact", steps=1, **FEW
+    )
+    parts = assemble(recipe)
+    solutions, pairs = sources(parts, Reporter(0))
+    for prompt, text in islice(solutions, 20):
+        (problem,) = [p for p in parts.train_problems if p.prompt == prompt]
+        assert parts.verifier(problem, [text])[0].passed
+    for pair in islice(pairs, 20):
+        (problem,) = [p for p in parts.train_problems if p.prompt == pair.prompt]
+        verdicts = parts.verifier(problem, [pair.repaired, pair.failed])
+        assert verdicts[0].passed
+        assert pair.failed != pair.repaired
+        assert pair.anchor != pair.repaired
+    assert sft(recipe).steps == 1
+
+
+def test_a_corrupted_solution_changes_one_number_wherever_it_comes_later() -> None:
+    import random
+
+    # The only number is 7, twice; it becomes 8, 9 or 17 from the drawn place on.
+    pair = corrupted("q", "x = 7\n#### 7", [], random.Random(0))
+    assert pair is not None
+    assert pair.repaired == "x = 7\n#### 7"
+    assert pair.failed != pair.repaired
+    assert pair.anchor is None
+    assert corrupted("q", "no digits", [], random.Random(0)) is None
+
+
+def test_sibling_pairs_take_the_nearest_pass_as_repair_and_the_next_as_anchor() -> None:
+    def rollout(text: str) -> Rollout:
+        ids = tuple(map(ord, text))
+        return Rollout((1,), Completion(ids, (0.0,) * len(ids), "stop", 0), text, Verdict("pass", 1.0))
+
+    near, far = rollout("aab"), rollout("xyz")
+    (pair,) = sibling_pairs("q", [far, near], [rollout("aaa")])
+    assert (pair.failed, pair.repaired, pair.anchor) == ("aaa", "aab", "xyz")
+    assert sibling_pairs("q", [near], [rollout("aaa")]) == []  # the anchor would be the repair itself
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("{oops", "line 1: not valid JSON"), ('{"prompt": "x"}', "line 1: expected prompt and completion")],
+)
+def test_a_bad_example_is_named_by_its_line(line: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text(line + "\n")
+    with pytest.raises(KintsugiError, match=said):
+        read_examples(path)
