@@ -96,11 +96,13 @@ def repair_metrics(episodes: Sequence[Episode]) -> dict[str, Any]:
 
 
 def gate_metrics(rows: Sequence[Row]) -> dict[str, Any]:
-    """Row counts, and the share of policy-row tokens that are trained on."""
+    """Row counts, and the share of tokens that are trained on in policy rows that have any credit."""
     policy = [row for row in rows if row.role != "repair"]
+    credited = [row for row in policy if any(row.advantages)]
     return {
         "rows/policy": len(policy),
         "rows/repair": len(rows) - len(policy),
         "rows/empty_gate": sum(not row.active for row in rows),
-        "active_ratio": ratio(sum(row.active for row in policy), sum(len(row.mask) for row in policy)),
+        "rows/credited": len(credited),
+        "active_ratio": ratio(sum(row.active for row in credited), sum(len(row.mask) for row in credited)),
     }

@@ -139,11 +139,22 @@ def test_iop_gates_the_seam_on_both_sides() -> None:
     assert failed.group_id == repaired.group_id
 
 
-def test_iop_gives_no_row_to_passing_rollouts_nor_to_unmended_failures() -> None:
+def test_iop_gives_no_credit_to_passing_rollouts_nor_to_unmended_failures() -> None:
+    # They count in J_pol's mean and get no gradient: rollouts 1 (passed) and 2 (failed, not mended).
     rows = load_algorithm("iop").rows(iop_episode(), make_recipe())
-    on_x = [row.completion_ids for row in rows if row.prompt_ids == encode("[Q]")]
-    assert on_x == [(*encode("ab"), STOP), (*encode("axy"), STOP)]
-    assert {row.role for row in rows} == {"failed", "repaired", "repair"}
+    on_x = [(row.completion_ids, any(row.advantages)) for row in rows if row.prompt_ids == encode("[Q]")]
+    assert on_x == [
+        ((*encode("ab"), STOP), True),
+        ((*encode("axy"), STOP), True),
+        ((*encode("ax"), STOP), False),
+        ((*encode("cc"), STOP), False),
+    ]
+
+
+def test_a_rollout_whose_verifier_broke_down_does_not_count_in_the_mean() -> None:
+    rollouts = (make_rollout("ab", Verdict("error")), make_rollout("ax", 1.0))
+    rows = load_algorithm("iop").rows(Episode(PROBLEM, rollouts), make_recipe())
+    assert [row.completion_ids for row in rows] == [(*encode("ax"), STOP)]
 
 
 def test_iop_trains_repair_mode_on_group_relative_scores() -> None:

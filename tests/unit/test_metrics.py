@@ -132,10 +132,17 @@ def test_k_star(metrics: dict[str, Any]) -> None:
 
 
 def test_rows(metrics: dict[str, Any]) -> None:
-    # Three seams, two policy rows each: 3 * (10 + 5) tokens, of which 2 + 3 + 4 and 3 * 1 are gated.
+    # Three seams, two policy rows each: 3 * (10 + 5) tokens, of which 2 + 3 + 4 and 3 * 1 are gated. Of the
+    # other 7 of 10 rollouts, the one whose verifier broke down has no row, 6 have a row without credit.
     assert_holds(
         metrics,
-        {"rows/policy": 6, "rows/repair": 6, "rows/empty_gate": 0, "active_ratio": (2 + 3 + 4 + 3) / 45},
+        {
+            "rows/policy": 6 + 6,
+            "rows/credited": 6,
+            "rows/repair": 6,
+            "rows/empty_gate": 0,
+            "active_ratio": (2 + 3 + 4 + 3) / 45,
+        },
     )
 
 
