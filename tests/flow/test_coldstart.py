@@ -64,7 +64,11 @@ def test_without_a_demonstrator_the_model_teaches_itself(tmp_path: Path) -> None
         for p in dag.train_problems[:80]:
             file.write(json.dumps({"prompt": p.prompt, "answer": p.answer}) + "\n")
     recipe = tiny(
-        tmp_path / "run", task={"name": "jsonl", "path": str(data)}, verifier="exact", steps=1, **FEW
+        tmp_path / "run",
+        task={"name": "jsonl", "path": str(data), "eval_share": 0.5},
+        verifier="exact",
+        steps=1,
+        **FEW,
     )
     parts = assemble(recipe)
     solutions, pairs = sources(parts, Reporter(0))

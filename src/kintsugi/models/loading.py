@@ -131,7 +131,7 @@ def settle_machine(threads: int | None) -> list[str]:
     keep_freed_memory()
     notes = []
     cores, load = os.cpu_count() or 1, os.getloadavg()[0]
-    if load + torch.get_num_threads() > cores + 0.5 and torch.get_num_threads() > 1:
+    if load + torch.get_num_threads() > cores + 1 and torch.get_num_threads() > 1:
         notes.append(
             f"load is {load:.1f} on {cores} cores: {torch.get_num_threads()} threads may be slower than 1 (threads=1)"
         )
