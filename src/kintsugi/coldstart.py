@@ -172,12 +172,14 @@ async def sample_examples(parts: Parts) -> tuple[list[Solution], list[RepairPair
 def sibling_pairs(prompt: str, passing: Sequence[Rollout], failed: Sequence[Rollout]) -> list[RepairPair]:
     """Each failure with its nearest passing sibling as the repair and the next one as the anchor.
 
-    None from a group with one pass: an anchor that is the repair itself would teach copying it.
+    None from a group without two different passes: an anchor that is the repair itself would teach copying it.
     """
     pairs = []
     for failure in failed:
         ids = failure.completion.token_ids
-        near = sorted(passing, key=lambda p: distance(ids, p.completion.token_ids))
+        near = sorted(
+            {p.text: p for p in passing}.values(), key=lambda p: distance(ids, p.completion.token_ids)
+        )
         if len(near) > 1:
             pairs.append(RepairPair(prompt, failure.text, near[1].text, near[0].text))
     return pairs
