@@ -14,7 +14,7 @@ from kintsugi.models.loading import LoadedModel, load_model, pick_autocast, sett
 from kintsugi.prompts import PROMPTS, Prompts
 from kintsugi.records import KintsugiError, Problem
 from kintsugi.tasks import evaluation_problems, load_task, training_problems
-from kintsugi.tasks.base import Task
+from kintsugi.tasks.base import Task, require_problems
 from kintsugi.verifiers import load_verifier
 from kintsugi.verifiers.base import Verifier
 
@@ -32,6 +32,7 @@ class Parts:
     loaded: LoadedModel
     sampler: LocalSampler
     autocast: torch.dtype | None
+    machine: dict[str, str]
     notes: list[str] = field(default_factory=list)
 
 
@@ -56,7 +57,20 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
     train_problems, eval_problems = training_problems(task), evaluation_problems(task)
     notes = settle_machine(recipe.threads)
     loaded = load_model(model or recipe.model, device=recipe.device, seed=recipe.seed)
-    autocast = pick_autocast(recipe.dtype, loaded.model.device.type)
+    device = loaded.model.device.type
+    autocast = pick_autocast(recipe.dtype, device)
+    machine = {
+        "device": device,
+        "dtype": str(autocast or torch.float32),
+        "threads": str(torch.get_num_threads()),
+    }
+    room = max_prompt(loaded)
+    fitting = [p for p in train_problems if fits(p, loaded, prompts, room)]
+    if len(fitting) < len(train_problems):
+        notes.append(
+            f"{len(train_problems) - len(fitting)} training problems do not fit {room} tokens: left out"
+        )
+    require_problems(fitting, f"training problems of at most {room} tokens")
     sampler = LocalSampler(
         loaded.model,
         pad_id=loaded.tokenizer.pad_token_id,
@@ -67,12 +81,25 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
     return Parts(
         recipe=recipe,
         task=task,
-        train_problems=train_problems,
+        train_problems=fitting,
         eval_problems=eval_problems[: recipe.eval.problems],
         verifier=verifier,
         prompts=prompts,
         loaded=loaded,
         sampler=sampler,
         autocast=autocast,
+        machine=machine,
         notes=[*notes, *loaded.notes],
     )
+
+
+def max_prompt(loaded: LoadedModel) -> int | None:
+    """The longest prompt, in tokens, that leaves the model room for an answer; None when it has no limit."""
+    positions = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
+    return None if positions is None else int(positions) - 1
+
+
+def fits(problem: Problem, loaded: LoadedModel, prompts: Prompts, room: int | None) -> bool:
+    """Whether the problem's prompt is short enough. Tokens are only counted where characters leave a doubt."""
+    message = prompts.solve(problem.prompt)
+    return room is None or len(message) < room // 4 or len(loaded.codec.chat(message)) <= room

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -53,7 +54,10 @@ def latest(directory: Path) -> Path:
 def load_state(path: Path) -> tuple[dict[str, Any], Progress]:
     """(learner state, progress) of a checkpoint."""
     try:
-        state = torch.load(path / STATE_FILE, weights_only=True)
-    except (OSError, RuntimeError, EOFError) as error:
-        raise KintsugiError(f"{path}: trainer state cannot be read ({error})") from None
-    return state["learner"], Progress(**state["progress"])
+        state = torch.load(path / STATE_FILE, weights_only=True, map_location="cpu")
+        return state["learner"], Progress(**state["progress"])
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, UnpicklingError) as error:
+        raise KintsugiError(
+            f"{path}: trainer state cannot be read ({type(error).__name__}); remove this checkpoint to go on "
+            "from the one before"
+        ) from None

@@ -51,13 +51,13 @@ def sft(recipe: Recipe, *, overwrite: bool = False, reporter: Reporter | None = 
         total_updates=recipe.steps * recipe.optim.minibatches,
         autocast=parts.autocast,
     )
-    log = RunLog.open(recipe, overwrite=overwrite)
     progress = Progress()
     with reporter or Reporter(recipe.steps) as out, interruptible(out) as stop:
         for note in parts.notes:
             out.say(f"note: {note}")
-        before = float(measure(parts, log, out, progress)["eval/pass@1"])
         solutions, pairs = sources(parts, out)
+        log = RunLog.open(recipe, overwrite=overwrite, machine=parts.machine)
+        before = float(measure(parts, log, out, progress)["eval/pass@1"])
         started = time.perf_counter()
         while progress.step < recipe.steps and not stop:
             progress.step += 1
@@ -72,7 +72,7 @@ def sft(recipe: Recipe, *, overwrite: bool = False, reporter: Reporter | None = 
                 checkpoint.save(log.directory, parts.loaded, learner, progress)
         seconds = time.perf_counter() - started
         out.say(f"checkpoint: {checkpoint.save(log.directory, parts.loaded, learner, progress)}")
-        after = float(measure(parts, log, out, progress)["eval/pass@1"])
+        after = None if stop else float(measure(parts, log, out, progress)["eval/pass@1"])
     return TrainResult(before, after, progress.step, seconds, log.directory, bool(stop))
 
 
@@ -163,9 +163,9 @@ async def sample_examples(parts: Parts) -> tuple[list[Solution], list[RepairPair
         passing = [r for r in group if r.verdict.passed and not r.truncated]
         solutions += [(problem.prompt, r.text) for r in passing]
         pairs += sibling_pairs(problem.prompt, passing, [r for r in group if mendable(r)])
-        pairs += [
-            pair for r in passing if (pair := corrupted(problem.prompt, r.text, passing, rng)) is not None
-        ]
+        made = [pair for r in passing if (pair := corrupted(problem.prompt, r.text, passing, rng))]
+        verdicts = parts.verifier(problem, [pair.failed for pair in made])
+        pairs += [pair for pair, verdict in zip(made, verdicts, strict=True) if verdict.state == "fail"]
     return solutions, pairs
 
 

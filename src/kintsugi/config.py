@@ -85,7 +85,7 @@ class Recipe(Section):
     steps: int = Field(100, ge=0, description="training steps")
     seed: int = Field(0, ge=0, description="of everything that is drawn")
     output_dir: str = Field("runs/run", description="the run directory")
-    device: str = Field("auto", description="auto, cpu or cuda")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="compute type; auto measures it"
     )
@@ -145,10 +145,14 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
             result[head] = parsed
             continue
         section = result.get(head)
+        if not isinstance(section, str | dict | None):
+            raise KintsugiError(f"override {override!r}: {head!r} is a value ({section!r}), it holds no keys")
         section = {"name": section} if isinstance(section, str) else dict(section or {})
         node = section
         *inner, last = rest.split(".")
         for part in inner:
+            if not isinstance(node.get(part), dict | None):
+                raise KintsugiError(f"override {override!r}: {part!r} is a value, it holds no keys")
             node[part] = dict(node.get(part) or {})
             node = node[part]
         node[last] = parsed

@@ -64,5 +64,7 @@ def describe(metrics: Mapping[str, Any]) -> str:
     if metrics["repair/tried"]:
         parts.append(f"mended {percent(metrics['repair/success_per_failure'])}")
         parts.append(f"active {percent(metrics['active_ratio'])}")
+    if errors := metrics["verdict/error"] + metrics["repair/verdict_error"]:
+        parts.append(f"verifier errors {errors}")
     parts.append(f"{metrics['tokens/generated'] / max(seconds, 1e-9):,.0f} tok/s")
     return "  ".join(parts)

@@ -70,12 +70,25 @@ def pass_at_k(n: int, passed: int, k: int) -> float:
 
 
 def bootstrap(values: Sequence[float], seed: int = 0) -> Estimate:
-    """The mean with its 95% percentile interval over resampled problems."""
+    """The mean with its 95% percentile interval over resampled problems.
+
+    Where all values are equal resampling says nothing; the interval is then Wilson's, over problems.
+    """
     data = np.asarray(values, dtype=float)
+    if np.ptp(data) == 0:
+        return wilson(float(data[0]), len(data))
     rng = np.random.default_rng(seed)
     means = data[rng.integers(0, len(data), (RESAMPLES, len(data)))].mean(1)
     low, high = np.quantile(means, (0.025, 0.975))
     return Estimate(float(data.mean()), float(low), float(high))
+
+
+def wilson(share: float, n: int) -> Estimate:
+    """A share of n trials with Wilson's 95% score interval (E. B. Wilson, 1927)."""
+    z = 1.96
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return Estimate(share, max(0.0, middle - half), min(1.0, middle + half))
 
 
 def evaluate(parts: Parts, problems: Sequence[Problem] | None = None) -> EvalResult:

@@ -6,6 +6,7 @@ J_pol + lambda_rep * J_rep. Rows whose gate or credit is empty count in the mean
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 import warnings
@@ -76,6 +77,7 @@ class LocalLearner:
         self.model, self.optim, self.objective = model, optim, objective
         self.pad_id, self.total_updates, self.temperature = pad_id, total_updates, temperature
         self.autocast = autocast
+        self._takes = frozenset(inspect.signature(model.forward).parameters)
         self.version = 0
         model.eval()  # dropout would move ratios off 1 before anything was learned
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=optim.lr, betas=BETAS, weight_decay=0.0)
@@ -83,13 +85,17 @@ class LocalLearner:
     def step(self, rows: Sequence[Row]) -> StepStats:
         """Trains on the rows in `optim.minibatches` optimizer steps; see StepStats.
 
-        pi_old is this learner's own policy before the first of them, so that a ratio starts at exactly 1
-        even where a sampler computes in lower precision; how far the two are apart is `sampler_gap`.
+        pi_old is this learner's own policy before the first of them, so that a ratio starts at 1 (exactly,
+        with one minibatch) even where a sampler computes in lower precision; how far the two are apart is
+        `sampler_gap`. ValueError when a sequence-level objective meets unequal credit within a row.
         """
         start = time.perf_counter()
         empty = sum(not row.active for row in rows)
         if empty:
             warnings.warn(f"{empty} of {len(rows)} rows have an empty gate; they train nothing", stacklevel=2)
+        if self.objective.level == "sequence":
+            for row in rows:
+                check_constant(row)
         live = [i for i, row in enumerate(rows) if row.active and any(row.advantages)]
         # By role, because rows come in pairs of failure and repair: every update needs its share of both.
         parts = split_evenly(sorted(live, key=lambda i: rows[i].role), self.optim.minibatches)
@@ -197,13 +203,14 @@ class LocalLearner:
         width = batch.completion_BT.shape[1]
         device = self.model.device.type
         with torch.autocast(device, dtype=self.autocast, enabled=self.autocast is not None):
-            logits_BTV = self.model(
+            extra = {"position_ids": batch.positions_BS, "logits_to_keep": width + 1}
+            output = self.model(
                 input_ids=batch.ids_BS,
                 attention_mask=batch.attention_BS,
-                position_ids=batch.positions_BS,
-                logits_to_keep=width + 1,
                 use_cache=False,
-            ).logits[:, :-1]
+                **{name: value for name, value in extra.items() if name in self._takes},
+            )
+            logits_BTV = output.logits[:, -width - 1 : -1]
         return token_logprobs(logits_BTV, batch.completion_BT, self.temperature)
 
     def _batch(self, rows: Sequence[Row]) -> Batch:
@@ -233,6 +240,16 @@ class LocalLearner:
 def term_of(row: Row) -> str:
     """Which mean a row belongs to: J_rep for repair rows, J_pol for all others."""
     return "repair" if row.role == "repair" else "policy"
+
+
+def check_constant(row: Row) -> None:
+    """ValueError when a row's gated advantages differ: a ratio of the sequence has one credit."""
+    credits = {a for a, m in zip(row.advantages, row.mask, strict=True) if m}
+    if len(credits) > 1:
+        raise ValueError(
+            f"row {row.role} (problem {row.problem_id}): a sequence-level ratio takes one advantage where the "
+            f"mask is 1, got {sorted(credits)[:3]}"
+        )
 
 
 def sampler_gap(row: Row, logprobs: Sequence[float]) -> float:

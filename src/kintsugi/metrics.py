@@ -76,6 +76,7 @@ def repair_metrics(episodes: Sequence[Episode]) -> dict[str, Any]:
     kept = Counter(s.kept_by for s in seams)
     audits = Counter(r.audit for r in repairs)
     lengths = [len(r.rollout.completion.token_ids) for r in repairs]
+    checks = [len(c.rollout.completion.token_ids) for s in seams for c in s.checks]
     return {
         "repair/failures": failures,
         "repair/tried": tried,
@@ -89,6 +90,9 @@ def repair_metrics(episodes: Sequence[Episode]) -> dict[str, Any]:
         "repair/edits": ratio(sum(len(s.edits) for s in seams), len(seams)),
         "repair/skipped_all_failed": sum(e.skipped == "all failed" for e in episodes),
         "repair/skipped_unmendable": sum(e.skipped == "nothing mendable" for e in episodes),
+        "repair/verdict_error": sum(r.rollout.verdict.state == "error" for r in repairs)
+        + sum(c.rollout.verdict.state == "error" for s in seams for c in s.checks),
+        "length/check": ratio(sum(checks), len(checks)),
         "length/repair": ratio(sum(lengths), len(lengths)),
         **{f"kstar/{name}": kept[name] for name in ("K", "2K", "all")},
         "kstar/kept": ratio(sum(s.kept for s in seams), len(seams)),

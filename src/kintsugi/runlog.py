@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -40,6 +41,9 @@ PACKAGES = (
     "reasoning-gym",
 )
 TABLES = ("rollouts", "seams", "rows")
+MARKS = ("recipe.yaml", "versions.json")
+"""The files that make a folder a run directory."""
+NOTHING: Mapping[str, str] = MappingProxyType({})
 INTS, FLOATS = pa.list_(pa.int32()), pa.list_(pa.float64())
 
 ROLLOUTS = pa.schema(
@@ -80,9 +84,9 @@ class RunLog:
     def check(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> Path:
         """recipe.output_dir, if a run may be written there; else KintsugiError. Changes nothing."""
         directory = Path(recipe.output_dir)
-        there = (directory / "recipe.yaml").exists()
+        there = all((directory / name).is_file() for name in MARKS)
         if resume and not there:
-            raise KintsugiError(f"{directory}: no run to resume (no recipe.yaml there)")
+            raise KintsugiError(f"{directory}: no run to resume (expected {' and '.join(MARKS)} there)")
         if directory.exists() and not there and (not directory.is_dir() or any(directory.iterdir())):
             raise KintsugiError(f"{directory}: exists and is not a run directory; choose another output_dir")
         if there and not resume and not overwrite:
@@ -92,20 +96,28 @@ class RunLog:
         return directory
 
     @classmethod
-    def open(cls, recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> RunLog:
+    def open(
+        cls,
+        recipe: Recipe,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        machine: Mapping[str, str] = NOTHING,
+    ) -> RunLog:
         """The log at recipe.output_dir, made anew unless it is resumed; KintsugiError as in `check`.
 
+        `machine` says what the run computes on (device, dtype, threads); it is kept with the versions.
         Open it when everything else is ready: a recipe that cannot run must not cost an earlier run.
         """
         directory = cls.check(recipe, resume=resume, overwrite=overwrite)
         try:
             if not resume:
-                shutil.rmtree(directory, ignore_errors=True)
+                remove_run(directory)
             for table in TABLES:
                 (directory / table).mkdir(parents=True, exist_ok=True)
             (directory / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
             (directory / "versions.json").write_text(
-                json.dumps(versions(), indent=1) + "\n", encoding="utf-8"
+                json.dumps(versions() | dict(machine), indent=1) + "\n", encoding="utf-8"
             )
         except OSError as error:
             raise KintsugiError(f"{directory}: cannot be written ({error.strerror or error})") from None
@@ -132,14 +144,23 @@ class RunLog:
                     file.unlink()
         path = self.directory / "metrics.jsonl"
         if path.exists():
+            # A run killed while it wrote leaves a last line without an end: it belongs to a later step.
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            path.write_text(
-                "".join(line for line in lines if json.loads(line)["step"] <= step), encoding="utf-8"
-            )
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+            path.write_text("".join(kept), encoding="utf-8")
 
     def _table(self, name: str, step: int, lines: Iterable[Mapping[str, Any]], schema: Any) -> None:
         table = pa.Table.from_pylist(list(lines), schema=schema)
         pq.write_table(table, self.directory / name / f"step-{step:06d}.parquet", compression="zstd")
+
+
+def remove_run(directory: Path) -> None:
+    """Removes what runs write, and nothing else that may lie in the folder."""
+    for name in (*TABLES, "checkpoints"):
+        if (directory / name).is_dir():
+            shutil.rmtree(directory / name)
+    for name in (*MARKS, "metrics.jsonl"):
+        (directory / name).unlink(missing_ok=True)
 
 
 def finite(value: Any) -> Any:

@@ -18,16 +18,18 @@ from kintsugi.runlog import RunLog
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """Held-out pass@1 before and after, steps done, training seconds, and where the run lies."""
+    """Held-out pass@1 before and after (None when interrupted), steps done, training seconds, the run's place."""
 
     before: float
-    after: float
+    after: float | None
     steps: int
     seconds: float
     directory: Path
     interrupted: bool
 
     def summary(self, name: str) -> str:
+        if self.after is None:
+            return f"{name}: stopped after step {self.steps}"
         gain = self.after - self.before
         return f"{name}: held-out accuracy {self.before:.2f} -> {self.after:.2f} ({gain:+.2f}) in {self.seconds:.0f} s"
 

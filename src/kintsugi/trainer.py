@@ -12,13 +12,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from kintsugi import checkpoint
 from kintsugi.algorithms import Algorithm, load_algorithm
-from kintsugi.assembly import Parts, assemble
+from kintsugi.assembly import Parts, assemble, max_prompt
 from kintsugi.checkpoint import Progress
 from kintsugi.config import Recipe
 from kintsugi.console import Reporter
@@ -31,6 +30,8 @@ from kintsugi.records import Episode, KintsugiError, Problem
 from kintsugi.runlog import RunLog
 from kintsugi.session import TrainResult, due, interruptible, measure
 
+MAY_CHANGE = {"steps", "save_every", "eval", "device", "dtype", "threads", "output_dir"}
+
 
 def train(
     recipe: Recipe, *, resume: bool = False, overwrite: bool = False, reporter: Reporter | None = None
@@ -39,6 +40,8 @@ def train(
     algorithm = check_algorithm(recipe)
     directory = RunLog.check(recipe, resume=resume, overwrite=overwrite)
     start_from = checkpoint.latest(directory) if resume else None
+    if resume:
+        same_run(Recipe.load(directory / "recipe.yaml"), recipe)
     learner: LocalLearner | None = None
     parts = assemble(
         recipe,
@@ -46,7 +49,7 @@ def train(
         model=str(start_from) if start_from else None,
     )
     learner = build_learner(parts, algorithm)
-    log = RunLog.open(recipe, resume=resume, overwrite=overwrite)
+    log = RunLog.open(recipe, resume=resume, overwrite=overwrite, machine=parts.machine)
     progress = Progress()
     if start_from is not None:
         state, progress = checkpoint.load_state(start_from)
@@ -68,9 +71,7 @@ def train(
         saved = checkpoint.save(directory, parts.loaded, learner, progress)
         out.say(f"checkpoint: {saved}")
         before = float(progress.before["eval/pass@1"])
-        after = (
-            before if stop or not recipe.steps else float(measure(parts, log, out, progress)["eval/pass@1"])
-        )
+        after = None if stop else float(measure(parts, log, out, progress)["eval/pass@1"])
     return TrainResult(before, after, progress.step, progress.seconds, directory, bool(stop))
 
 
@@ -111,6 +112,7 @@ async def run_all(
         step=step,
         memory=progress.memory,
         meter=meter,
+        max_prompt=max_prompt(parts.loaded),
     )
     return await asyncio.gather(*(algorithm.run(problem, ctx) for problem in problems))
 
@@ -118,16 +120,13 @@ async def run_all(
 def batch(problems: Sequence[Problem], recipe: Recipe, step: int) -> list[Problem]:
     """The problems of step number `step` (from 1): epoch after epoch, each in a shuffle of its own.
 
-    A function of seed and step alone, so a resumed run sees the problems it would have seen.
+    A function of seed and step alone, so a resumed run sees the problems it would have seen. No problem
+    comes twice in a step: what does not fill a step at an epoch's end is left to the next epoch.
     """
-    first = (step - 1) * recipe.sampling.problems
-    wanted = range(first, first + min(recipe.sampling.problems, len(problems)))
-    orders: dict[int, Any] = {}
-    for epoch in {place // len(problems) for place in wanted}:
-        orders[epoch] = np.random.default_rng(derive_seed(recipe.seed, "epoch", epoch)).permutation(
-            len(problems)
-        )
-    return [problems[orders[place // len(problems)][place % len(problems)]] for place in wanted]
+    size = min(recipe.sampling.problems, len(problems))
+    epoch, place = divmod(step - 1, len(problems) // size)
+    order = np.random.default_rng(derive_seed(recipe.seed, "epoch", epoch)).permutation(len(problems))
+    return [problems[i] for i in order[place * size : (place + 1) * size]]
 
 
 def remember(memory: dict[str, str], episodes: Sequence[Episode]) -> None:
@@ -146,7 +145,20 @@ def check_algorithm(recipe: Recipe) -> Algorithm:
             f"sampling.group_size: {algorithm.name} compares the rollouts of a group, expected at least 2, "
             f"got {recipe.sampling.group_size}"
         )
+    if algorithm.name == "iop" and recipe.repair.candidates < 2 and recipe.repair.lambda_rep:
+        raise KintsugiError(
+            "repair.candidates: the repair objective compares the candidates of a failure, expected at least 2 "
+            "(or repair.lambda_rep=0), got 1"
+        )
     return algorithm
+
+
+def same_run(before: Recipe, now: Recipe) -> None:
+    """KintsugiError when a resumed run would go on as another one; its length and pauses may change."""
+    old, new = (r.model_dump(exclude=MAY_CHANGE) for r in (before, now))
+    changed = [f"{key} ({old[key]!r} -> {new[key]!r})" for key in old if old[key] != new[key]]
+    if changed:
+        raise KintsugiError(f"--resume: the recipe has changed: {', '.join(changed)}; use another output_dir")
 
 
 def build_learner(parts: Parts, algorithm: Algorithm) -> LocalLearner:

@@ -51,6 +51,8 @@ BAD = {
     "unknown verifier": (lambda t: {"verifier": "exactt"}, "exact"),
     "unknown algorithm": (lambda t: {"algorithm": "iopp"}, "iop"),
     "unknown prompts": (lambda t: {"prompts": "terse"}, "terse-v1"),
+    "one candidate": (lambda t: {"repair": {"candidates": 1}}, "repair.candidates"),
+    "bad device": (lambda t: {"device": "gpu"}, "'cuda'"),
     "bad value": (lambda t: {"steps": "many"}, "steps"),
     "unwritable": (lambda t: {"output_dir": "/proc/nowhere"}, "cannot be written"),
 }
@@ -72,11 +74,15 @@ def test_a_missing_recipe_and_a_mistyped_override_are_one_line_each(tmp_path: Pa
     mistyped = kintsugi("train", write(tmp_path), "optim.lrr=1e-3")
     assert (mistyped.returncode, mistyped.stderr.count("\n")) == (2, 1)
     assert "'optim.lr'" in mistyped.stderr
+    deep = kintsugi("train", write(tmp_path), "steps.x=3")
+    assert (deep.returncode, deep.stderr.count("\n")) == (2, 1)
+    assert "it holds no keys" in deep.stderr
 
 
 def test_an_existing_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "recipe.yaml").write_text("{}")
+    for name in ("recipe.yaml", "versions.json"):
+        (tmp_path / "run" / name).write_text("{}")
     result = kintsugi("train", write(tmp_path))
     assert result.returncode == 2
     assert "--overwrite" in result.stderr
@@ -84,10 +90,50 @@ def test_an_existing_run_is_refused(tmp_path: Path) -> None:
 
 def test_a_recipe_that_cannot_run_costs_no_earlier_run(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "recipe.yaml").write_text("precious")
-    result = kintsugi("train", write(tmp_path, model=str(tmp_path / "nowhere")), "--overwrite")
-    assert result.returncode == 2
+    for name in ("recipe.yaml", "versions.json"):
+        (tmp_path / "run" / name).write_text("precious")
+    for command, change in (
+        ("train", {"model": str(tmp_path / "nowhere")}),
+        ("sft", {"sft": {"data": "/nope"}}),
+    ):
+        result = kintsugi(command, write(tmp_path, **change), "--overwrite")
+        assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
     assert (tmp_path / "run" / "recipe.yaml").read_text() == "precious"
+
+
+def test_overwrite_removes_a_run_and_nothing_else(tmp_path: Path) -> None:
+    # A folder with a recipe of the user's own is no run directory; one that is keeps what no run wrote.
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text("mine")
+    refused = kintsugi("train", write(tmp_path, steps=0), "--overwrite")
+    assert (refused.returncode, "not a run directory" in refused.stderr) == (2, True)
+    for name in ("versions.json", "thesis.txt", "metrics.jsonl"):
+        (tmp_path / "run" / name).write_text("old")
+    assert kintsugi("train", write(tmp_path, steps=0), "--overwrite").returncode == 0
+    assert (tmp_path / "run" / "thesis.txt").read_text() == "old"
+    assert "old" not in (tmp_path / "run" / "metrics.jsonl").read_text()
+
+
+def test_real_text_runs_through_and_groups_without_a_pass_are_counted(tmp_path: Path) -> None:
+    question = "Tom has 3 boxes of 14 eggs and breaks 5. How many are whole?"
+    lines = [
+        json.dumps({"question": f"{question} ({i})", "answer": f"3*14=<<3*14=42>>42\n42-5=37\n#### {37 + i}"})
+        for i in range(12)
+    ]
+    data = tmp_path / "gsm.jsonl"
+    data.write_text("\n".join(lines) + "\n")
+    smoke = [
+        "sampling.max_new_tokens=16",
+        f"task.path={data}",
+        "task.eval_share=0.3",
+        f"output_dir={tmp_path}/run",
+    ]
+    result = kintsugi("train", str(RECIPES / "gsm8k_smoke.yaml"), *smoke)
+    assert result.returncode == 0, result.stderr
+    steps = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    steps = [m for m in steps if "accuracy" in m]
+    # Random weights answer nothing: both groups of both steps fail, none is repaired, nothing is trained on.
+    assert [(m["groups/all_failed"], m["repair/tried"], m["updates"]) for m in steps] == [(2, 0, 0)] * 2
 
 
 def test_dry_run_prints_the_resolved_recipe_and_what_it_comes_to(tmp_path: Path) -> None:

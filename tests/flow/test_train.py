@@ -16,10 +16,10 @@ import torch
 from conftest import tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from kintsugi import KintsugiError, train
+from kintsugi import KintsugiError, Problem, train
 from kintsugi.algorithms import ALGORITHMS
 from kintsugi.models.loading import NANO_DIR
-from kintsugi.trainer import TrainResult
+from kintsugi.trainer import TrainResult, batch
 
 
 def table(run: TrainResult, name: str) -> list[dict]:
@@ -132,6 +132,24 @@ def test_resume_ends_where_the_uninterrupted_run_ends(iop_run: TrainResult, tmp_
         for d in (iop_run.directory, tmp_path / "run")
     ]
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+
+
+def test_a_resumed_run_must_be_the_same_run(iop_run: TrainResult) -> None:
+    with pytest.raises(KintsugiError, match=r"the recipe has changed: seed \(0 -> 9\)"):
+        train(tiny(iop_run.directory, seed=9, steps=3), resume=True)
+
+
+def test_no_problem_comes_twice_in_a_step_and_every_epoch_is_shuffled_anew(tmp_path: Path) -> None:
+    # 5 problems, 2 a step: two steps an epoch, the fifth problem is left out of the epoch.
+    problems = [Problem(str(i), f"q{i}", "0") for i in range(5)]
+    recipe = tiny(tmp_path, sampling={"problems": 2, "group_size": 2})
+    epochs = [
+        [p.id for step in (2 * e + 1, 2 * e + 2) for p in batch(problems, recipe, step)] for e in range(20)
+    ]
+    assert all(len(set(epoch)) == 4 for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 10
+    everything = tiny(tmp_path, sampling={"problems": 9, "group_size": 2})
+    assert sorted(p.id for p in batch(problems, everything, 3)) == ["0", "1", "2", "3", "4"]
 
 
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))

@@ -30,10 +30,12 @@ def test_pass_at_k_needs_k_samples() -> None:
         pass_at_k(2, 1, 3)
 
 
-def test_the_interval_of_equal_values_is_the_value() -> None:
-    assert bootstrap([0.5] * 10) == bootstrap([0.5] * 10)
-    estimate = bootstrap([0.5] * 10)
-    assert (estimate.value, estimate.low, estimate.high) == (0.5, 0.5, 0.5)
+def test_the_interval_of_equal_values_is_wilsons() -> None:
+    # Wilson at 0 of 10: the middle is (z^2/20) / (1 + z^2/10) = 0.19208 / 1.38416 = 0.13877, the half width
+    # z / 1.38416 * z/20 = 0.13877, so the interval is 0 to 0.2775.
+    estimate = bootstrap([0.0] * 10)
+    assert (estimate.value, estimate.low) == (0.0, 0.0)
+    assert estimate.high == pytest.approx(0.2775, abs=1e-3)
 
 
 def test_the_interval_of_a_fair_coin_is_about_two_standard_errors() -> None:

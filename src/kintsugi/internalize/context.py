@@ -65,7 +65,10 @@ class Meter:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One step's surroundings. `memory` maps problem ids to the text of an earlier pass."""
+    """One step's surroundings. `memory` maps problem ids to the text of an earlier pass.
+
+    Prompts longer than `max_prompt` tokens leave the model no room to answer (None: no limit).
+    """
 
     sampler: Sampler
     codec: Codec
@@ -75,6 +78,7 @@ class Context:
     step: int = 0
     memory: Mapping[str, str] = field(default_factory=dict)
     meter: Meter = field(default_factory=Meter)
+    max_prompt: int | None = None
 
     def solve_prompt(self, problem: Problem) -> tuple[int, ...]:
         """x: what the policy is asked, and what every policy row conditions on."""

@@ -52,6 +52,8 @@ async def repair_one(
     anchor = nearest.text if nearest else remembered or ""
     anchor_ids = nearest.completion.token_ids if nearest else ctx.codec.encode(anchor)
     prompt_ids = ctx.codec.chat(ctx.prompts.repair(problem.prompt, failed.text, anchor))
+    if ctx.max_prompt is not None and len(prompt_ids) > ctx.max_prompt:
+        return []  # metrics show it: fewer failures tried than there were
     candidates = await ctx.sample(problem, prompt_ids, settings.candidates, "repair", index)
     failed_ids = failed.completion.token_ids
     repairs = []

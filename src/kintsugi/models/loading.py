@@ -28,7 +28,8 @@ class HFCodec:
     def chat(self, message: str) -> tuple[int, ...]:
         """Token ids of one user message under the chat template; without one, of the bare text."""
         if self.tokenizer.chat_template is None:
-            return self.encode(f"{message}\n")
+            start = self.tokenizer.bos_token_id
+            return (() if start is None else (start,)) + self.encode(f"{message}\n")
         ids = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": message}], add_generation_prompt=True, return_dict=False
         )
@@ -89,7 +90,7 @@ def load_pretrained(path: str, name: str) -> tuple[PreTrainedModel, PreTrainedTo
         model = AutoModelForCausalLM.from_pretrained(
             Path(path).expanduser() if looks_local else path, dtype=torch.float32
         )
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # whatever a damaged or foreign folder makes the loaders raise
         reason = " ".join(str(error).split())[:300]
         raise KintsugiError(f"model {name!r} could not be loaded: {reason}") from error
     return model, tokenizer
@@ -152,12 +153,14 @@ def keep_freed_memory() -> None:
 
 
 def pick_autocast(dtype: str, device: str) -> torch.dtype | None:
-    """The autocast type of forward passes, or None for fp32; `auto` times a matmul of each on this device."""
+    """The autocast type of forward passes, or None for fp32; `auto` is bf16 on a GPU that has it, and on a
+    CPU what a matmul of each shows to be faster.
+    """
     import torch
 
     if dtype == "float32":
         return None
-    if dtype == "bfloat16":
+    if dtype == "bfloat16" or (device == "cuda" and torch.cuda.is_bf16_supported()):
         return torch.bfloat16
     seconds = {kind: matmul_seconds(kind, device) for kind in (torch.float32, torch.bfloat16)}
     return torch.bfloat16 if seconds[torch.bfloat16] < 0.7 * seconds[torch.float32] else None

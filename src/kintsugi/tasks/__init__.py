@@ -97,7 +97,15 @@ def checked(problems: object, what: str) -> Sequence[Problem]:
     """`problems` itself; KintsugiError when it is no sequence, is empty, or holds something else."""
     if not isinstance(problems, Sequence):
         raise KintsugiError(f"{what}: expected a list of Problem, got {type(problems).__name__}")
+    ids: set[str] = set()
     for number, problem in enumerate(problems):
         if not isinstance(problem, Problem):
             raise KintsugiError(f"{what}: item {number} is not a Problem but {type(problem).__name__}")
+        for name in ("id", "prompt", "answer"):
+            if not isinstance(getattr(problem, name), str):
+                kind = type(getattr(problem, name)).__name__
+                raise KintsugiError(f"{what}: item {number}: {name} must be a str, got {kind}")
+        if problem.id in ids:
+            raise KintsugiError(f"{what}: item {number}: the id {problem.id!r} occurs twice")
+        ids.add(problem.id)
     return require_problems(problems, what)

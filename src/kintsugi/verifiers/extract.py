@@ -12,10 +12,12 @@ THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
 
 
 def final_answer(text: str) -> str | None:
-    r"""The rest of the line after the last `####`, else the content of the last balanced `\boxed{...}`.
+    r"""What comes last: the rest of the line after the last `####`, or the last balanced `\boxed{...}`.
 
     None when there is neither, or nothing but space in it. `#### \boxed{4}` is `4`.
     """
+    if text.rfind("\\boxed") > text.rfind("####") and (content := boxed(text)) is not None:
+        return content
     lines = [part.partition("\n")[0].lstrip("#").strip() for part in text.split("####")[1:]]
     line = next((line for line in reversed(lines) if line), None)
     return boxed(text) if line is None else boxed(line) or line
