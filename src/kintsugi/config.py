@@ -34,7 +34,7 @@ class RepairSettings(Section):
     candidates: int = Field(2, ge=1, description="repairs sampled per failed rollout (G_rep)")
     k: int = Field(8, ge=1, description="edits kept at first; doubled once, then all (K)")
     check: Literal["continue", "graft", "none"] = Field(
-        "continue", description="how the first K edits are tried; none: they are kept untried"
+        "continue", description="how the first K edits are tried: continue, graft, or none (kept untried)"
     )
     continuations: int = Field(1, ge=1, description="samples of a `continue` check; one that passes suffices")
     lambda_edit: float = Field(0.2, ge=0, description="price of edit distance in s_rep")
@@ -83,13 +83,15 @@ class Recipe(Section):
     prompts: str = Field("chat-v1", description="prompt templates: chat-v1 or terse-v1")
     algorithm: str = Field("iop", description="iop, gspo or grpo")
     steps: int = Field(100, ge=0, description="training steps")
-    seed: int = Field(0, ge=0, description="of everything that is drawn")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="of everything that is drawn")
     output_dir: str = Field("runs/run", description="the run directory")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="compute type; auto measures it"
     )
-    threads: int | None = Field(None, ge=1, description="CPU threads; null: OMP_NUM_THREADS or all cores")
+    threads: int | None = Field(
+        None, ge=1, le=256, description="CPU threads; null: OMP_NUM_THREADS or all cores"
+    )
     save_every: int = Field(50, ge=0, description="steps between checkpoints; 0: the last only")
     sampling: Sampling = Field(default_factory=lambda: Sampling())
     repair: RepairSettings = Field(default_factory=lambda: RepairSettings())

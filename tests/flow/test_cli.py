@@ -36,6 +36,14 @@ def jsonl(tmp_path: Path, *lines: str) -> dict:
     return {"name": "jsonl", "path": str(path), "eval_share": 0.5}
 
 
+def own_task(tmp_path: Path, train: str) -> str:
+    path = tmp_path / "own.py"
+    path.write_text(
+        f"from kintsugi import Problem\nclass Own:\n    verifier = 'exact'\n    {train}\n    evaluation = train\n"
+    )
+    return f"{path}:Own"
+
+
 GOOD_LINE = json.dumps({"prompt": "1+1", "answer": "2"})
 
 # what is changed in the recipe -> what the one line must say
@@ -52,6 +60,15 @@ BAD = {
     "unknown algorithm": (lambda t: {"algorithm": "iopp"}, "iop"),
     "unknown prompts": (lambda t: {"prompts": "terse"}, "terse-v1"),
     "one candidate": (lambda t: {"repair": {"candidates": 1}}, "repair.candidates"),
+    "no model there": (lambda t: {"model": str(t)}, "no config.json there"),
+    "task that raises": (
+        lambda t: {"task": own_task(t, "def train(self): return 1 / 0")},
+        "ZeroDivisionError",
+    ),
+    "ids that repeat": (
+        lambda t: {"task": own_task(t, "def train(self): return [Problem('a', 'q', '1')] * 2")},
+        "the id 'a' occurs twice",
+    ),
     "bad device": (lambda t: {"device": "gpu"}, "'cuda'"),
     "bad value": (lambda t: {"steps": "many"}, "steps"),
     "unwritable": (lambda t: {"output_dir": "/proc/nowhere"}, "cannot be written"),

@@ -85,6 +85,10 @@ def load_pretrained(path: str, name: str) -> tuple[PreTrainedModel, PreTrainedTo
         raise KintsugiError(
             f"model {name!r}: no such directory; expected nano, nano-random, a local path or a Hub id (owner/name)"
         )
+    if looks_local and not (Path(path).expanduser() / "config.json").is_file():
+        raise KintsugiError(
+            f"model {name!r} could not be loaded: no config.json there (a run's model is in RUN/checkpoints/step-...)"
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(Path(path).expanduser() if looks_local else path)
         model = AutoModelForCausalLM.from_pretrained(

@@ -85,16 +85,22 @@ def check_arguments(what: str, make: Callable[..., Any], arguments: Mapping[str,
 
 def training_problems(task: Task) -> Sequence[Problem]:
     """`task.train()`, checked: a sequence of at least one Problem."""
-    return checked(task.train(), f"{type(task).__name__}.train()")
+    return checked(task.train, f"{type(task).__name__}.train()")
 
 
 def evaluation_problems(task: Task) -> Sequence[Problem]:
     """`task.evaluation()`, checked: a sequence of at least one Problem."""
-    return checked(task.evaluation(), f"{type(task).__name__}.evaluation()")
+    return checked(task.evaluation, f"{type(task).__name__}.evaluation()")
 
 
-def checked(problems: object, what: str) -> Sequence[Problem]:
-    """`problems` itself; KintsugiError when it is no sequence, is empty, or holds something else."""
+def checked(make: Callable[[], object], what: str) -> Sequence[Problem]:
+    """What `make` returns; KintsugiError when it raises, or returns no sequence of Problems with ids of their own."""
+    try:
+        problems = make()
+    except KintsugiError:
+        raise
+    except Exception as error:
+        raise KintsugiError(f"{what} raised {type(error).__name__}: {error}") from error
     if not isinstance(problems, Sequence):
         raise KintsugiError(f"{what}: expected a list of Problem, got {type(problems).__name__}")
     ids: set[str] = set()
