@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from rapidfuzz import process
 
 from kintsugi.config import Recipe
 from kintsugi.engines.local import LocalSampler
@@ -14,7 +13,7 @@ from kintsugi.models.loading import LoadedModel, load_model, pick_autocast, sett
 from kintsugi.prompts import PROMPTS, Prompts
 from kintsugi.records import KintsugiError, Problem
 from kintsugi.tasks import evaluation_problems, load_task, training_problems
-from kintsugi.tasks.base import Task, require_problems
+from kintsugi.tasks.base import Task, did_you_mean, require_problems
 from kintsugi.verifiers import load_verifier
 from kintsugi.verifiers.base import Verifier
 
@@ -39,9 +38,8 @@ class Parts:
 def load_prompts(name: str) -> Prompts:
     """The templates called `name`; KintsugiError names the nearest there is."""
     if name not in PROMPTS:
-        nearest = process.extractOne(name, list(PROMPTS))
         raise KintsugiError(
-            f"prompts: unknown {name!r}; did you mean {nearest[0]!r}? There are {', '.join(PROMPTS)}"
+            f"prompts: unknown {name!r}; {did_you_mean(name, PROMPTS)} There are {', '.join(PROMPTS)}"
         )
     return PROMPTS[name]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from rapidfuzz import process
-
 from kintsugi.algorithms.base import Algorithm
 from kintsugi.algorithms.grpo import GRPO
 from kintsugi.algorithms.gspo import GSPO
 from kintsugi.algorithms.iop import IOP
 from kintsugi.records import KintsugiError
+from kintsugi.tasks.base import did_you_mean
 
 ALGORITHMS = {algorithm.name: algorithm for algorithm in (GRPO, GSPO, IOP)}
 
@@ -16,9 +15,8 @@ ALGORITHMS = {algorithm.name: algorithm for algorithm in (GRPO, GSPO, IOP)}
 def load_algorithm(name: str) -> Algorithm:
     """The algorithm called `name`; KintsugiError names the nearest one there is."""
     if name not in ALGORITHMS:
-        nearest = process.extractOne(name, list(ALGORITHMS))
         raise KintsugiError(
-            f"algorithm: unknown {name!r}; did you mean {nearest[0]!r}? There are {', '.join(ALGORITHMS)}"
+            f"algorithm: unknown {name!r}; {did_you_mean(name, ALGORITHMS)} There are {', '.join(ALGORITHMS)}"
         )
     return ALGORITHMS[name]
 
