@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from kintsugi import Recipe, train
-from kintsugi.algorithms import ALGORITHMS, Algorithm
+from kintsugi.algorithms import ALGORITHMS, Algorithm, plain
 from kintsugi.algorithms.base import run_rollouts
 from kintsugi.records import Episode, Row
 from kintsugi.tasks.dag import compute, first_error
@@ -20,9 +20,8 @@ from kintsugi.tasks.dag import compute, first_error
 STEP_TOKENS = 8  # "b=1-3=8\n": eight one-byte tokens; the answer line is "#### ", a digit and the end token
 
 
-def exact_rows(episode: Episode, recipe: Recipe) -> list[Row]:
+def exact_rows(episode: Episode) -> list[Row]:
     """One row per rollout: +1 on every token before the first wrong one, -1 on that one, 0 after it."""
-    del recipe
     rows = []
     for rollout in episode.rollouts:
         ids = rollout.completion.token_ids
@@ -53,8 +52,8 @@ def first_wrong_token(problem: str, solution: str, length: int) -> int:
     return line * STEP_TOKENS + same
 
 
-ALGORITHMS["exact_labels"] = Algorithm(
-    "exact_labels", run_rollouts, exact_rows, level="token", clip_low=0.2, clip_high=0.2
+ALGORITHMS["exact_labels"] = plain(
+    Algorithm("exact_labels", run_rollouts, exact_rows, level="token", clip_low=0.2, clip_high=0.2)
 )
 
 if __name__ == "__main__":

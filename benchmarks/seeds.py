@@ -21,7 +21,8 @@ def curve(algorithm: str, seed: int, overrides: list[str]) -> list[dict]:
     """The evaluations of one run, made now if it is not finished yet."""
     directory = Path("runs/seeds") / f"{algorithm}-{seed}"
     settings = [
-        f"algorithm={algorithm}",
+        # The recipe's own algorithm keeps the options that the recipe gives it.
+        *([] if algorithm == "iop" else [f"algorithm={algorithm}"]),
         f"seed={seed}",
         f"output_dir={directory}",
         "eval.every=10",

@@ -43,7 +43,9 @@ def train_command(
 
     resolved = Recipe.load(recipe, overrides or ())
     if dry_run:
-        show(resolved)
+        from kintsugi.algorithms import load_algorithm
+
+        show(resolved, load_algorithm(resolved.algorithm).note)
         return
     if resume and overwrite:
         raise KintsugiError("--resume and --overwrite exclude each other")
@@ -96,13 +98,13 @@ def eval_command(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRu
     typer.echo(table(resolved.model, evaluate(parts)))
 
 
-def show(recipe: object) -> None:
+def show(recipe: object, note: str = "") -> None:
     """Prints the resolved recipe and the derived counts."""
     from kintsugi.config import Recipe, derived
 
     assert isinstance(recipe, Recipe)
     typer.echo(recipe.to_yaml().rstrip())
-    for line in derived(recipe):
+    for line in [*derived(recipe), *([note] if note else [])]:
         typer.echo(f"# {line}")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -22,23 +22,15 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+AnySection = TypeVar("AnySection", bound=Section)
+
+
 class Sampling(Section):
     problems: int = Field(8, ge=1, description="problems per step")
     group_size: int = Field(8, ge=1, description="rollouts per problem (G)")
     max_new_tokens: int = Field(512, ge=1, description="longest completion, in tokens")
     temperature: float = Field(1.0, gt=0, description="softmax temperature of training samples")
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus mass; 1 samples from the whole vocabulary")
-
-
-class RepairSettings(Section):
-    candidates: int = Field(2, ge=1, description="repairs sampled per failed rollout (G_rep)")
-    k: int = Field(8, ge=1, description="edits kept at first; doubled once, then all (K)")
-    check: Literal["continue", "graft", "none"] = Field(
-        "continue", description="how the first K edits are tried: continue, graft, or none (kept untried)"
-    )
-    continuations: int = Field(1, ge=1, description="samples of a `continue` check; one that passes suffices")
-    lambda_edit: float = Field(0.2, ge=0, description="price of edit distance in s_rep")
-    lambda_rep: float = Field(0.2, ge=0, description="weight of the repair objective")
 
 
 class Optim(Section):
@@ -81,7 +73,7 @@ class Recipe(Section):
         None, description="exact, math, gym or my_file.py:function; null: the task's"
     )
     prompts: str = Field("chat-v1", description="prompt templates: chat-v1 or terse-v1")
-    algorithm: str = Field("iop", description="iop, gspo or grpo")
+    algorithm: Spec = Field("iop", description="iop, gspo or grpo; its options beside `name`")
     steps: int = Field(100, ge=0, description="training steps")
     seed: int = Field(0, ge=0, le=2**63 - 1, description="of everything that is drawn")
     output_dir: str = Field("runs/run", description="the run directory")
@@ -94,7 +86,6 @@ class Recipe(Section):
     )
     save_every: int = Field(50, ge=0, description="steps between checkpoints; 0: the last only")
     sampling: Sampling = Field(default_factory=lambda: Sampling())
-    repair: RepairSettings = Field(default_factory=lambda: RepairSettings())
     optim: Optim = Field(default_factory=lambda: Optim())
     eval: Evaluation = Field(default_factory=lambda: Evaluation())
     sft: Sft = Field(default_factory=lambda: Sft())
@@ -110,13 +101,18 @@ class Recipe(Section):
     @classmethod
     def parse(cls, data: Mapping[str, Any], where: str = "recipe") -> Recipe:
         """The recipe in a mapping; KintsugiError names the first problem."""
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            raise KintsugiError(f"{where}: {explain(error)}") from None
+        return parse_section(cls, data, where)
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def parse_section(model: type[AnySection], data: Mapping[str, Any], where: str) -> AnySection:
+    """`data` as a `model`; KintsugiError names the first problem, and the nearest key to an unknown one."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise KintsugiError(f"{where}: {explain(error, list(known_keys(model)))}") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -184,16 +180,18 @@ def known_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[st
             yield from known_keys(info.annotation, f"{prefix}{name}.")
 
 
-def explain(error: ValidationError) -> str:
-    """The first validation problem as one line that names the key and, if unknown, its nearest neighbour."""
+def explain(error: ValidationError, known: Sequence[str]) -> str:
+    """The first validation problem as one line that names the key and, if unknown, the nearest known one."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if part not in ("str", "dict[str,any]"))
     if first["type"] == "extra_forbidden":
-        nearest = process.extractOne(key, list(known_keys()), scorer=fuzz.ratio)
+        nearest = process.extractOne(key, known, scorer=fuzz.ratio)
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
         return f"unknown key {key!r}{hint}"
     if first["type"] == "missing":
         return f"missing key {key!r}"
+    if first["type"] == "value_error":  # a validator of our own: its message says all
+        return str(first["ctx"]["error"])
     return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
 
 
@@ -210,9 +208,9 @@ def split_spec(spec: Spec, what: str) -> tuple[str, dict[str, Any]]:
 
 def derived(recipe: Recipe) -> list[str]:
     """What the recipe comes to, in words and numbers."""
-    s, r = recipe.sampling, recipe.repair
+    s = recipe.sampling
     completions = s.problems * s.group_size
-    lines = [
+    return [
         f"{s.problems} problems x {s.group_size} rollouts = {completions} completions a step",
         f"{recipe.steps} steps = {recipe.steps * completions} rollouts, "
         f"at most {recipe.steps * completions * s.max_new_tokens:,} rollout tokens",
@@ -220,11 +218,6 @@ def derived(recipe: Recipe) -> list[str]:
         f"after {recipe.optim.warmup} warm-up steps",
         f"evaluation: {recipe.eval.problems} problems x {recipe.eval.samples} samples and 1 greedy",
     ]
-    if recipe.algorithm == "iop":
-        lines.insert(
-            1, f"up to {completions * r.candidates} repairs a step, K = {r.k}, then {2 * r.k}, then all"
-        )
-    return lines
 
 
 def fields_table(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:

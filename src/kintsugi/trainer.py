@@ -83,7 +83,7 @@ def one_step(
     meter = Meter()
     problems = batch(parts.train_problems, parts.recipe, step)
     episodes = asyncio.run(run_all(parts, algorithm, problems, step, progress, meter))
-    rows = [row for episode in episodes for row in algorithm.rows(episode, parts.recipe)]
+    rows = [row for episode in episodes for row in algorithm.rows(episode)]
     stats = learner.step(rows)
     metrics = step_metrics(step, episodes, rows, stats, meter.seconds)
     progress.step = step
@@ -144,11 +144,6 @@ def check_algorithm(recipe: Recipe) -> Algorithm:
         raise KintsugiError(
             f"sampling.group_size: {algorithm.name} compares the rollouts of a group, expected at least 2, "
             f"got {recipe.sampling.group_size}"
-        )
-    if algorithm.name == "iop" and recipe.repair.candidates < 2 and recipe.repair.lambda_rep:
-        raise KintsugiError(
-            "repair.candidates: the repair objective compares the candidates of a failure, expected at least 2 "
-            "(or repair.lambda_rep=0), got 1"
         )
     return algorithm
 

@@ -13,12 +13,11 @@ TINY = {
     "model": "nano",
     "task": "dag",
     "prompts": "terse-v1",
-    "algorithm": "iop",
+    "algorithm": {"name": "iop", "k": 1},
     "steps": 2,
     "dtype": "float32",
     "threads": 1,
     "sampling": {"problems": 4, "group_size": 4, "max_new_tokens": 80},
-    "repair": {"k": 1},
     "optim": {"lr": 1e-4, "warmup": 1, "minibatches": 2},
     "eval": {"problems": 8, "samples": 2},
 }

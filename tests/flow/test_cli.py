@@ -58,8 +58,10 @@ BAD = {
     "unknown task": (lambda t: {"task": "dagg"}, "dag"),
     "unknown verifier": (lambda t: {"verifier": "exactt"}, "exact"),
     "unknown algorithm": (lambda t: {"algorithm": "iopp"}, "iop"),
+    "unknown option": (lambda t: {"algorithm": {"name": "iop", "kk": 1}}, "did you mean 'k'"),
+    "option of another": (lambda t: {"algorithm": {"name": "grpo", "k": 1}}, "unknown key 'k'"),
     "unknown prompts": (lambda t: {"prompts": "terse"}, "terse-v1"),
-    "one candidate": (lambda t: {"repair": {"candidates": 1}}, "repair.candidates"),
+    "one candidate": (lambda t: {"algorithm": {"name": "iop", "candidates": 1}}, "candidates: the repair"),
     "no model there": (lambda t: {"model": str(t)}, "no config.json there"),
     "task that raises": (
         lambda t: {"task": own_task(t, "def train(self): return 1 / 0")},

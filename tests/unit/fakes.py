@@ -122,7 +122,7 @@ class FakeVerifier:
 
 
 def make_recipe(**settings: Any) -> Recipe:
-    """A recipe with `settings` as sections or top-level keys: make_recipe(repair={"k": 2})."""
+    """A recipe with `settings` as sections or top-level keys: make_recipe(optim={"lr": 1e-3})."""
     return Recipe.parse({"model": "fake", "task": "fake", "prompts": "terse-v1", **settings})
 
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from fakes import LOGPROB, STOP, encode, make_recipe, make_repair, make_rollout
+from fakes import LOGPROB, STOP, encode, make_repair, make_rollout
 
 from kintsugi.algorithms import load_algorithm
 from kintsugi.algorithms.base import group_advantages
@@ -46,7 +46,7 @@ def test_group_advantages(rewards: list[float], expected: list[float]) -> None:
 @pytest.mark.parametrize("name", ["grpo", "gspo"])
 def test_outcome_rows_of_two_failures_and_a_pass(name: str) -> None:
     rollouts = (make_rollout("no", 0.0), make_rollout("yes", 1.0), make_rollout("", Verdict("unscorable")))
-    rows = load_algorithm(name).rows(Episode(PROBLEM, rollouts), make_recipe())
+    rows = load_algorithm(name).rows(Episode(PROBLEM, rollouts))
     # Rewards 0, 1, 0 (unscorable pays nothing): advantages as derived above, on every token, the stop
     # token's included: 3, 4 and 1 tokens.
     low = -1 / ROOT2
@@ -65,7 +65,7 @@ def test_outcome_rows_of_two_failures_and_a_pass(name: str) -> None:
 @pytest.mark.parametrize("name", ["grpo", "gspo"])
 def test_rollouts_without_a_verdict_leave_the_group(name: str) -> None:
     rollouts = (make_rollout("a", Verdict("error")), make_rollout("b", 1.0), make_rollout("c", 0.0))
-    rows = load_algorithm(name).rows(Episode(PROBLEM, rollouts), make_recipe())
+    rows = load_algorithm(name).rows(Episode(PROBLEM, rollouts))
     # Rewards 1 and 0 are left: +1 and -1. With the error counted as 0 they would be sqrt(2) and -1/sqrt(2).
     assert [row.completion_ids for row in rows] == [(*encode("b"), STOP), (*encode("c"), STOP)]
     assert [row.advantages for row in rows] == [(1.0, 1.0), (-1.0, -1.0)]
@@ -121,7 +121,7 @@ def iop_episode() -> Episode:
 
 
 def iop_rows(role: str) -> list[Row]:
-    rows = load_algorithm("iop").rows(iop_episode(), make_recipe(repair={"lambda_rep": 0.3}))
+    rows = load_algorithm({"name": "iop", "lambda_rep": 0.3}).rows(iop_episode())
     return [row for row in rows if row.role == role]
 
 
@@ -141,7 +141,7 @@ def test_iop_gates_the_seam_on_both_sides() -> None:
 
 def test_iop_gives_no_credit_to_passing_rollouts_nor_to_unmended_failures() -> None:
     # They count in J_pol's mean and get no gradient: rollouts 1 (passed) and 2 (failed, not mended).
-    rows = load_algorithm("iop").rows(iop_episode(), make_recipe())
+    rows = load_algorithm("iop").rows(iop_episode())
     on_x = [(row.completion_ids, any(row.advantages)) for row in rows if row.prompt_ids == encode("[Q]")]
     assert on_x == [
         ((*encode("ab"), STOP), True),
@@ -153,7 +153,7 @@ def test_iop_gives_no_credit_to_passing_rollouts_nor_to_unmended_failures() -> N
 
 def test_a_rollout_whose_verifier_broke_down_does_not_count_in_the_mean() -> None:
     rollouts = (make_rollout("ab", Verdict("error")), make_rollout("ax", 1.0))
-    rows = load_algorithm("iop").rows(Episode(PROBLEM, rollouts), make_recipe())
+    rows = load_algorithm("iop").rows(Episode(PROBLEM, rollouts))
     assert [row.completion_ids for row in rows] == [(*encode("ax"), STOP)]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kintsugi.algorithms import ALGORITHMS
 from kintsugi.config import Recipe, apply_overrides, derived, fields_table, known_keys, split_spec
 from kintsugi.records import KintsugiError
 
@@ -33,7 +34,7 @@ def test_an_argument_of_a_spec_given_by_name_makes_it_a_mapping() -> None:
         ("modle", "model"),
         ("optim.lrr", "optim.lr"),
         ("sampling.group", "sampling.group_size"),
-        ("repairs", "repair"),
+        ("evals", "eval"),
     ],
 )
 def test_an_unknown_key_names_its_nearest_neighbour(wrong: str, nearest: str) -> None:
@@ -78,7 +79,13 @@ def test_the_recipe_has_at_most_40_fields_and_the_docs_hold_each() -> None:
     assert len(lines) <= 40
     assert [line for line in lines if line not in (DOCS / "recipe.md").read_text()] == []
     sections = len(list(known_keys())) - len(lines)
-    assert sections == 5  # sampling, repair, optim, eval, sft
+    assert sections == 4  # sampling, optim, eval, sft
+
+
+@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+def test_the_docs_hold_every_option_of_an_algorithm(name: str) -> None:
+    lines = list(fields_table(ALGORITHMS[name].options, "algorithm."))
+    assert [line for line in lines if line not in (DOCS / "recipe.md").read_text()] == []
 
 
 def test_derived_counts_by_hand() -> None:
@@ -89,4 +96,3 @@ def test_derived_counts_by_hand() -> None:
     said = "\n".join(derived(recipe))
     assert "3 problems x 4 rollouts = 12 completions a step" in said
     assert "120 rollouts, at most 6,000 rollout tokens" in said
-    assert "up to 24 repairs a step, K = 8, then 16, then all" in said

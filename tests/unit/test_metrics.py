@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fakes import make_recipe, make_repair, make_rollout
+from fakes import make_repair, make_rollout
 
 from kintsugi.algorithms import load_algorithm
 from kintsugi.engines.base import StepStats
@@ -76,7 +76,7 @@ def episodes() -> list[Episode]:
 @pytest.fixture(scope="module")
 def metrics() -> dict[str, Any]:
     made = episodes()
-    rows = [row for e in made for row in load_algorithm("iop").rows(e, make_recipe())]
+    rows = [row for e in made for row in load_algorithm("iop").rows(e)]
     return step_metrics(7, made, rows, STATS, {"rollout": 1.25, "check": 0.5})
 
 
@@ -175,7 +175,7 @@ def test_learner_statistics_are_passed_on(metrics: dict[str, Any]) -> None:
 def test_what_cannot_be_divided_is_none_and_not_zero() -> None:
     """Outcome-only training repairs nothing: its repair rates are unknown, and every token is active."""
     made = [Episode(Problem("a", "Q", "1"), (nine(1.0), nine(0.0)))]
-    rows = load_algorithm("grpo").rows(made[0], make_recipe())
+    rows = load_algorithm("grpo").rows(made[0])
     found = step_metrics(1, made, rows, STATS, {})
     for name in ("success_per_failure", "success_per_sample", "distance", "edits"):
         assert found[f"repair/{name}"] is None

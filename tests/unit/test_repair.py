@@ -11,10 +11,11 @@ import pytest
 from fakes import FakeVerifier, encode, make_context, run
 
 from kintsugi import prompts as prompts_module
-from kintsugi.algorithms import iop
+from kintsugi.algorithms import load_algorithm
+from kintsugi.internalize.context import Context
 from kintsugi.metrics import repair_metrics
 from kintsugi.prompts import CHAT, PROMPTS, TERSE, Prompts
-from kintsugi.records import Problem
+from kintsugi.records import Episode, Problem
 
 PROBLEM = Problem("p1", "Q", "4")
 WRONG, RIGHT = "1+1=3 3+2=5 #### 5", "1+1=2, 2+2=4 #### 4"
@@ -32,8 +33,12 @@ def mend(failed: str, anchor: str) -> str:
 def settings(group: int, **more: Any) -> dict[str, Any]:
     return {
         "sampling": {"group_size": group, "max_new_tokens": 40},
-        "repair": {"candidates": 2, "k": 1, "lambda_edit": 0.2, **more},
+        "algorithm": {"name": "iop", "candidates": 2, "k": 1, "lambda_edit": 0.2, **more},
     }
+
+
+def run_iop(problem: Problem, ctx: Context) -> Episode:
+    return run(load_algorithm(ctx.recipe.algorithm).run(problem, ctx))
 
 
 def test_a_mixed_group() -> None:
@@ -44,7 +49,7 @@ def test_a_mixed_group() -> None:
         "[Q]1+1=2": [" 2+2=4 #### 4"],
     }
     ctx, sampler = make_context(script, **settings(4))
-    episode = run(iop.run(PROBLEM, ctx))
+    episode = run_iop(PROBLEM, ctx)
 
     assert [r.verdict.state for r in episode.rollouts] == ["fail", "pass", "pass", "fail"]
     assert {r.prompt_ids for r in episode.rollouts} == {encode("[Q]")}
@@ -83,7 +88,7 @@ def test_the_check_sees_no_anchor() -> None:
         "[Q]1+1=2 2": ["#### 9"],
     }
     ctx, sampler = make_context(script, **settings(2))
-    run(iop.run(PROBLEM, ctx))
+    run_iop(PROBLEM, ctx)
     # Exactly these four: the checks are x and the edited head, nothing else.
     assert sampler.prompts() == ["[Q]", mend(WRONG, RIGHT), "[Q]1+1=2", "[Q]1+1=2 2"]
 
@@ -92,7 +97,7 @@ def test_truncated_and_broken_rollouts_are_not_repaired() -> None:
     truncated = "and so on " * 5  # 50 characters, cut at 40
     script = {"[Q]": [truncated, "CRASH #### 5", WRONG, RIGHT], mend(WRONG, RIGHT): [MENDED, MENDED]}
     ctx, _ = make_context(script, **settings(4, k=8))
-    episode = run(iop.run(PROBLEM, ctx))
+    episode = run_iop(PROBLEM, ctx)
     assert [r.verdict.state for r in episode.rollouts] == ["unscorable", "error", "fail", "pass"]
     assert [r.truncated for r in episode.rollouts] == [True, False, False, False]
     assert [r.failed for r in episode.repairs] == [2, 2]
@@ -103,7 +108,7 @@ def test_an_unscorable_rollout_that_ended_is_repaired() -> None:
     cut_short = "1+1=3 3+2=5"
     script = {"[Q]": [cut_short, OTHER_RIGHT], mend(cut_short, OTHER_RIGHT): [MENDED, cut_short]}
     ctx, _ = make_context(script, **settings(2, k=99))
-    episode = run(iop.run(PROBLEM, ctx))
+    episode = run_iop(PROBLEM, ctx)
     assert [(s.failed, s.repair, s.kept_by) for s in episode.seams] == [(0, 0, "all")]
 
 
@@ -111,7 +116,7 @@ def test_a_truncated_repair_is_not_selected() -> None:
     long = "1+1=2 2+2=4, which is the answer #### 4" + " " * 9  # passes the verifier, cut at 40 tokens
     script = {"[Q]": [WRONG, RIGHT], mend(WRONG, RIGHT): [long, long]}
     ctx, _ = make_context(script, **settings(2))
-    episode = run(iop.run(PROBLEM, ctx))
+    episode = run_iop(PROBLEM, ctx)
     assert [(r.rollout.verdict.state, r.audit) for r in episode.repairs] == [("pass", "format_break")] * 2
     assert episode.seams == ()
 
@@ -123,7 +128,7 @@ def test_a_group_without_a_pass_takes_its_anchor_from_memory() -> None:
     script = {"[Q]": [WRONG, OTHER_WRONG], mend(WRONG, RIGHT): [MENDED, PASTED]}
     script[mend(OTHER_WRONG, RIGHT)] = ["two #### 9", "two #### 9"]
     ctx, _ = make_context(script, memory={"p1": RIGHT, "p2": "of another problem"}, **settings(2, k=8))
-    episode = run(iop.run(PROBLEM, ctx))
+    episode = run_iop(PROBLEM, ctx)
     assert [r.anchor_text for r in episode.repairs] == [RIGHT] * 4
     assert [(s.failed, s.repair) for s in episode.seams] == [(0, 0)]
     assert episode.skipped == ""
@@ -132,7 +137,7 @@ def test_a_group_without_a_pass_takes_its_anchor_from_memory() -> None:
 def test_a_pass_in_the_group_goes_before_memory() -> None:
     script = {"[Q]": [WRONG, RIGHT], mend(WRONG, RIGHT): [PASTED, PASTED]}
     ctx, _ = make_context(script, memory={"p1": OTHER_RIGHT}, **settings(2))
-    assert [r.anchor_text for r in run(iop.run(PROBLEM, ctx)).repairs] == [RIGHT, RIGHT]
+    assert [r.anchor_text for r in run_iop(PROBLEM, ctx).repairs] == [RIGHT, RIGHT]
 
 
 # ---- nothing to repair
@@ -150,10 +155,10 @@ def test_a_pass_in_the_group_goes_before_memory() -> None:
 )
 def test_groups_without_repairs(texts: Sequence[str], memory: dict[str, str], skipped: str) -> None:
     ctx, sampler = make_context({"[Q]": texts}, memory=memory, **settings(2))
-    episode = run(iop.run(PROBLEM, ctx))
+    episode = run_iop(PROBLEM, ctx)
     assert (episode.repairs, episode.seams, episode.skipped) == ((), (), skipped)
     assert len(sampler.calls) == 1
-    assert not any(a for row in iop.rows(episode, ctx.recipe) for a in row.advantages)
+    assert not any(a for row in load_algorithm("iop").rows(episode) for a in row.advantages)
     assert repair_metrics([episode])["repair/skipped_all_failed"] == (skipped == "all failed")
 
 
@@ -168,7 +173,7 @@ def seeds(step: int = 1, seed: int = 0, problem: Problem = PROBLEM) -> list[int]
         "[Q]1+1=2": ["#### 4", "#### 4"],
     }
     ctx, sampler = make_context(script, step=step, seed=seed, **settings(3))
-    run(iop.run(problem, ctx))
+    run_iop(problem, ctx)
     return [call.params.seed for call in sampler.calls]
 
 
@@ -196,7 +201,7 @@ def test_canary_the_gold_answer_never_reaches_a_prompt(prompts: Prompts) -> None
     }
     problem = Problem("p1", "Q", "CANARY-123", {"solution": "CANARY-123"})
     ctx, sampler = make_context(script, verifier=FakeVerifier(wanted="4"), prompts=prompts, **settings(2))
-    episode = run(iop.run(problem, ctx))
+    episode = run_iop(problem, ctx)
     # Rollouts, repairs and both checks were sampled, and the canary is in no prompt of theirs. It does pass
     # through the fakes: a text that holds it fails, so the check above did not settle for 2K.
     assert sampler.prompts() == list(script)

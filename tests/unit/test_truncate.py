@@ -9,6 +9,7 @@ import pytest
 from fakes import STOP, FakeSampler, FakeVerifier, encode, make_context, make_rollout, run
 
 from kintsugi.internalize.align import align
+from kintsugi.internalize.options import RepairOptions
 from kintsugi.internalize.truncate import truncate
 from kintsugi.records import Check, Edit, Problem
 
@@ -35,7 +36,6 @@ def settle(
     """What `truncate` finds for the two texts (each with its stop token), and the sampler it asked."""
     ctx, sampler = make_context(
         script,
-        repair={"k": k, "check": check, "continuations": continuations},
         sampling={"max_new_tokens": max_new_tokens, "temperature": 0.7, "top_p": 0.9},
         **settings,
     )
@@ -43,7 +43,8 @@ def settle(
     ids = (*encode(repaired), STOP)
     if edits is None:
         edits = align(rollout.completion.token_ids, ids)
-    return run(truncate(PROBLEM, rollout, ids, edits, ctx, index)), sampler
+    options = RepairOptions(k=k, check=check, continuations=continuations)
+    return run(truncate(PROBLEM, rollout, ids, edits, ctx, options, index)), sampler
 
 
 # ---- continue

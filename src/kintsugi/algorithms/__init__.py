@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from kintsugi.algorithms.base import Algorithm
+from kintsugi.algorithms import iop
+from kintsugi.algorithms.base import Algorithm, Family, plain
 from kintsugi.algorithms.grpo import GRPO
 from kintsugi.algorithms.gspo import GSPO
-from kintsugi.algorithms.iop import IOP
+from kintsugi.config import Spec, parse_section, split_spec
 from kintsugi.records import KintsugiError
 from kintsugi.tasks.base import did_you_mean
 
-ALGORITHMS = {algorithm.name: algorithm for algorithm in (GRPO, GSPO, IOP)}
+ALGORITHMS: dict[str, Family] = {
+    "grpo": plain(GRPO),
+    "gspo": plain(GSPO),
+    "iop": Family(iop.Options, iop.iop),
+}
 
 
-def load_algorithm(name: str) -> Algorithm:
-    """The algorithm called `name`; KintsugiError names the nearest one there is."""
+def load_algorithm(spec: Spec) -> Algorithm:
+    """The algorithm that `iop` or `{name: iop, k: 1}` names; KintsugiError for an unknown name or option."""
+    name, arguments = split_spec(spec, "algorithm")
     if name not in ALGORITHMS:
         raise KintsugiError(
             f"algorithm: unknown {name!r}; {did_you_mean(name, ALGORITHMS)} There are {', '.join(ALGORITHMS)}"
         )
-    return ALGORITHMS[name]
+    family = ALGORITHMS[name]
+    return family.build(parse_section(family.options, arguments, f"algorithm {name}"))
 
 
-__all__ = ["ALGORITHMS", "Algorithm", "load_algorithm"]
+__all__ = ["ALGORITHMS", "Algorithm", "Family", "load_algorithm", "plain"]

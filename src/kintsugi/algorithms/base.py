@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from kintsugi.config import Recipe
+from kintsugi.config import Section
 from kintsugi.internalize.context import Context
 from kintsugi.records import Episode, Level, Problem, Role, Rollout, Row
 
@@ -17,16 +18,35 @@ class Algorithm:
 
     `level` is where ratios are taken (token or sequence), clipped at 1 - clip_low and 1 + clip_high;
     `widen` scales that range with the gate (kintsugi.loss.Objective). `needs_group`: refuses G = 1.
+    `note` tells what the options come to.
     """
 
     name: str
     run: Callable[[Problem, Context], Awaitable[Episode]]
-    rows: Callable[[Episode, Recipe], list[Row]]
+    rows: Callable[[Episode], list[Row]]
     level: Level
     clip_low: float
     clip_high: float
     widen: bool = False
     needs_group: bool = True
+    note: str = ""
+
+
+class NoOptions(Section):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """An algorithm by its options: what the recipe may say beside `name`, and what that builds."""
+
+    options: type[Section]
+    build: Callable[[Any], Algorithm]
+
+
+def plain(algorithm: Algorithm) -> Family:
+    """An algorithm that takes no options."""
+    return Family(NoOptions, lambda _: algorithm)
 
 
 def group_advantages(rewards: Sequence[float]) -> list[float]:
@@ -64,12 +84,11 @@ async def run_rollouts(problem: Problem, ctx: Context) -> Episode:
     return Episode(problem, await ctx.rollouts(problem, ctx.recipe.sampling.group_size))
 
 
-def outcome_rows(episode: Episode, recipe: Recipe) -> list[Row]:
+def outcome_rows(episode: Episode) -> list[Row]:
     """Every rollout with its group-relative outcome advantage on every token.
 
     Rollouts whose verifier broke down (`error`) have no reward: they leave the group.
     """
-    del recipe
     judged = [r for r in episode.rollouts if r.verdict.state != "error"]
     advantages = group_advantages([r.verdict.reward for r in judged])
     return [

@@ -14,23 +14,39 @@ How this differs from GRPO, in the order of a step:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+
+from pydantic import Field, model_validator
 
 from kintsugi.algorithms.base import Algorithm, group_advantages, uniform_row
-from kintsugi.config import Recipe
 from kintsugi.internalize.context import Context
+from kintsugi.internalize.options import RepairOptions
 from kintsugi.internalize.repair import join_seams, repair_failures
 from kintsugi.records import Episode, Problem, Role, Row, Seam
 
 
-async def run(problem: Problem, ctx: Context) -> Episode:
+class Options(RepairOptions):
+    lambda_rep: float = Field(0.2, ge=0, description="weight of the repair objective")
+
+    @model_validator(mode="after")
+    def _compares(self) -> Options:
+        if self.candidates < 2 and self.lambda_rep:
+            raise ValueError(
+                "candidates: the repair objective compares the candidates of a failure, expected at least 2 "
+                f"(or lambda_rep=0), got {self.candidates}"
+            )
+        return self
+
+
+async def run(problem: Problem, ctx: Context, options: Options) -> Episode:
     """Rollouts, repairs of the failed ones, and the seam of each failure that was mended."""
     rollouts = await ctx.rollouts(problem, ctx.recipe.sampling.group_size)
-    repairs, skipped = await repair_failures(problem, rollouts, ctx)
-    seams = await join_seams(problem, rollouts, repairs, ctx)
+    repairs, skipped = await repair_failures(problem, rollouts, ctx, options)
+    seams = await join_seams(problem, rollouts, repairs, ctx, options)
     return Episode(problem, rollouts, repairs, seams, skipped)
 
 
-def rows(episode: Episode, recipe: Recipe) -> list[Row]:
+def rows(episode: Episode, options: Options) -> list[Row]:
     """Two policy rows per seam, one without credit per other rollout, and one repair row per candidate.
 
     Rows without credit get no gradient and cost nothing, but count in J_pol's mean [ours]: as failures
@@ -46,7 +62,7 @@ def rows(episode: Episode, recipe: Recipe) -> list[Row]:
             policy.append(
                 uniform_row(rollout, 0.0, "policy", episode.problem, f"{episode.problem.id}/rollouts")
             )
-    return [*policy, *repair_rows(episode, recipe.repair.lambda_rep)]
+    return [*policy, *repair_rows(episode, options.lambda_rep)]
 
 
 def seam_rows(episode: Episode, seam: Seam) -> tuple[Row, Row]:
@@ -91,4 +107,15 @@ def repair_rows(episode: Episode, weight: float) -> Iterator[Row]:
             yield uniform_row(repair.rollout, advantage, "repair", episode.problem, name, weight)
 
 
-IOP = Algorithm("iop", run, rows, level="sequence", clip_low=3e-4, clip_high=4e-4, widen=True)
+def iop(options: Options) -> Algorithm:
+    return Algorithm(
+        "iop",
+        partial(run, options=options),
+        partial(rows, options=options),
+        level="sequence",
+        clip_low=3e-4,
+        clip_high=4e-4,
+        widen=True,
+        note=f"up to {options.candidates} repairs of each failure, "
+        f"K = {options.k}, then {2 * options.k}, then all",
+    )

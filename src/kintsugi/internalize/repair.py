@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from kintsugi.internalize.align import align, distance, gates
 from kintsugi.internalize.audit import Suspect, audit
 from kintsugi.internalize.context import Context
+from kintsugi.internalize.options import RepairOptions
 from kintsugi.internalize.select import nearest_anchor, repair_score, select
 from kintsugi.internalize.truncate import truncate
 from kintsugi.records import Problem, Repair, Rollout, Seam
@@ -19,7 +20,7 @@ def mendable(rollout: Rollout) -> bool:
 
 
 async def repair_failures(
-    problem: Problem, rollouts: Sequence[Rollout], ctx: Context
+    problem: Problem, rollouts: Sequence[Rollout], ctx: Context, options: RepairOptions
 ) -> tuple[tuple[Repair, ...], str]:
     """(repairs of every mendable failure, why there are none).
 
@@ -33,7 +34,7 @@ async def repair_failures(
     if not passing and remembered is None:
         return (), "all failed"
     groups = await asyncio.gather(
-        *(repair_one(problem, rollouts[i], i, passing, remembered, ctx) for i in failures)
+        *(repair_one(problem, rollouts[i], i, passing, remembered, ctx, options) for i in failures)
     )
     return tuple(repair for group in groups for repair in group), ""
 
@@ -45,16 +46,16 @@ async def repair_one(
     passing: Sequence[Rollout],
     remembered: str | None,
     ctx: Context,
+    options: RepairOptions,
 ) -> list[Repair]:
     """G_rep repairs of one failure from rho(. | x, y, a): verified, audited, scored."""
-    settings = ctx.recipe.repair
     nearest = nearest_anchor(failed, passing)
     anchor = nearest.text if nearest else remembered or ""
     anchor_ids = nearest.completion.token_ids if nearest else ctx.codec.encode(anchor)
     prompt_ids = ctx.codec.chat(ctx.prompts.repair(problem.prompt, failed.text, anchor))
     if ctx.max_prompt is not None and len(prompt_ids) > ctx.max_prompt:
         return []  # metrics show it: fewer failures tried than there were
-    candidates = await ctx.sample(problem, prompt_ids, settings.candidates, "repair", index)
+    candidates = await ctx.sample(problem, prompt_ids, options.candidates, "repair", index)
     failed_ids = failed.completion.token_ids
     repairs = []
     with ctx.meter.phase("audit"):
@@ -72,29 +73,43 @@ async def repair_one(
                 )
             )
             apart = distance(failed_ids, ids)
-            score = repair_score(candidate.verdict, reason, apart, settings.lambda_edit)
+            score = repair_score(candidate.verdict, reason, apart, options.lambda_edit)
             repairs.append(Repair(index, anchor, candidate, reason, apart, score))
     return repairs
 
 
 async def join_seams(
-    problem: Problem, rollouts: Sequence[Rollout], repairs: Sequence[Repair], ctx: Context
+    problem: Problem,
+    rollouts: Sequence[Rollout],
+    repairs: Sequence[Repair],
+    ctx: Context,
+    options: RepairOptions,
 ) -> tuple[Seam, ...]:
     """One seam per failure that has a repair which mends it."""
     chosen = [(i, select(repairs, i)) for i in sorted({r.failed for r in repairs})]
     return tuple(
         await asyncio.gather(
-            *(join_one(problem, rollouts[i], i, repairs[j], j, ctx) for i, j in chosen if j is not None)
+            *(
+                join_one(problem, rollouts[i], i, repairs[j], j, ctx, options)
+                for i, j in chosen
+                if j is not None
+            )
         )
     )
 
 
 async def join_one(
-    problem: Problem, failed: Rollout, index: int, repair: Repair, chosen: int, ctx: Context
+    problem: Problem,
+    failed: Rollout,
+    index: int,
+    repair: Repair,
+    chosen: int,
+    ctx: Context,
+    options: RepairOptions,
 ) -> Seam:
     """Aligns failure and repair, settles K*, and gates the first K* difference tokens on both sides."""
     failed_ids, repaired_ids = failed.completion.token_ids, repair.rollout.completion.token_ids
     edits = align(failed_ids, repaired_ids)
-    kept, kept_by, checks = await truncate(problem, failed, repaired_ids, edits, ctx, index)
+    kept, kept_by, checks = await truncate(problem, failed, repaired_ids, edits, ctx, options, index)
     failed_mask, repaired_mask = gates(len(failed_ids), len(repaired_ids), edits[:kept])
     return Seam(index, chosen, repaired_ids, edits, kept, kept_by, checks, failed_mask, repaired_mask)

@@ -14,6 +14,7 @@ from typing import Literal
 
 from kintsugi.internalize.align import graft
 from kintsugi.internalize.context import Context
+from kintsugi.internalize.options import RepairOptions
 from kintsugi.records import Check, Completion, Edit, Problem, Rollout
 
 KeptBy = Literal["K", "2K", "all"]
@@ -25,17 +26,18 @@ async def truncate(
     repaired: Sequence[int],
     edits: Sequence[Edit],
     ctx: Context,
+    options: RepairOptions,
     index: int,
 ) -> tuple[int, KeptBy, tuple[Check, ...]]:
     """(K*, which try fixed it, the checks made). Nothing is checked once K reaches the number of edits."""
-    if ctx.recipe.repair.check == "none":
-        return min(ctx.recipe.repair.k, len(edits)), "K", ()
+    if options.check == "none":
+        return min(options.k, len(edits)), "K", ()
     checks: list[Check] = []
-    tries: tuple[tuple[int, KeptBy], ...] = ((ctx.recipe.repair.k, "K"), (2 * ctx.recipe.repair.k, "2K"))
+    tries: tuple[tuple[int, KeptBy], ...] = ((options.k, "K"), (2 * options.k, "2K"))
     for k, name in tries:
         if k >= len(edits):
             break
-        tried = await try_edits(problem, failed, repaired, edits[:k], ctx, f"{index}/{k}")
+        tried = await try_edits(problem, failed, repaired, edits[:k], ctx, options, f"{index}/{k}")
         checks += [Check(k, rollout) for rollout in tried]
         if any(rollout.verdict.passed for rollout in tried):
             return k, name, tuple(checks)
@@ -48,15 +50,16 @@ async def try_edits(
     repaired: Sequence[int],
     edits: Sequence[Edit],
     ctx: Context,
+    options: RepairOptions,
     index: str,
 ) -> tuple[Rollout, ...]:
     """The failure with `edits` applied, judged: continued by the policy, or as it stands."""
     prompt = failed.prompt_ids
     head, tail = graft(failed.completion.token_ids, repaired, edits, len(edits))
     finished = bool(head) and head[-1] in ctx.codec.stop_ids
-    if ctx.recipe.repair.check == "continue" and not finished:
-        return await ctx.sample(problem, prompt, ctx.recipe.repair.continuations, "check", index, prefix=head)
-    text = head if ctx.recipe.repair.check == "continue" else head + tail
+    if options.check == "continue" and not finished:
+        return await ctx.sample(problem, prompt, options.continuations, "check", index, prefix=head)
+    text = head if options.check == "continue" else head + tail
     nothing_new = Completion((), (), "stop", failed.completion.version)
     with ctx.meter.phase("check"):
         return ctx.judge(problem, (*prompt, *text), [nothing_new], prefix=text)
