@@ -54,7 +54,7 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
     verifier = load_verifier(recipe.verifier or task.verifier)
     train_problems, eval_problems = training_problems(task), evaluation_problems(task)
     notes = settle_machine(recipe.threads)
-    loaded = load_model(model or recipe.model, device=recipe.device, seed=recipe.seed)
+    loaded = load_model(model or recipe.model, device=recipe.device, seed=recipe.seed, lora=recipe.optim.lora)
     device = loaded.model.device.type
     autocast = pick_autocast(recipe.dtype, device)
     machine = {

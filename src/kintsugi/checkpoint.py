@@ -35,7 +35,9 @@ def save(directory: Path, loaded: LoadedModel, learner: LocalLearner, progress: 
     partial = final.with_name(f".{final.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    loaded.model.save_pretrained(partial)
+    # Adapters alone (LoRA): peft would look the base model up to see whether its vocabulary has changed.
+    adapters = {"save_embedding_layers": False} if hasattr(loaded.model, "peft_config") else {}
+    loaded.model.save_pretrained(partial, **adapters)
     loaded.tokenizer.save_pretrained(partial)
     torch.save({"learner": learner.state_dict(), "progress": asdict(progress)}, partial / STATE_FILE)
     shutil.rmtree(final, ignore_errors=True)

@@ -46,6 +46,14 @@ class Optim(Section):
         1, ge=1, description="optimizer steps per batch of rows; with 1 no ratio leaves 1"
     )
     token_budget: int = Field(16384, ge=16, description="padded tokens in one forward pass")
+    lora: int = Field(
+        0,
+        ge=0,
+        description="rank of LoRA adapters on every linear layer (extra `lora`); 0 trains all weights",
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="recompute activations in the backward pass: less memory, more time"
+    )
 
 
 class Evaluation(Section):

@@ -6,13 +6,13 @@ J_pol + lambda_rep * J_rep. Rows whose gate or credit is empty count in the mean
 
 from __future__ import annotations
 
-import inspect
 import math
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,30 +20,16 @@ from torch import Tensor
 
 from kintsugi.config import Optim
 from kintsugi.engines.base import RowStats, StepStats
-from kintsugi.loss import LOSSES, Objective, token_logprobs
+from kintsugi.loss import LOSSES, Objective
 from kintsugi.records import Row
+from kintsugi.scoring import Scorer, Target, micro_batches, sequences
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 WARM_DOWN = 0.05
-WORTH_A_PASS = 1024
-SPARE = 0.15
 BETAS = (0.9, 0.99)
 """Adam's memory. The second moment forgets within about 100 steps: runs here are short."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """A padded micro-batch: prompts end, and completions start, at the same column for all B rows."""
-
-    ids_BS: Tensor
-    attention_BS: Tensor
-    positions_BS: Tensor
-    completion_BT: Tensor
-    mask_BT: Tensor
-    advantages_BT: Tensor
-    lengths_B: Tensor
 
 
 @dataclass(slots=True)
@@ -75,12 +61,14 @@ class LocalLearner:
         autocast: torch.dtype | None = None,
     ) -> None:
         self.model, self.optim, self.objective = model, optim, objective
-        self.pad_id, self.total_updates, self.temperature = pad_id, total_updates, temperature
-        self.autocast = autocast
-        self._takes = frozenset(inspect.signature(model.forward).parameters)
+        self.total_updates = total_updates
         self.version = 0
         model.eval()  # dropout would move ratios off 1 before anything was learned
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=optim.lr, betas=BETAS, weight_decay=0.0)
+        if optim.gradient_checkpointing:
+            recompute_activations(model)
+        self.scorer = Scorer(model, pad_id, temperature, autocast)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=optim.lr, betas=BETAS, weight_decay=0.0, fused=True)
 
     def step(self, rows: Sequence[Row]) -> StepStats:
         """Trains on the rows in `optim.minibatches` optimizer steps; see StepStats.
@@ -99,14 +87,14 @@ class LocalLearner:
         live = [i for i, row in enumerate(rows) if row.active and any(row.advantages)]
         # By role, because rows come in pairs of failure and repair: every update needs its share of both.
         parts = split_evenly(sorted(live, key=lambda i: rows[i].role), self.optim.minibatches)
-        old: dict[int, tuple[float, ...]] = {}
-        if len(parts) > 1:
-            old = dict(zip(live, self.logprobs([rows[i] for i in live]), strict=True))
+        plans = [micro_batches(sequences(rows, part), self.optim.token_budget) for part in parts]
+        # In the very micro-batches that are trained on, so that ratios start at 1 in any precision.
+        old = self._score([chunk for plan in plans for chunk in plan]) if len(parts) > 1 else {}
         tallies, norms, updates = [], [], 0
         counts = Counter(term_of(row) for row in rows)
-        for part in parts:
+        for part, plan in zip(parts, plans, strict=True):
             share = len(part) / max(1, len(live))
-            tally, norm = self._update(rows, part, old, {t: n * share for t, n in counts.items()})
+            tally, norm = self._update(rows, plan, old, {t: n * share for t, n in counts.items()})
             tallies.append(tally)
             norms.append(norm)
             updates += bool(part) and math.isfinite(norm)
@@ -136,12 +124,9 @@ class LocalLearner:
 
     def logprobs(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
         """log pi(completion token | prompt) of every row under the present weights, without gradient."""
-        found: dict[int, tuple[float, ...]] = {}
-        with torch.inference_mode():
-            for indices in micro_batches(rows, range(len(rows)), self.optim.token_budget):
-                batch = self._batch([rows[i] for i in indices])
-                found.update(zip(indices, unpad(self._forward(batch), batch.lengths_B), strict=True))
-        return [found[i] for i in range(len(rows))]
+        asked = sequences(rows, range(len(rows)), every_token=True)
+        found = self._score(micro_batches(asked, self.optim.token_budget))
+        return [tuple(found.get(i, ())) for i in range(len(rows))]
 
     def state_dict(self) -> dict[str, Any]:
         return {"optimizer": self.optimizer.state_dict(), "version": self.version}
@@ -150,14 +135,23 @@ class LocalLearner:
         self.optimizer.load_state_dict(state["optimizer"])
         self.version = state["version"]
 
+    def _score(self, plan: Sequence[Sequence[Target]]) -> dict[int, list[float]]:
+        """Row index -> log-probabilities up to the last token asked for (0 where not asked), no gradient."""
+        found: dict[int, list[float]] = {}
+        with torch.inference_mode():
+            for chunk in plan:
+                for item, values in zip(chunk, self.scorer(chunk).tolist(), strict=True):
+                    found.update(dict.fromkeys(item.rows, values[: len(item.wanted)]))
+        return found
+
     def _update(
         self,
         rows: Sequence[Row],
-        part: Sequence[int],
-        old: dict[int, tuple[float, ...]],
+        plan: Sequence[Sequence[Target]],
+        old: dict[int, list[float]],
         counts: dict[str, float],
     ) -> tuple[Tally, float]:
-        """One optimizer step over the rows at `part`. Returns what was tallied and the gradient norm.
+        """One optimizer step over the rows of `plan`. Returns what was tallied and the gradient norm.
 
         `old` may be empty: then this is the batch's first update, and pi_old is the present policy.
         """
@@ -165,76 +159,54 @@ class LocalLearner:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.version)
         self.optimizer.zero_grad(set_to_none=True)
-        for indices in micro_batches(rows, part, self.optim.token_budget):
-            chunk = [rows[i] for i in indices]
-            batch = self._batch(chunk)
-            logprobs_BT = self._forward(batch)
-            now = unpad(logprobs_BT.detach(), batch.lengths_B)
-            before = [old.get(i, lp) for i, lp in zip(indices, now, strict=True)]
-            old_BT = pad(before, logprobs_BT.shape[1], logprobs_BT.device)
+        for chunk in plan:
+            indices = [i for item in chunk for i in item.rows]
+            places = [place for place, item in enumerate(chunk) for _ in item.rows]
+            logprobs_BT = self.scorer(chunk)[places]
+            now = logprobs_BT.detach().tolist()
+            before = [old.get(i, values) for i, values in zip(indices, now, strict=True)]
+            width, device = logprobs_BT.shape[1], logprobs_BT.device
             losses = LOSSES[self.objective.level](
-                logprobs_BT, old_BT, batch.mask_BT, batch.advantages_BT, self.objective, batch.lengths_B
+                logprobs_BT,
+                pad(before, width, device),
+                pad([rows[i].mask for i in indices], width, device),
+                pad([rows[i].advantages for i in indices], width, device),
+                self.objective,
+                torch.tensor([len(rows[i].completion_ids) for i in indices], device=device),
             )
-            scale_B = torch.tensor([row.weight / counts[term_of(row)] for row in chunk])
-            loss = (losses.loss_B * scale_B.to(losses.loss_B)).sum()
+            scale_B = torch.tensor(
+                [rows[i].weight / counts[term_of(rows[i])] for i in indices], device=device
+            )
+            loss = (losses.loss_B * scale_B).sum()
             loss.backward()  # type: ignore[no-untyped-call]
             tally.loss += float(loss.detach())
             columns = [t.detach().tolist() for t in (losses.ratio_B, losses.clipped_B, losses.loss_B)]
             tally.ratios += columns[0]
             tally.clipped += columns[1]
-            for place, (i, values) in enumerate(zip(indices, zip(*columns, strict=True), strict=True)):
-                tally.rows[i] = RowStats(before[place], now[place], *values)
-        norm = (
-            float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.grad_clip))
-            if part
-            else 0.0
-        )
-        if part and math.isfinite(norm):
+            for i, b, n, values in zip(indices, before, now, zip(*columns, strict=True), strict=True):
+                tally.rows[i] = RowStats(gated(b, rows[i]), gated(n, rows[i]), *values)
+        norm = 0.0
+        if plan:
+            norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.grad_clip))
+        if plan and math.isfinite(norm):
             self.optimizer.step()
             self.version += 1
-        elif part:
+        elif plan:
             warnings.warn(
                 f"gradient norm is {norm}: the update is skipped, it would destroy the weights", stacklevel=3
             )
         return tally, norm
 
-    def _forward(self, batch: Batch) -> Tensor:
-        """log pi of the completion tokens (B, T), in fp32."""
-        width = batch.completion_BT.shape[1]
-        device = self.model.device.type
-        with torch.autocast(device, dtype=self.autocast, enabled=self.autocast is not None):
-            extra = {"position_ids": batch.positions_BS, "logits_to_keep": width + 1}
-            output = self.model(
-                input_ids=batch.ids_BS,
-                attention_mask=batch.attention_BS,
-                use_cache=False,
-                **{name: value for name, value in extra.items() if name in self._takes},
-            )
-            logits_BTV = output.logits[:, -width - 1 : -1]
-        return token_logprobs(logits_BTV, batch.completion_BT, self.temperature)
 
-    def _batch(self, rows: Sequence[Row]) -> Batch:
-        device = self.model.device
-        left = max(len(row.prompt_ids) for row in rows)
-        right = max(len(row.completion_ids) for row in rows)
-        ids, attention = [], []
-        for row in rows:
-            before, after = left - len(row.prompt_ids), right - len(row.completion_ids)
-            ids.append(
-                [self.pad_id] * before + [*row.prompt_ids, *row.completion_ids] + [self.pad_id] * after
-            )
-            attention.append([0] * before + [1] * (left + right - before - after) + [0] * after)
-        ids_BS = torch.tensor(ids, device=device)
-        attention_BS = torch.tensor(attention, device=device)
-        return Batch(
-            ids_BS=ids_BS,
-            attention_BS=attention_BS,
-            positions_BS=(attention_BS.cumsum(-1) - 1).clamp(min=0),
-            completion_BT=ids_BS[:, left:],
-            mask_BT=pad([row.mask for row in rows], right, device),
-            advantages_BT=pad([row.advantages for row in rows], right, device),
-            lengths_B=torch.tensor([len(row.completion_ids) for row in rows], device=device),
-        )
+def recompute_activations(model: PreTrainedModel) -> None:
+    """Turns gradient checkpointing on, which transformers does in layers that are in training mode.
+
+    Only those modules' own flags are set: their dropout, held by modules below, stays as it is.
+    """
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    for module in model.modules():
+        if getattr(module, "gradient_checkpointing", False):
+            module.training = True
 
 
 def term_of(row: Row) -> str:
@@ -253,32 +225,15 @@ def check_constant(row: Row) -> None:
 
 
 def sampler_gap(row: Row, logprobs: Sequence[float]) -> float:
-    """Largest difference between the sampler's log-probabilities and these; 0 where there are none."""
-    pairs = zip(row.sampling_logprobs or (), logprobs, strict=False)
-    return max((abs(a - b) for a, b in pairs), default=0.0)
+    """Largest difference, on gated tokens, between the sampler's log-probabilities and these; else 0."""
+    pairs = zip(row.sampling_logprobs or (), logprobs, row.mask, strict=False)
+    return max((abs(a - b) for a, b, gate in pairs if gate), default=0.0)
 
 
-def micro_batches(rows: Sequence[Row], indices: Sequence[int], token_budget: int) -> Iterator[list[int]]:
-    """Row indices in chunks of similar shape whose padded size stays within the budget (one row at least).
-
-    A chunk also ends where the next row would leave more than SPARE of it to padding, once it is big enough
-    to be worth a forward pass of its own (WORTH_A_PASS real tokens).
-    """
-    chunk: list[int] = []
-    left = right = real = 0
-    for i in sorted(indices, key=lambda i: (-len(rows[i].prompt_ids), -len(rows[i].completion_ids))):
-        lengths = len(rows[i].prompt_ids), len(rows[i].completion_ids)
-        wider = max(left, lengths[0]), max(right, lengths[1])
-        padded = (len(chunk) + 1) * sum(wider)
-        wasteful = real >= WORTH_A_PASS and real + sum(lengths) < (1 - SPARE) * padded
-        if chunk and (padded > token_budget or wasteful):
-            yield chunk
-            chunk, real, wider = [], 0, lengths
-        chunk.append(i)
-        left, right = wider
-        real += sum(lengths)
-    if chunk:
-        yield chunk
+def gated(values: Sequence[float], row: Row) -> tuple[float, ...]:
+    """`values` on the row's gated tokens and NaN on the others: nobody asked for those."""
+    whole = zip_longest(values[: len(row.mask)], row.mask, fillvalue=0.0)
+    return tuple(value if gate else math.nan for value, gate in whole)
 
 
 def split_evenly(indices: Sequence[int], parts: int) -> list[list[int]]:
@@ -287,12 +242,9 @@ def split_evenly(indices: Sequence[int], parts: int) -> list[list[int]]:
 
 
 def pad(values: Sequence[Sequence[float]], width: int, device: torch.device) -> Tensor:
-    """Right-padded with zeros to (B, width), fp32."""
-    return torch.tensor([[*v, *[0.0] * (width - len(v))] for v in values], dtype=torch.float32, device=device)
-
-
-def unpad(values_BT: Tensor, lengths_B: Tensor) -> list[tuple[float, ...]]:
-    return [tuple(v[:n]) for v, n in zip(values_BT.tolist(), lengths_B.tolist(), strict=True)]
+    """Cut or right-padded with zeros to (B, width), fp32."""
+    padded = [[*v[:width], *[0.0] * (width - len(v))] for v in values]
+    return torch.tensor(padded, dtype=torch.float32, device=device)
 
 
 def mean(values: Sequence[float], empty: float = 0.0) -> float:

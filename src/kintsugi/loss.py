@@ -6,9 +6,11 @@ Each returns per-row losses to minimise (B,), so that the learner can weigh and 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from kintsugi.records import Level
 
@@ -108,7 +110,43 @@ def clip_range(objective: Objective, mask_BT: Tensor, lengths_B: Tensor) -> tupl
 LOSSES = {"sequence": gated_sequence_loss, "token": token_loss, "nll": nll_loss}
 
 
-def token_logprobs(logits_BTV: Tensor, ids_BT: Tensor, temperature: float) -> Tensor:
-    """log softmax(logits / temperature) at `ids`, in fp32 (B, T)."""
-    logits_BTV = logits_BTV.float() / temperature
-    return logits_BTV.gather(-1, ids_BT.unsqueeze(-1)).squeeze(-1) - logits_BTV.logsumexp(-1)
+def token_logprobs(logits_NV: Tensor, ids_N: Tensor, temperature: float) -> Tensor:
+    """(N,) log softmax(logits / temperature) at `ids`, in fp32. May be differentiated once."""
+    found_N: Tensor = TokenLogprobs.apply(logits_NV, ids_N, temperature)  # type: ignore[no-untyped-call]
+    return found_N
+
+
+class TokenLogprobs(torch.autograd.Function):
+    """`token_logprobs` with one buffer of the size of its logits, where autograd would keep three.
+
+    With p = softmax(logits / temperature), the gradient of log p[id] is (one-hot(id) - p) / temperature.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits_NV: Tensor, ids_N: Tensor, temperature: float) -> Tensor:
+        total_N = torch.cat([normaliser(piece_NV, temperature) for piece_NV in torch.split(logits_NV, PIECE)])
+        ctx.save_for_backward(logits_NV, ids_N, total_N)
+        ctx.temperature = temperature
+        return logits_NV.gather(1, ids_N[:, None])[:, 0].float() / temperature - total_N
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_N: Tensor) -> tuple[Tensor, None, None]:
+        logits_NV, ids_N, total_N = ctx.saved_tensors
+        grad_N = grad_N / ctx.temperature
+        grad_NV = logits_NV.float() - ctx.temperature * total_N[:, None]
+        if ctx.temperature != 1:
+            grad_NV.div_(ctx.temperature)
+        grad_NV.exp_().mul_(-grad_N[:, None])
+        grad_NV.scatter_add_(1, ids_N[:, None], grad_N[:, None])
+        return grad_NV.to(logits_NV.dtype), None, None
+
+
+PIECE = 256
+"""Rows of logits that are summed at a time, so that no copy of all of them is made."""
+
+
+def normaliser(logits_NV: Tensor, temperature: float) -> Tensor:
+    """(N,) log of the sum of exp(logits / temperature), in fp32."""
+    scaled_NV = logits_NV.float() if temperature == 1 else logits_NV.float() / temperature
+    return scaled_NV.logsumexp(-1)

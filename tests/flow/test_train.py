@@ -16,7 +16,7 @@ import torch
 from conftest import tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from kintsugi import KintsugiError, Problem, train
+from kintsugi import KintsugiError, Problem, assemble, evaluate, train
 from kintsugi.algorithms import ALGORITHMS
 from kintsugi.models.loading import NANO_DIR
 from kintsugi.trainer import TrainResult, batch
@@ -74,7 +74,7 @@ def test_the_loss_of_a_policy_row_can_be_recomputed_from_the_file(iop_run: Train
     for row in rows:
         g = row["mask"]
         w = math.exp(
-            sum(m * (a - b) for m, a, b in zip(g, row["logprobs"], row["old_logprobs"], strict=True)) / sum(g)
+            sum(a - b for m, a, b in zip(g, row["logprobs"], row["old_logprobs"], strict=True) if m) / sum(g)
         )
         advantage = -1.0 if row["role"] == "failed" else 1.0
         assert {a for a, m in zip(row["advantages"], g, strict=True) if m} == {advantage}
@@ -96,8 +96,11 @@ def test_the_log_probabilities_on_disk_are_those_of_the_model_given_the_problem_
         with torch.no_grad():
             logprobs = model(ids).logits[0].log_softmax(-1)
         start = len(row["prompt_ids"])
-        fresh = [logprobs[start + t - 1, token].item() for t, token in enumerate(row["completion_ids"])]
-        assert row["old_logprobs"] == pytest.approx(fresh, abs=1e-4)
+        fresh = [
+            logprobs[start + t - 1, token].item() if gate else math.nan
+            for t, (token, gate) in enumerate(zip(row["completion_ids"], row["mask"], strict=True))
+        ]
+        assert row["old_logprobs"] == pytest.approx(fresh, abs=1e-4, nan_ok=True)
 
 
 def test_the_checkpoint_loads_with_transformers_alone(iop_run: TrainResult) -> None:
@@ -180,3 +183,18 @@ def test_ctrl_c_ends_with_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> 
     assert "--resume" in lines[-1]
     (saved,) = (tmp_path / "run" / "checkpoints").glob("step-*")
     assert int(saved.name.removeprefix("step-")) >= 2
+
+
+def test_lora_trains_resumes_and_is_evaluated(tmp_path: Path) -> None:
+    optim = {"lr": 1e-3, "warmup": 0, "lora": 2, "gradient_checkpointing": True}
+    recipe = tiny(tmp_path / "run", optim=optim, steps=1)
+    train(recipe)
+    saved = tmp_path / "run" / "checkpoints" / "step-000001"
+    assert (saved / "adapter_model.safetensors").is_file()
+    assert not (saved / "model.safetensors").exists()  # the model itself is where it was
+    result = train(tiny(tmp_path / "run", optim=optim, steps=2), resume=True)
+    assert result.steps == 2
+    adapted = assemble(tiny(tmp_path, model=str(saved)))  # a recipe without LoRA finds the adapters, too
+    trained = [name for name, p in adapted.loaded.model.named_parameters() if p.requires_grad]
+    assert trained and all("lora_" in name for name in trained)
+    assert evaluate(adapted).problems == 8

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from kintsugi.config import Optim
 from kintsugi.engines.base import RowStats
-from kintsugi.learner import LocalLearner, micro_batches
+from kintsugi.learner import LocalLearner
 from kintsugi.loss import Objective
 from kintsugi.records import Role, Row
+from kintsugi.scoring import Target, micro_batches, sequences
 
 GSPO = Objective("sequence", clip_low=0.2, clip_high=0.3)
 Weights = dict[str, Tensor]
@@ -98,6 +99,11 @@ def furthest(a: Weights, b: Weights) -> float:
 
 def gated_mean(values: Sequence[float], mask: Sequence[int]) -> float:
     return sum(v * g for v, g in zip(values, mask, strict=True)) / sum(mask)
+
+
+def on_gate(values: Sequence[float], of: Row) -> list[float]:
+    """What a learner says of a row: values where the mask is 1, NaN (nothing was computed) elsewhere."""
+    return [v if m else math.nan for v, m in zip(values, of.mask, strict=True)]
 
 
 # ---- log-probabilities
@@ -186,21 +192,51 @@ def test_statistics_stay_with_their_rows(base: Any) -> None:
     learned = learner(base, token_budget=16)
     before = learned.logprobs(MIXED)
     stats = learned.step(MIXED)
-    for found, logprobs in zip(stats.rows, before, strict=True):
-        assert found.logprobs == pytest.approx(logprobs, abs=1e-5)
+    for this, found, logprobs in zip(MIXED, stats.rows, before, strict=True):
+        assert found.logprobs == pytest.approx(on_gate(logprobs, this), abs=1e-5, nan_ok=True)
+
+
+def size(chunk: Sequence[Target]) -> int:
+    """Padded positions: each distinct prompt once, each completion."""
+    prompts = {item.prompt_ids for item in chunk}
+    return len(prompts) * max(map(len, prompts)) + len(chunk) * max(len(i.completion_ids) for i in chunk)
 
 
 def test_micro_batches_deal_every_row_once_and_keep_the_budget() -> None:
     rng = random.Random(1)
-    rows = [row(range(rng.randrange(1, 40)), range(rng.randrange(1, 30))) for _ in range(60)]
+    rows = [row(range(rng.randrange(1, 40)), [rng.randrange(50) for _ in range(9)]) for _ in range(60)]
     indices = list(range(0, 60, 2))
-    chunks = list(micro_batches(rows, indices, token_budget=100))
-    assert sorted(i for chunk in chunks for i in chunk) == indices
+    chunks = micro_batches(sequences(rows, indices), token_budget=100)
+    assert sorted(i for chunk in chunks for item in chunk for i in item.rows) == indices
     for chunk in chunks:
-        left = max(len(rows[i].prompt_ids) for i in chunk)
-        right = max(len(rows[i].completion_ids) for i in chunk)
-        assert len(chunk) == 1 or len(chunk) * (left + right) <= 100
-    assert len(list(micro_batches(rows, indices, token_budget=16))) == 30  # a row larger than it goes alone
+        assert len(chunk) == 1 or size(chunk) <= 100
+    alone = micro_batches(sequences(rows, indices), token_budget=9)  # a row larger than it goes alone
+    assert len(alone) == 30
+
+
+def test_micro_batches_keep_a_prompts_completions_together_where_that_saves_most() -> None:
+    # Two prompts of 60 with four completions of 4 each: by prompts 60 + 4 * 4 = 76 positions a chunk. In the
+    # order of completion lengths (4, 4, 3, 3, ...) every chunk would hold both prompts.
+    rows = [row([p] * 60, [t] * n) for n in (4, 3, 2, 1) for p in (1, 2) for t in (7, 8, 9, 10)]
+    chunks = micro_batches(sequences(rows, range(len(rows))), token_budget=130)
+    assert [len({item.prompt_ids for item in chunk}) for chunk in chunks] == [1, 1]
+
+
+def test_micro_batches_go_by_completions_where_those_are_what_costs() -> None:
+    # 4 prompts of 2 tokens, each with a completion of 400 and one of 4. Together they would be padded to
+    # 8 * 402; by length, 4 * 402 and then 4 * 6.
+    rows = [row([p, p], [t] * n) for p in range(4) for t, n in ((7, 400), (8, 4))]
+    chunks = micro_batches(sequences(rows, range(len(rows))), token_budget=10_000)
+    assert [{len(item.completion_ids) for item in chunk} for chunk in chunks] == [{400}, {4}]
+
+
+def test_rows_over_one_completion_are_one_sequence_up_to_its_last_gated_token() -> None:
+    early, late = row([5], [1, 2, 3, 4], 1.0, [1, 0, 0, 0]), row([5], [1, 2, 3, 4], -1.0, [0, 0, 1, 0])
+    other = row([6], [1, 2, 3, 4], 1.0, [0, 1, 0, 0])
+    assert sequences([early, other, late, row([7], [1], 1.0, [0])], range(4)) == [
+        Target((5,), (1, 2, 3), (True, False, True), (0, 2)),
+        Target((6,), (1, 2), (False, True), (1,)),
+    ]
 
 
 # ---- empty gates
@@ -247,8 +283,8 @@ def test_the_second_minibatch_has_ratios_off_one(base: Any) -> None:
     assert (stats.updates, learned.version) == (2, 2)
     one, two = stats.rows
     assert one.ratio == pytest.approx(1.0, abs=1e-6)
-    assert two.old_logprobs == pytest.approx(old[1], abs=1e-5)
-    assert two.logprobs == pytest.approx(now, abs=1e-5)
+    assert two.old_logprobs == pytest.approx(on_gate(old[1], second), abs=1e-5, nan_ok=True)
+    assert two.logprobs == pytest.approx(on_gate(now, second), abs=1e-5, nan_ok=True)
     assert two.ratio == pytest.approx(w, abs=1e-5)
     assert two.loss == pytest.approx(-2 * w, abs=1e-4)
     # The step's loss is the mean of its two updates': -(-1) and -2 w.
@@ -282,9 +318,9 @@ def test_every_minibatch_holds_failures_and_repairs(base: Any) -> None:
     ]
     assert sorted(first) == ["failed", "repaired"]
     assert sum(off_one(found) > 1e-3 for found in stats.rows if found) == 2
-    for found, logprobs in zip(stats.rows, old, strict=True):
+    for this, found, logprobs in zip(seams, stats.rows, old, strict=True):
         assert found is not None
-        assert found.old_logprobs == pytest.approx(logprobs, abs=1e-5)
+        assert found.old_logprobs == pytest.approx(on_gate(logprobs, this), abs=1e-5, nan_ok=True)
 
 
 def off_one(found: RowStats) -> float:
@@ -398,3 +434,47 @@ def test_a_learner_goes_on_where_its_state_was_saved(base: Any) -> None:
     assert resumed.step(MIXED).lr == pytest.approx(1e-5 * 2 / 5)
     assert resumed.version == straight.version == 2
     assert furthest(weights(resumed), weights(straight)) == 0.0
+
+
+# ---- memory
+
+
+def test_gradient_checkpointing_changes_memory_alone(base: Any) -> None:
+    plain, lean = learner(base), learner(base, gradient_checkpointing=True)
+    held, held_lean = saved_bytes(plain), saved_bytes(lean)
+    assert held_lean < held / 2  # a layer's activations, but for its input, are computed again
+    one, other = plain.step(MIXED), lean.step(MIXED)
+    assert one.loss == pytest.approx(other.loss, abs=1e-6)
+    assert furthest(gradients(plain), gradients(lean)) < 1e-6 * one.grad_norm
+
+
+def saved_bytes(learned: LocalLearner) -> int:
+    """Bytes that autograd holds on to between the forward and the backward pass of MIXED, weights left out."""
+    own = {p.data_ptr() for p in learned.model.parameters()}
+    sizes: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        if tensor.data_ptr() not in own:
+            sizes[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        held = learned.scorer(sequences(MIXED, range(len(MIXED))))
+    assert held.requires_grad
+    return sum(sizes.values())
+
+
+def test_lora_trains_the_adapters_alone(base: Any) -> None:
+    from kintsugi.models.lora import adapted
+
+    model = adapted(copy.deepcopy(base), "tiny", rank=2, seed=0)
+    learned = LocalLearner(model, Optim(lr=1e-2, warmup=0), GSPO, pad_id=0, total_updates=1)
+    start = learned.logprobs(MIXED)
+    for found, logprobs in zip(start, learner(base).logprobs(MIXED), strict=True):
+        assert found == pytest.approx(logprobs, abs=1e-5)  # B starts at zero: nothing is changed yet
+    before = weights(learned)
+    learned.step(MIXED)
+    moved = {name for name, p in weights(learned).items() if not torch.equal(p, before[name])}
+    assert moved and all("lora_" in name for name in moved)
+    # 7 linear layers in each of 2 blocks, A and B each: q, k, v, o, gate, up and down.
+    assert sum("lora_" in name for name in before) == 2 * 7 * 2

@@ -204,12 +204,24 @@ def test_nll() -> None:
     ],
 )
 def test_token_logprobs(temperature: float, probabilities: tuple[float, float]) -> None:
-    logits = torch.tensor([[[0.0, math.log(3)], [0.0, math.log(3)]]])
-    found = token_logprobs(logits, torch.tensor([[0, 1]]), temperature)
-    assert found.tolist()[0] == pytest.approx([math.log(p) for p in probabilities])
+    logits = torch.tensor([[0.0, math.log(3)], [0.0, math.log(3)]])
+    found = token_logprobs(logits, torch.tensor([0, 1]), temperature)
+    assert found.tolist() == pytest.approx([math.log(p) for p in probabilities])
 
 
 def test_token_logprobs_are_computed_in_fp32() -> None:
     # In bfloat16 (8 bits) log(1/4) = -1.38629 would come out as -1.3828 or -1.3906.
-    logits = torch.zeros(1, 1, 4, dtype=torch.bfloat16)
-    assert float(token_logprobs(logits, torch.tensor([[2]]), 1.0)) == pytest.approx(-math.log(4), abs=1e-6)
+    logits = torch.zeros(1, 4, dtype=torch.bfloat16)
+    assert float(token_logprobs(logits, torch.tensor([2]), 1.0)) == pytest.approx(-math.log(4), abs=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_token_logprobs_have_the_gradient_of_their_formula(temperature: float) -> None:
+    # d log p[id] / d logit[v] = (1[v = id] - p[v]) / temperature. With logits 0 and log 3, p is (1/4, 3/4) at
+    # temperature 1 and (1/10, 9/10) at 1/2; the second row's log-probability counts twice.
+    low, high = (1 / 4, 3 / 4) if temperature == 1 else (1 / 10, 9 / 10)
+    logits = torch.tensor([[0.0, math.log(3)], [0.0, math.log(3)]], requires_grad=True)
+    found = token_logprobs(logits, torch.tensor([0, 1]), temperature)
+    (found * torch.tensor([1.0, 2.0])).sum().backward()
+    by_hand = torch.tensor([[1 - low, -high], [-2 * low, 2 * (1 - high)]]) / temperature
+    assert torch.allclose(logits.grad, by_hand, atol=1e-6)

@@ -27,7 +27,8 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class RowStats:
-    """What the learner computed for one row: log-probabilities are natural, one per completion token.
+    """What the learner computed for one row: log-probabilities are natural, one per completion token,
+    NaN where the row's mask is 0 (none was computed).
 
     `old_logprobs` and `logprobs` are pi_old and pi_theta of the update that used the row; `ratio` is the
     sequence's w_z (its token mean under a token-level objective); `loss` is the row's own term, before

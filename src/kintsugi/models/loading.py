@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,17 +52,24 @@ class LoadedModel:
     notes: tuple[str, ...] = ()
 
 
-def load_model(name: str, *, device: str = "auto", seed: int = 0) -> LoadedModel:
+def load_model(name: str, *, device: str = "auto", seed: int = 0, lora: int = 0) -> LoadedModel:
     """The model `name` with fp32 weights on `device`.
 
     `nano` is the shipped model, `nano-random` its architecture at weights drawn from `seed`; anything
-    else is a local path or a Hub id. KintsugiError when it cannot be loaded.
+    else is a local path or a Hub id. A folder of LoRA adapters stands for the model they belong to with
+    them on it; `lora` is the rank of fresh ones for a model without. KintsugiError when it cannot be loaded.
     """
     import torch
+
+    from kintsugi.models.lora import adapted, adapter_base, with_adapter
 
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if where == "cuda" and not torch.cuda.is_available():
         raise KintsugiError("device 'cuda' was asked for, but torch sees no GPU; use device=cpu")
+    base = adapter_base(Path(name).expanduser())
+    if base is not None:
+        loaded = load_model(base, device=device, seed=seed)
+        return replace(loaded, model=with_adapter(loaded.model, Path(name).expanduser()))
     if name == "nano-random":
         from kintsugi.models.nano import nano_model, nano_tokenizer
 
@@ -72,6 +79,8 @@ def load_model(name: str, *, device: str = "auto", seed: int = 0) -> LoadedModel
         model, tokenizer = load_pretrained(str(NANO_DIR) if name == "nano" else name, name)
     notes = settle_tokenizer(tokenizer)
     codec = HFCodec(tokenizer, stop_tokens(model, tokenizer))
+    if lora:
+        model = adapted(model, name, lora, seed)
     return LoadedModel(model.to(where), tokenizer, codec, tuple(notes))
 
 
