@@ -203,7 +203,9 @@ def recompute_activations(model: PreTrainedModel) -> None:
 
     Only those modules' own flags are set: their dropout, held by modules below, stays as it is.
     """
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    with warnings.catch_warnings():  # transformers 5 gave the method a new name, which 5.0 does not have
+        warnings.simplefilter("ignore", FutureWarning)
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     for module in model.modules():
         if getattr(module, "gradient_checkpointing", False):
             module.training = True

@@ -85,33 +85,60 @@ def micro_batches(items: Sequence[Target], token_budget: int) -> list[list[Targe
         lambda s: (-len(s.completion_ids), -len(s.prompt_ids)),
     ]
     plans = [list(chunks(sorted(items, key=order), token_budget)) for order in orders]
-    return min(plans, key=lambda plan: sum(padded_size(chunk) + WORTH_A_PASS / 4 for chunk in plan))
+    return min(plans, key=lambda plan: sum(planned_size(chunk) + WORTH_A_PASS / 4 for chunk in plan))
 
 
 def chunks(items: Sequence[Target], token_budget: int) -> Iterator[list[Target]]:
     """`items` cut, in their order, where the budget ends or more than SPARE would be padding."""
     chunk: list[Target] = []
+    size = Size()
     for item in items:
-        longer = [*chunk, item]
-        padded = padded_size(longer)
-        wasteful = real_size(chunk) >= WORTH_A_PASS and real_size(longer) < (1 - SPARE) * padded
-        if chunk and (padded > token_budget or wasteful):
+        longer = size.plus(item)
+        wasteful = size.real >= WORTH_A_PASS and longer.real < (1 - SPARE) * longer.padded
+        if chunk and (longer.padded > token_budget or wasteful):
             yield chunk
-            longer = [item]
-        chunk = longer
+            chunk, longer = [], Size().plus(item)
+        chunk.append(item)
+        size = longer
     if chunk:
         yield chunk
 
 
-def padded_size(chunk: Sequence[Target]) -> int:
-    """Positions that a forward pass over the chunk computes: distinct prompts and completions, padded."""
-    prompts = {s.prompt_ids for s in chunk}
-    return len(prompts) * max(map(len, prompts)) + len(chunk) * max(len(s.completion_ids) for s in chunk)
+def planned_size(chunk: Sequence[Target]) -> int:
+    """Positions that a forward pass over the chunk computes."""
+    prompts = {item.prompt_ids for item in chunk}
+    return len(prompts) * max(map(len, prompts)) + len(chunk) * max(len(i.completion_ids) for i in chunk)
 
 
-def real_size(chunk: Sequence[Target]) -> int:
-    """The same without padding."""
-    return sum(map(len, {s.prompt_ids for s in chunk})) + sum(len(s.completion_ids) for s in chunk)
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A chunk as it grows; a prompt is taken for a new one where it differs from the one before.
+
+    `real` counts tokens, `padded` positions.
+    """
+
+    last: tuple[int, ...] | None = None
+    prompts: int = 0
+    completions: int = 0
+    left: int = 0
+    right: int = 0
+    real: int = 0
+
+    @property
+    def padded(self) -> int:
+        return self.prompts * self.left + self.completions * self.right
+
+    def plus(self, item: Target) -> Size:
+        prompt, length = item.prompt_ids, len(item.completion_ids)
+        new = prompt != self.last
+        return Size(
+            last=prompt,
+            prompts=self.prompts + new,
+            completions=self.completions + 1,
+            left=max(self.left, len(prompt)),
+            right=max(self.right, length),
+            real=self.real + length + new * len(prompt),
+        )
 
 
 @dataclass(frozen=True, slots=True)
