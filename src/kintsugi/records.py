@@ -15,6 +15,7 @@ Finish = Literal["stop", "length"]
 EditKind = Literal["replace", "insert", "delete"]
 Phase = Literal["rollout", "repair", "audit", "check", "train"]
 Level = Literal["token", "sequence", "nll"]
+Reduction = Literal["row", "token", "constant"]
 Role = Literal["policy", "failed", "repaired", "repair", "sft"]
 
 PASS_THRESHOLD = 0.5

@@ -164,7 +164,14 @@ def build_learner(parts: Parts, algorithm: Algorithm) -> LocalLearner:
     return LocalLearner(
         parts.loaded.model,
         optim,
-        Objective(algorithm.level, low, high, algorithm.widen),
+        Objective(
+            algorithm.level,
+            low,
+            high,
+            algorithm.widen,
+            algorithm.reduction,
+            parts.recipe.sampling.max_new_tokens,
+        ),
         pad_id=parts.loaded.tokenizer.pad_token_id,
         total_updates=parts.recipe.steps * optim.minibatches,
         temperature=parts.recipe.sampling.temperature,

@@ -9,7 +9,7 @@ from typing import Any
 
 from kintsugi.config import Section
 from kintsugi.internalize.context import Context
-from kintsugi.records import Episode, Level, Problem, Role, Rollout, Row
+from kintsugi.records import Episode, Level, Problem, Reduction, Role, Rollout, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +17,8 @@ class Algorithm:
     """`run` makes an episode of a problem, `rows` turns episodes into training rows.
 
     `level` is where ratios are taken (token or sequence), clipped at 1 - clip_low and 1 + clip_high;
-    `widen` scales that range with the gate (kintsugi.loss.Objective). `needs_group`: refuses G = 1.
-    `note` tells what the options come to.
+    `widen` scales that range with the gate, `reduction` is how rows come to one loss (both in
+    kintsugi.loss.Objective). `needs_group`: refuses G = 1. `note` tells what the options come to.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Algorithm:
     clip_low: float
     clip_high: float
     widen: bool = False
+    reduction: Reduction = "row"
     needs_group: bool = True
     note: str = ""
 
