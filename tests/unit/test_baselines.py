@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -349,6 +350,19 @@ def test_rows_without_a_teacher_are_left_alone_and_not_scored() -> None:
         raise AssertionError(scored)
 
     assert taught(rows, refuse) == rows
+
+
+# ---- prompts that leave no room
+
+
+@pytest.mark.parametrize("name", ["resets", "mgrpo", "sdpo"])
+def test_what_does_not_fit_the_model_is_not_asked(name: str) -> None:
+    script = {"[Q]": [BAD, GOOD, BAD, *AGAIN]}  # a reset of a single line starts again
+    ctx, sampler = make_context(script, sampling={"group_size": 3, "max_new_tokens": 20})
+    episode = run(load_algorithm(name).run(PROBLEM, replace(ctx, max_prompt=10)))
+    assert set(sampler.prompts()) == {"[Q]"}
+    assert episode.teachers == {}
+    assert {e.phase for e in episode.extras} == ({"check"} if name == "resets" else set())
 
 
 # ---- extras

@@ -5,8 +5,8 @@
 3. Groups whose rewards are all equal teach nothing and are replaced. The paper draws other problems until
    the batch is full; here each problem draws another group of its own, up to `draws` times in all, and is
    left out of the batch if none is mixed. Every drawn token is counted; accuracy is the first draw's.
-4. Truncated rollouts count in their group's mean and std, but are not trained on. The paper's later, soft
-   punishment of lengths is left out: rewards stay the verifier's.
+4. Truncated rollouts count in their group's mean and std, but are not trained on. The paper's soft
+   punishment of lengths (eq. 13) is left out: rewards stay the verifier's.
 
     kintsugi train recipes/quickstart.yaml algorithm=dapo
 """

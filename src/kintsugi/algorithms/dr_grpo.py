@@ -4,7 +4,7 @@
    by how unequal their rewards happen to be.
 2. A rollout's loss is the sum over its tokens divided by one constant, the longest completion, and not by
    its own length, which favours short passes and long failures.
-3. Cited after descriptions of the paper, whose equation numbers could not be checked. No KL term.
+3. No KL term. Described after the abstract; equation numbers could not be checked.
 
     kintsugi train recipes/quickstart.yaml algorithm=dr_grpo
 """

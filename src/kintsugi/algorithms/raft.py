@@ -4,7 +4,7 @@
 2. The clipped token ratio on the rest, as in the paper's RAFT++, with the mean over passing rollouts.
 3. Departs from the paper, which weighs all passing rollouts alike, in the weight 1 - pass rate of the
    group [ours]: a problem counts by how hard it still is, and one that is solved no longer. That is the
-   positive half of r - mean. Cited from the paper's abstract, no equation number.
+   positive half of r - mean. Described after the abstract; equation numbers could not be checked.
 
     kintsugi train recipes/quickstart.yaml algorithm=raft
 """

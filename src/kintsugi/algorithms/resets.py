@@ -5,10 +5,12 @@
    They are a group of their own, with their own mean and std; the shared prefix gets no gradient.
 3. `at: random` draws that step uniformly (the paper's RRPO). `at: self` takes the step the model itself
    holds for the first wrong one (SRPO): here the line in which its own repair of the failure, beside the
-   nearest passing sibling if there is one, first departs from it. The paper asks the model for the step;
-   repair mode is what models here are trained in. A repair that changes nothing falls back to random.
-4. The defaults are the paper's split, one failure of a problem and four continuations; it halves the base
-   group for them, here they come on top and are counted. Described after the paper's abstract and code.
+   nearest passing sibling if there is one, first departs from it. The paper asks the model for the step's
+   number; repair mode is what models here are trained in. A repair that changes nothing locates nothing,
+   and the step is drawn.
+4. The defaults are the paper's split, one failure of a problem and four continuations; it takes them out of
+   the group's eight rollouts, here they come on top and are counted. Described after the abstract and the
+   authors' code; equation numbers could not be checked.
 
     kintsugi train recipes/quickstart.yaml algorithm=resets
 """

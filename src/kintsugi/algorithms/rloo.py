@@ -5,6 +5,7 @@
    With one minibatch none is needed; with more, the later ones are not corrected for the first.
 3. Departs from the paper in leaving out the KL penalty in the reward, and divides by one constant (the
    longest completion). A = G / (G - 1) (r - mean): up to that factor Dr. GRPO's first minibatch.
+   Equation numbers could not be checked.
 
     kintsugi train recipes/quickstart.yaml algorithm=rloo
 """

@@ -8,9 +8,10 @@
    teacher, to which the paper's policy gradient comes.
 4. Departs from the paper in scoring the sampled token only, not the teacher's whole distribution; in the
    present weights as the teacher, not an average of past ones, which the paper finds stabler; and in the
-   prompt, whose `wrong` and `right` texts are what repair mode was trained on. Passing rollouts get no
-   credit; those of groups without a pass have no teacher. Both count in the mean, as in IOP.
-   Described after the abstract and public reimplementations; equation numbers could not be checked.
+   prompt: repair mode is what models here are trained in, so the teacher sees the failure too, and only
+   failures have one (the paper's passes have another pass for a teacher). Rollouts without a teacher
+   count in the mean, as in IOP. Described after the abstract and public reimplementations; equation
+   numbers could not be checked.
 
     kintsugi train recipes/quickstart.yaml algorithm=sdpo
 """

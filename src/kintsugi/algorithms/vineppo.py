@@ -4,11 +4,12 @@
    from there: V(s) = 1/K sum_k R. They give values only; they are not trained on.
 2. Every token of a step has the step's advantage V(next) - V(here), without discount; V after the last
    step is the rollout's reward.
-3. V(x) of the problem itself is the mean reward of the group's other rollouts, which are continuations
-   from there already. Rollouts that begin alike share the values of their common steps.
-4. Departs from the paper in leaving out the KL term, and in valuing at most `states` steps of a rollout,
-   evenly spread [ours]: K continuations of every line are many tokens. Steps between two valued ones
-   share their advantage. The token mean over the batch is PPO's; equation numbers could not be checked.
+3. Rollouts that begin alike share the values of their common steps, as in the authors' code.
+4. Departs from the paper in leaving out the KL term; in V(x) of the problem itself, the mean reward of the
+   group's other rollouts, which are continuations from there already; and in valuing at most `states`
+   steps of a rollout, evenly spread [ours]: K continuations of every line are many tokens, and lines
+   between two valued ones share their advantage. The loss is PPO's clipped ratio with the mean over
+   tokens. Described after the abstract and the authors' code; equation numbers could not be checked.
 
     kintsugi train recipes/quickstart.yaml algorithm=vineppo
 """
