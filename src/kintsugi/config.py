@@ -81,7 +81,11 @@ class Recipe(Section):
         None, description="exact, math, gym or my_file.py:function; null: the task's"
     )
     prompts: str = Field("chat-v1", description="prompt templates: chat-v1 or terse-v1")
-    algorithm: Spec = Field("iop", description="iop, gspo or grpo; its options beside `name`")
+    algorithm: Spec = Field(
+        "iop",
+        description="iop, grpo, gspo, dr_grpo, dapo, rloo, raft, extra_rollouts, vineppo, resets, mgrpo or "
+        "sdpo; its options beside `name`",
+    )
     steps: int = Field(100, ge=0, description="training steps")
     seed: int = Field(0, ge=0, le=2**63 - 1, description="of everything that is drawn")
     output_dir: str = Field("runs/run", description="the run directory")

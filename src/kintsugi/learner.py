@@ -2,6 +2,7 @@
 
 J = mean over policy rows + mean over repair rows (each row times its weight): METHOD's
 J_pol + lambda_rep * J_rep. Rows whose gate or credit is empty count in the mean but cost no forward pass.
+An objective may take another mean than that over rows (kintsugi.loss.share).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from kintsugi.config import Optim
 from kintsugi.engines.base import RowStats, StepStats
-from kintsugi.loss import LOSSES, Objective
+from kintsugi.loss import LOSSES, Objective, share
 from kintsugi.records import Row
 from kintsugi.scoring import Scorer, Target, micro_batches, sequences
 
@@ -91,10 +92,12 @@ class LocalLearner:
         # In the very micro-batches that are trained on, so that ratios start at 1 in any precision.
         old = self._score([chunk for plan in plans for chunk in plan]) if len(parts) > 1 else {}
         tallies, norms, updates = [], [], 0
-        counts = Counter(term_of(row) for row in rows)
+        counts = defaultdict[str, float](float)
+        for row in rows:
+            counts[term_of(row)] += share(self.objective, row.active)[1]
         for part, plan in zip(parts, plans, strict=True):
-            share = len(part) / max(1, len(live))
-            tally, norm = self._update(rows, plan, old, {t: n * share for t, n in counts.items()})
+            dealt = len(part) / max(1, len(live))
+            tally, norm = self._update(rows, plan, old, {t: n * dealt for t, n in counts.items()})
             tallies.append(tally)
             norms.append(norm)
             updates += bool(part) and math.isfinite(norm)
@@ -134,6 +137,10 @@ class LocalLearner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
         self.version = state["version"]
+
+    def _weight(self, row: Row) -> float:
+        """What the row's loss is multiplied by before its term's divisor."""
+        return row.weight * share(self.objective, row.active)[0]
 
     def _score(self, plan: Sequence[Sequence[Target]]) -> dict[int, list[float]]:
         """Row index -> log-probabilities up to the last token asked for (0 where not asked), no gradient."""
@@ -175,7 +182,7 @@ class LocalLearner:
                 torch.tensor([len(rows[i].completion_ids) for i in indices], device=device),
             )
             scale_B = torch.tensor(
-                [rows[i].weight / counts[term_of(rows[i])] for i in indices], device=device
+                [self._weight(rows[i]) / counts[term_of(rows[i])] for i in indices], device=device
             )
             loss = (losses.loss_B * scale_B).sum()
             loss.backward()  # type: ignore[no-untyped-call]

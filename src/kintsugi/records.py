@@ -15,6 +15,7 @@ Finish = Literal["stop", "length"]
 EditKind = Literal["replace", "insert", "delete"]
 Phase = Literal["rollout", "repair", "audit", "check", "train"]
 Level = Literal["token", "sequence", "nll"]
+Reduction = Literal["row", "token", "constant"]
 Role = Literal["policy", "failed", "repaired", "repair", "sft"]
 
 PASS_THRESHOLD = 0.5
@@ -159,11 +160,26 @@ class Seam:
 
 
 @dataclass(frozen=True, slots=True)
+class Extra:
+    """A sample beside the group: an algorithm's further rollouts, continuations and corrections.
+
+    `phase` says whose tokens these are. `of` is the rollout it belongs to (for whole new rollouts: which
+    draw it came with, from 1), `at` the number of that rollout's tokens it goes on from.
+    """
+
+    phase: Phase
+    of: int
+    at: int
+    rollout: Rollout
+
+
+@dataclass(frozen=True, slots=True)
 class Episode:
     """Everything that happened to one problem in one step.
 
     `skipped` says why nothing was repaired ("all passed", "all failed" without an anchor, "nothing mendable"
-    because failures were truncated or the verifier broke down), or is "".
+    because failures were truncated or the verifier broke down), or is "". `extras` never belong to the
+    group that accuracy is counted on. `teachers` holds, by rollout number, the prompt of its teacher.
     """
 
     problem: Problem
@@ -171,15 +187,20 @@ class Episode:
     repairs: tuple[Repair, ...] = ()
     seams: tuple[Seam, ...] = ()
     skipped: str = ""
+    extras: tuple[Extra, ...] = ()
+    teachers: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def tokens(self) -> dict[Phase, int]:
         """Generated tokens by phase (prompts are not counted)."""
-        return {
+        found: dict[Phase, int] = {
             "rollout": sum(len(r.completion.token_ids) for r in self.rollouts),
             "repair": sum(len(r.rollout.completion.token_ids) for r in self.repairs),
             "check": sum(len(c.rollout.completion.token_ids) for s in self.seams for c in s.checks),
         }
+        for extra in self.extras:
+            found[extra.phase] = found.get(extra.phase, 0) + len(extra.rollout.completion.token_ids)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +210,8 @@ class Row:
     `mask[t]` is the gate: 1 where token t is trained on. `advantages[t]` is its credit.
     `sampling_logprobs` are the sampler's log-probabilities where this policy sampled the completion from
     this very prompt, else None. The learner computes pi_old itself and compares the two (sampler_gap).
-    `weight` scales the row in the loss (lambda_rep for repair rows).
+    `weight` scales the row in the loss (lambda_rep for repair rows). With `teacher_prompt_ids` the credit
+    is still to be multiplied by what that prompt makes of the same tokens (kintsugi.algorithms.base.taught).
     """
 
     prompt_ids: tuple[int, ...]
@@ -201,6 +223,7 @@ class Row:
     problem_id: str
     group_id: str
     weight: float = 1.0
+    teacher_prompt_ids: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         expected = len(self.completion_ids)

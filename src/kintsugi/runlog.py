@@ -1,7 +1,7 @@
 """The run directory: recipe, versions, metrics, and every rollout, repair, seam and row as parquet.
 
     recipe.yaml  versions.json  metrics.jsonl
-    rollouts/step-000001.parquet   one line per sampled text: rollout, repair or check, with its verdict
+    rollouts/step-000001.parquet   one line per sampled text: rollout, repair, check or extra, with its verdict
     seams/step-000001.parquet      one line per mended failure: edits, K*, gates
     rows/step-000001.parquet       one line per training row: gate, advantage, log-probabilities, loss
     checkpoints/step-000050/       loads with AutoModelForCausalLM
@@ -50,6 +50,7 @@ ROLLOUTS = pa.schema(
     {
         "step": pa.int32(), "problem_id": pa.string(), "question": pa.string(), "gold": pa.string(),
         "kind": pa.string(), "index": pa.int32(), "failed": pa.int32(), "edits": pa.int32(),
+        "phase": pa.string(), "of": pa.int32(), "at": pa.int32(),
         "text": pa.string(), "anchor": pa.string(), "verdict": pa.string(), "reward": pa.float64(),
         "message": pa.string(), "audit": pa.string(), "distance": pa.float64(), "score": pa.float64(),
         "selected": pa.bool_(), "finish": pa.string(), "version": pa.int32(), "prompt_ids": INTS,
@@ -169,7 +170,7 @@ def finite(value: Any) -> Any:
 
 
 def rollout_lines(step: int, episode: Episode) -> Iterable[dict[str, Any]]:
-    """One mapping per sampled text of the episode, checks included."""
+    """One mapping per sampled text of the episode, checks and extras included."""
     chosen = {seam.repair for seam in episode.seams}
 
     def line(kind: str, index: int, rollout: Rollout, **more: Any) -> dict[str, Any]:
@@ -192,6 +193,8 @@ def rollout_lines(step: int, episode: Episode) -> Iterable[dict[str, Any]]:
     for seam in episode.seams:
         for i, check in enumerate(seam.checks):
             yield line("check", i, check.rollout, failed=seam.failed, edits=check.edits)
+    for i, extra in enumerate(episode.extras):
+        yield line("extra", i, extra.rollout, phase=extra.phase, of=extra.of, at=extra.at)
 
 
 def seam_lines(step: int, episode: Episode) -> Iterable[dict[str, Any]]:

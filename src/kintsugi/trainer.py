@@ -17,6 +17,7 @@ import numpy as np
 
 from kintsugi import checkpoint
 from kintsugi.algorithms import Algorithm, load_algorithm
+from kintsugi.algorithms.base import taught
 from kintsugi.assembly import Parts, assemble, max_prompt
 from kintsugi.checkpoint import Progress
 from kintsugi.config import Recipe
@@ -83,7 +84,7 @@ def one_step(
     meter = Meter()
     problems = batch(parts.train_problems, parts.recipe, step)
     episodes = asyncio.run(run_all(parts, algorithm, problems, step, progress, meter))
-    rows = [row for episode in episodes for row in algorithm.rows(episode)]
+    rows = taught([row for episode in episodes for row in algorithm.rows(episode)], learner.logprobs)
     stats = learner.step(rows)
     metrics = step_metrics(step, episodes, rows, stats, meter.seconds)
     progress.step = step
@@ -164,7 +165,14 @@ def build_learner(parts: Parts, algorithm: Algorithm) -> LocalLearner:
     return LocalLearner(
         parts.loaded.model,
         optim,
-        Objective(algorithm.level, low, high, algorithm.widen),
+        Objective(
+            algorithm.level,
+            low,
+            high,
+            algorithm.widen,
+            algorithm.reduction,
+            parts.recipe.sampling.max_new_tokens,
+        ),
         pad_id=parts.loaded.tokenizer.pad_token_id,
         total_updates=parts.recipe.steps * optim.minibatches,
         temperature=parts.recipe.sampling.temperature,

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -162,6 +163,13 @@ def test_every_algorithm_trains(name: str, tmp_path: Path) -> None:
     assert result.steps == 1
     assert step["updates"] == 2
     assert step["grad_norm"] > 0
+    assert math.isfinite(step["loss"])
+    # Every sampled text is on disk, and its tokens count once, in the phase they were spent in.
+    spent = Counter[str]()
+    for text in table(result, "rollouts"):
+        spent[text["phase"] or text["kind"]] += len(text["token_ids"])
+    assert sum(spent.values()) == step["tokens/generated"]
+    assert all(step[f"tokens/{phase}"] == tokens for phase, tokens in spent.items())
 
 
 def test_ctrl_c_ends_with_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> None:

@@ -149,6 +149,25 @@ def test_policy_and_repair_rows_have_means_of_their_own(base: Any) -> None:
     assert (stats.clip_fraction, stats.updates) == (0.0, 1)
 
 
+@pytest.mark.parametrize(
+    ("reduction", "expected"),
+    [
+        # Three rows with 3, 1 and 2 tokens trained on, advantages 1, -2 and 0; on policy a token's loss is -A.
+        ("row", (-1 + 2 + 0) / 3),
+        ("token", (-3 + 2 + 0) / 6),
+        ("constant", (-3 + 2 + 0) / 8 / 3),
+    ],
+)
+@pytest.mark.parametrize("budget", [16, 4096])
+def test_a_step_reduces_as_the_objective_says(
+    base: Any, reduction: str, expected: float, budget: int
+) -> None:
+    rows = [row([5, 6], [11, 12, 0]), row([7], [21, 22, 0], -2.0, [0, 1, 0]), row([8], [41, 0], 0.0)]
+    objective = Objective("token", reduction=reduction, horizon=8)
+    stats = learner(base, objective, token_budget=budget).step(rows)
+    assert stats.loss == pytest.approx(expected, abs=1e-6)
+
+
 def test_rows_without_credit_count_in_the_mean(base: Any) -> None:
     """A group of equal rewards has advantages of 0: its rows cost nothing, but count in the mean."""
     alone, beside = learner(base), learner(base)

@@ -12,6 +12,7 @@ from kintsugi.loss import (
     LOSSES,
     Objective,
     RowLosses,
+    share,
     token_logprobs,
 )
 
@@ -225,3 +226,22 @@ def test_token_logprobs_have_the_gradient_of_their_formula(temperature: float) -
     (found * torch.tensor([1.0, 2.0])).sum().backward()
     by_hand = torch.tensor([[1 - low, -high], [-2 * low, 2 * (1 - high)]]) / temperature
     assert torch.allclose(logits.grad, by_hand, atol=1e-6)
+
+
+# ---- reduction
+
+
+@pytest.mark.parametrize(
+    ("reduction", "expected"),
+    [
+        # Row losses 1 and -4 (token means) of 3 and 1 tokens: sums 3 and -4.
+        ("row", (1 - 4) / 2),
+        ("token", (3 - 4) / 4),
+        ("constant", (3 / 10 - 4 / 10) / 2),  # the longest completion has 10
+    ],
+)
+def test_share_makes_the_mean_over_rows_or_tokens_or_a_constant(reduction: str, expected: float) -> None:
+    objective = Objective("token", reduction=reduction, horizon=10)
+    shares = [share(objective, active) for active in (3, 1)]
+    total = sum(loss * times for loss, (times, _) in zip((1.0, -4.0), shares, strict=True))
+    assert total / sum(divisor for _, divisor in shares) == pytest.approx(expected)

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from kintsugi.algorithms import iop
+from kintsugi.algorithms import dapo, extra_rollouts, iop, mgrpo, resets, vineppo
 from kintsugi.algorithms.base import Algorithm, Family, plain
+from kintsugi.algorithms.dr_grpo import DR_GRPO
 from kintsugi.algorithms.grpo import GRPO
 from kintsugi.algorithms.gspo import GSPO
+from kintsugi.algorithms.raft import RAFT
+from kintsugi.algorithms.rloo import RLOO
+from kintsugi.algorithms.sdpo import SDPO
 from kintsugi.config import Spec, parse_section, split_spec
 from kintsugi.records import KintsugiError
 from kintsugi.tasks.base import did_you_mean
 
 ALGORITHMS: dict[str, Family] = {
+    "iop": Family(iop.Options, iop.iop),
     "grpo": plain(GRPO),
     "gspo": plain(GSPO),
-    "iop": Family(iop.Options, iop.iop),
+    "dr_grpo": plain(DR_GRPO),
+    "dapo": Family(dapo.Options, dapo.dapo),
+    "rloo": plain(RLOO),
+    "raft": plain(RAFT),
+    "extra_rollouts": Family(extra_rollouts.Options, extra_rollouts.extra_rollouts),
+    "vineppo": Family(vineppo.Options, vineppo.vineppo),
+    "resets": Family(resets.Options, resets.resets),
+    "mgrpo": Family(mgrpo.Options, mgrpo.mgrpo),
+    "sdpo": plain(SDPO),
 }
 
 

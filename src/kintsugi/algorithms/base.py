@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kintsugi.config import Section
-from kintsugi.internalize.context import Context
-from kintsugi.records import Episode, Level, Problem, Role, Rollout, Row
+from kintsugi.internalize.context import Codec, Context
+from kintsugi.records import Episode, Level, Problem, Reduction, Role, Rollout, Row
+
+Credit = Callable[[Sequence[float]], list[float]]
+"""The rewards of a group to their advantages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,17 +20,18 @@ class Algorithm:
     """`run` makes an episode of a problem, `rows` turns episodes into training rows.
 
     `level` is where ratios are taken (token or sequence), clipped at 1 - clip_low and 1 + clip_high;
-    `widen` scales that range with the gate (kintsugi.loss.Objective). `needs_group`: refuses G = 1.
-    `note` tells what the options come to.
+    `widen` scales that range with the gate, `reduction` is how rows come to one loss (both in
+    kintsugi.loss.Objective). `needs_group`: refuses G = 1. `note` tells what the options come to.
     """
 
     name: str
     run: Callable[[Problem, Context], Awaitable[Episode]]
     rows: Callable[[Episode], list[Row]]
     level: Level
-    clip_low: float
-    clip_high: float
+    clip_low: float = 0.2
+    clip_high: float = 0.2
     widen: bool = False
+    reduction: Reduction = "row"
     needs_group: bool = True
     note: str = ""
 
@@ -61,6 +65,17 @@ def group_advantages(rewards: Sequence[float]) -> list[float]:
     return [(r - mean) / std if std > 1e-8 else 0.0 for r in rewards]
 
 
+def centred(rewards: Sequence[float]) -> list[float]:
+    """r - mean of the group, not divided by its spread."""
+    return [r - sum(rewards) / len(rewards) for r in rewards]
+
+
+def leave_one_out(rewards: Sequence[float]) -> list[float]:
+    """r - mean of the others; 0 for one without others."""
+    n, total = len(rewards), sum(rewards)
+    return [r - (total - r) / (n - 1) if n > 1 else 0.0 for r in rewards]
+
+
 def uniform_row(
     rollout: Rollout, advantage: float, role: Role, problem: Problem, group: str, weight: float = 1.0
 ) -> Row:
@@ -84,14 +99,54 @@ async def run_rollouts(problem: Problem, ctx: Context) -> Episode:
     return Episode(problem, await ctx.rollouts(problem, ctx.recipe.sampling.group_size))
 
 
-def outcome_rows(episode: Episode) -> list[Row]:
-    """Every rollout with its group-relative outcome advantage on every token.
+def judged(rollouts: Iterable[Rollout]) -> list[Rollout]:
+    """The rollouts that have a reward: those whose verifier broke down (`error`) have none."""
+    return [r for r in rollouts if r.verdict.state != "error"]
 
-    Rollouts whose verifier broke down (`error`) have no reward: they leave the group.
-    """
-    judged = [r for r in episode.rollouts if r.verdict.state != "error"]
-    advantages = group_advantages([r.verdict.reward for r in judged])
+
+def group_rows(
+    problem: Problem,
+    rollouts: Iterable[Rollout],
+    name: str = "rollouts",
+    credit: Credit = group_advantages,
+    role: Role = "policy",
+) -> list[Row]:
+    """Every judged rollout with the credit that its reward earns in this group, on every token."""
+    group = judged(rollouts)
+    advantages = credit([r.verdict.reward for r in group])
     return [
-        uniform_row(rollout, advantage, "policy", episode.problem, f"{episode.problem.id}/rollouts")
-        for rollout, advantage in zip(judged, advantages, strict=True)
+        uniform_row(rollout, advantage, role, problem, f"{problem.id}/{name}")
+        for rollout, advantage in zip(group, advantages, strict=True)
     ]
+
+
+def outcome_rows(episode: Episode, credit: Credit = group_advantages) -> list[Row]:
+    """Every rollout of the group with its outcome's credit on every token."""
+    return group_rows(episode.problem, episode.rollouts, credit=credit)
+
+
+def step_starts(ids: Sequence[int], codec: Codec) -> tuple[int, ...]:
+    """Where the steps of a completion begin, 0 included: a step is a line.
+
+    A line begins after a token with a line break, where there is text to come in the next token.
+    """
+    texts = [codec.decode([i]) for i in ids]
+    breaks = (t for t in range(1, len(ids)) if "\n" in texts[t - 1] and texts[t].strip())
+    return (0, *breaks)
+
+
+def taught(rows: Sequence[Row], logprobs: Callable[[Sequence[Row]], Sequence[Sequence[float]]]) -> list[Row]:
+    """The rows, with the credit of those that have a teacher times log pi(t | teacher's prompt) - log pi(t).
+
+    `logprobs` gives the present policy's log-probabilities of the rows' tokens (LocalLearner.logprobs).
+    """
+    done = list(rows)
+    places = [i for i, row in enumerate(rows) if row.teacher_prompt_ids is not None]
+    if not places:
+        return done
+    students = [rows[i] for i in places]
+    teachers = [replace(row, prompt_ids=row.teacher_prompt_ids or ()) for row in students]
+    for i, row, own, told in zip(places, students, logprobs(students), logprobs(teachers), strict=True):
+        credit = tuple(a * (q - p) for a, p, q in zip(row.advantages, own, told, strict=True))
+        done[i] = replace(row, advantages=credit)
+    return done

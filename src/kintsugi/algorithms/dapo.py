@@ -1,0 +1,69 @@
+"""DAPO (arXiv:2503.14476): GRPO with clip-higher, token mean, dynamic sampling, overlong filtering.
+
+1. The ratio is clipped to 1 - 0.2 and 1 + 0.28: rare tokens may grow.
+2. The loss is the mean over all tokens of the batch, so long rollouts count by their length.
+3. Groups whose rewards are all equal teach nothing and are replaced. The paper draws other problems until
+   the batch is full; here each problem draws another group of its own, up to `draws` times in all, and is
+   left out of the batch if none is mixed. Every drawn token is counted; accuracy is the first draw's.
+4. Truncated rollouts count in their group's mean and std, but are not trained on. The paper's soft
+   punishment of lengths (eq. 13) is left out: rewards stay the verifier's.
+
+    kintsugi train recipes/quickstart.yaml algorithm=dapo
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pydantic import Field
+
+from kintsugi.algorithms.base import Algorithm, group_rows, judged
+from kintsugi.config import Section
+from kintsugi.internalize.context import Context
+from kintsugi.records import Episode, Extra, Problem, Rollout, Row
+
+
+class Options(Section):
+    draws: int = Field(2, ge=1, description="groups drawn of a problem at most, until rewards differ")
+
+
+def mixed(group: tuple[Rollout, ...]) -> bool:
+    """Whether the group's rewards differ."""
+    return len({r.verdict.reward for r in judged(group)}) > 1
+
+
+async def run(problem: Problem, ctx: Context, options: Options) -> Episode:
+    """The first group, and as extras the groups drawn because those before were not mixed."""
+    first = group = await ctx.rollouts(problem, ctx.recipe.sampling.group_size)
+    extras: list[Extra] = []
+    for draw in range(2, options.draws + 1):
+        if mixed(group):
+            break
+        group = await ctx.sample(
+            problem, ctx.solve_prompt(problem), len(first), "rollout", index=f"draw/{draw}"
+        )
+        extras += [Extra("rollout", draw, 0, r) for r in group]
+    return Episode(problem, first, extras=tuple(extras))
+
+
+def rows(episode: Episode) -> list[Row]:
+    """The rows of the last group drawn, if its rewards differ; none for truncated rollouts."""
+    last = episode.extras[-1].of if episode.extras else 1
+    group = tuple(e.rollout for e in episode.extras if e.of == last) or episode.rollouts
+    if not mixed(group):
+        return []
+    made = group_rows(episode.problem, group)
+    return [row for row, r in zip(made, judged(group), strict=True) if not r.truncated]
+
+
+def dapo(options: Options) -> Algorithm:
+    return Algorithm(
+        "dapo",
+        partial(run, options=options),
+        rows,
+        level="token",
+        clip_low=0.2,
+        clip_high=0.28,
+        reduction="token",
+        note=f"up to {options.draws} groups of a problem until rewards differ",
+    )

@@ -1,0 +1,57 @@
+"""The control of IOP: its repair budget spent on more rollouts [ours].
+
+1. A first group of G rollouts is verified, as in GSPO (arXiv:2507.18071).
+2. Where IOP would repair (a failure that ended by itself, in a group with a pass or with an earlier pass
+   in memory), `candidates` further rollouts are drawn for each failure: as many as IOP draws repairs.
+3. The advantage is taken over the enlarged group; ratio and clip are GSPO's, as IOP's are.
+4. Not matched: IOP's graft checks (tokens/check), and that repairs and rollouts differ in length. Raise
+   `candidates` until tokens agree, or compare over all tokens generated. Accuracy is the first group's.
+
+    kintsugi train recipes/quickstart.yaml algorithm=extra_rollouts
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pydantic import Field
+
+from kintsugi.algorithms.base import Algorithm, group_rows
+from kintsugi.config import Section
+from kintsugi.internalize.context import Context
+from kintsugi.internalize.repair import mendable
+from kintsugi.records import Episode, Extra, Problem, Row
+
+
+class Options(Section):
+    candidates: int = Field(2, ge=1, description="further rollouts per failed rollout")
+
+
+async def run(problem: Problem, ctx: Context, options: Options) -> Episode:
+    """G rollouts, and as extras the rollouts that stand in for repairs."""
+    rollouts = await ctx.rollouts(problem, ctx.recipe.sampling.group_size)
+    failures = sum(mendable(r) for r in rollouts)
+    anchored = problem.id in ctx.memory or any(r.verdict.passed and not r.truncated for r in rollouts)
+    if not failures or not anchored:
+        return Episode(problem, rollouts)
+    more = await ctx.sample(
+        problem, ctx.solve_prompt(problem), failures * options.candidates, "rollout", index="extra"
+    )
+    return Episode(problem, rollouts, extras=tuple(Extra("rollout", 2, 0, r) for r in more))
+
+
+def rows(episode: Episode) -> list[Row]:
+    """One row per rollout of the enlarged group."""
+    return group_rows(episode.problem, (*episode.rollouts, *(e.rollout for e in episode.extras)))
+
+
+def extra_rollouts(options: Options) -> Algorithm:
+    return Algorithm(
+        "extra_rollouts",
+        partial(run, options=options),
+        rows,
+        level="sequence",
+        clip_low=3e-4,
+        clip_high=4e-4,
+        note=f"{options.candidates} further rollouts for each failure",
+    )

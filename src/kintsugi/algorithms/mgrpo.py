@@ -1,0 +1,64 @@
+"""MGRPO (arXiv:2506.04746): a second layer of GRPO in which the model corrects its own answer.
+
+1. First layer: rollouts and advantages as in GRPO.
+2. Second layer: the model is shown the problem and its own answer, and corrects it; the `candidates`
+   corrections of one answer are a group, with the outcome as reward.
+3. Both layers train the same weights: the sum of the two means.
+4. Departs from the paper in what is corrected, failed answers that ended by themselves instead of all (the
+   repair prompt says that the answer is wrong, and no other sibling is shown), and in the wording of that
+   prompt. Described after its abstract.
+
+    kintsugi train recipes/quickstart.yaml algorithm=mgrpo
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from pydantic import Field
+
+from kintsugi.algorithms.base import Algorithm, group_rows, outcome_rows
+from kintsugi.config import Section
+from kintsugi.internalize.context import Context
+from kintsugi.internalize.repair import mendable
+from kintsugi.records import Episode, Extra, Problem, Row
+
+
+class Options(Section):
+    candidates: int = Field(2, ge=2, description="corrections sampled per failed answer")
+
+
+async def run(problem: Problem, ctx: Context, options: Options) -> Episode:
+    """Rollouts, and as extras the corrections of the failed ones."""
+    rollouts = await ctx.rollouts(problem, ctx.recipe.sampling.group_size)
+    prompts = {
+        i: ctx.codec.chat(ctx.prompts.repair(problem.prompt, r.text, None))
+        for i, r in enumerate(rollouts)
+        if mendable(r)
+    }
+    fitting = {i: p for i, p in prompts.items() if ctx.max_prompt is None or len(p) <= ctx.max_prompt}
+    groups = await asyncio.gather(
+        *(ctx.sample(problem, p, options.candidates, "repair", i) for i, p in fitting.items())
+    )
+    found = zip(fitting, groups, strict=True)
+    return Episode(problem, rollouts, extras=tuple(Extra("repair", i, 0, r) for i, g in found for r in g))
+
+
+def rows(episode: Episode) -> list[Row]:
+    """The first layer's rows, and one repair row per correction, by the answer it corrects."""
+    made = outcome_rows(episode)
+    for i in sorted({e.of for e in episode.extras}):
+        group = [e.rollout for e in episode.extras if e.of == i]
+        made += group_rows(episode.problem, group, f"correction/{i}", role="repair")
+    return made
+
+
+def mgrpo(options: Options) -> Algorithm:
+    return Algorithm(
+        "mgrpo",
+        partial(run, options=options),
+        rows,
+        level="token",
+        note=f"{options.candidates} corrections of each failure",
+    )

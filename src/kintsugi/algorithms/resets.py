@@ -1,0 +1,99 @@
+"""Resets (arXiv:2605.25507): go back to a step of a failed rollout, and try again from there.
+
+1. Rollouts and advantages as in GRPO: the base group.
+2. A failed rollout is cut where a step (a line) begins; `continuations` new ones are sampled from there.
+   They are a group of their own, with their own mean and std; the shared prefix gets no gradient.
+3. `at: random` draws that step uniformly (the paper's RRPO). `at: self` takes the step the model itself
+   holds for the first wrong one (SRPO): here the line in which its own repair of the failure, beside the
+   nearest passing sibling if there is one, first departs from it. The paper asks the model for the step's
+   number; repair mode is what models here are trained in. A repair that changes nothing locates nothing,
+   and the step is drawn.
+4. The defaults are the paper's split, one failure of a problem and four continuations; it takes them out of
+   the group's eight rollouts, here they come on top and are counted. Described after the abstract and the
+   authors' code; equation numbers could not be checked.
+
+    kintsugi train recipes/quickstart.yaml algorithm=resets
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from functools import partial
+from typing import Literal
+
+from pydantic import Field
+
+from kintsugi.algorithms.base import Algorithm, group_rows, outcome_rows, step_starts
+from kintsugi.config import Section
+from kintsugi.engines.base import derive_seed
+from kintsugi.internalize.context import Context
+from kintsugi.internalize.repair import mendable
+from kintsugi.internalize.select import nearest_anchor
+from kintsugi.records import Episode, Extra, Problem, Rollout, Row
+
+
+class Options(Section):
+    at: Literal["self", "random"] = Field("self", description="step a failure is reset to: self or random")
+    failures: int = Field(1, ge=1, description="failed rollouts of a problem that are reset")
+    continuations: int = Field(4, ge=2, description="new rollouts from a reset")
+
+
+async def run(problem: Problem, ctx: Context, options: Options) -> Episode:
+    """Rollouts, and as extras the repairs that locate a step and the continuations from it."""
+    rollouts = await ctx.rollouts(problem, ctx.recipe.sampling.group_size)
+    failures = [i for i, r in enumerate(rollouts) if mendable(r)][: options.failures]
+    resets = await asyncio.gather(*(reset(problem, rollouts, i, ctx, options) for i in failures))
+    return Episode(problem, rollouts, extras=tuple(extra for made in resets for extra in made))
+
+
+async def reset(
+    problem: Problem, rollouts: tuple[Rollout, ...], i: int, ctx: Context, options: Options
+) -> list[Extra]:
+    """What was sampled to reset rollout i: its location and its continuations."""
+    ids = rollouts[i].completion.token_ids
+    starts = step_starts(ids, ctx.codec)
+    at = random.Random(derive_seed(ctx.recipe.seed, ctx.step, problem.id, "reset", i)).choice(starts)
+    tried = await repair(problem, rollouts, i, ctx) if options.at == "self" else ()
+    for r in tried:
+        place = first_difference(ids, r.completion.token_ids)
+        at = at if place is None else max(s for s in starts if s <= place)
+    prompt, n = ctx.solve_prompt(problem), options.continuations
+    again = await ctx.sample(problem, prompt, n, "check", f"reset/{i}", prefix=ids[:at])
+    return [*(Extra("repair", i, 0, r) for r in tried), *(Extra("check", i, at, r) for r in again)]
+
+
+async def repair(
+    problem: Problem, rollouts: tuple[Rollout, ...], i: int, ctx: Context
+) -> tuple[Rollout, ...]:
+    """The model's own repair of rollout i; none where its prompt is too long."""
+    anchor = nearest_anchor(rollouts[i], [r for r in rollouts if r.verdict.passed and not r.truncated])
+    message = ctx.prompts.repair(problem.prompt, rollouts[i].text, anchor.text if anchor else None)
+    prompt = ctx.codec.chat(message)
+    if ctx.max_prompt is not None and len(prompt) > ctx.max_prompt:
+        return ()
+    return await ctx.sample(problem, prompt, 1, "repair", i)
+
+
+def first_difference(a: tuple[int, ...], b: tuple[int, ...]) -> int | None:
+    """The first place where `a` differs from `b`, or None."""
+    return next((t for t, token in enumerate(a) if t >= len(b) or token != b[t]), None)
+
+
+def rows(episode: Episode) -> list[Row]:
+    """The base group's rows and those of every reset, each group by itself."""
+    made = outcome_rows(episode)
+    for i in sorted({e.of for e in episode.extras}):
+        group = [e.rollout for e in episode.extras if e.of == i and e.phase == "check"]
+        made += group_rows(episode.problem, group, f"reset/{i}")
+    return made
+
+
+def resets(options: Options) -> Algorithm:
+    return Algorithm(
+        "resets",
+        partial(run, options=options),
+        rows,
+        level="token",
+        note=f"{options.failures} failed rollouts reset, {options.continuations} continuations of each",
+    )

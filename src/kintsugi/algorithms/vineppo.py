@@ -1,0 +1,106 @@
+"""VinePPO (arXiv:2410.01679): PPO whose values are Monte-Carlo estimates, one per step.
+
+1. A step is a line of a rollout. The value of the text up to a step is the mean reward of K continuations
+   from there: V(s) = 1/K sum_k R. They give values only; they are not trained on.
+2. Every token of a step has the step's advantage V(next) - V(here), without discount; V after the last
+   step is the rollout's reward.
+3. Rollouts that begin alike share the values of their common steps, as in the authors' code.
+4. Departs from the paper in leaving out the KL term; in V(x) of the problem itself, the mean reward of the
+   group's other rollouts, which are continuations from there already; and in valuing at most `states`
+   steps of a rollout, evenly spread [ours]: K continuations of every line are many tokens, and lines
+   between two valued ones share their advantage. The loss is PPO's clipped ratio with the mean over
+   tokens. Described after the abstract and the authors' code; equation numbers could not be checked.
+
+    kintsugi train recipes/quickstart.yaml algorithm=vineppo
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from functools import partial
+
+from pydantic import Field
+
+from kintsugi.algorithms.base import Algorithm, judged, leave_one_out, step_starts, uniform_row
+from kintsugi.config import Section
+from kintsugi.internalize.context import Context
+from kintsugi.records import Episode, Extra, Problem, Rollout, Row
+
+
+class Options(Section):
+    continuations: int = Field(3, ge=1, description="continuations that value a step (K)")
+    states: int = Field(4, ge=1, description="steps valued in a rollout at most")
+
+
+def spread(places: tuple[int, ...], most: int) -> tuple[int, ...]:
+    """At most `most` of the places, evenly spread."""
+    n = len(places)
+    return places if n <= most else tuple(places[(2 * k + 1) * n // (2 * most)] for k in range(most))
+
+
+async def run(problem: Problem, ctx: Context, options: Options) -> Episode:
+    """Rollouts, and as extras K continuations of every valued beginning."""
+    rollouts = await ctx.rollouts(problem, ctx.recipe.sampling.group_size)
+    places: dict[tuple[int, ...], tuple[int, int]] = {}
+    for i, rollout in enumerate(rollouts):
+        ids = rollout.completion.token_ids
+        for at in spread(step_starts(ids, ctx.codec)[1:], options.states):
+            places.setdefault(ids[:at], (i, at))
+    prompt, k = ctx.solve_prompt(problem), options.continuations
+    groups = await asyncio.gather(
+        *(
+            ctx.sample(problem, prompt, k, "check", f"{i}/{at}", prefix=prefix)
+            for prefix, (i, at) in places.items()
+        )
+    )
+    found = zip(places.values(), groups, strict=True)
+    return Episode(problem, rollouts, extras=tuple(Extra("check", *of, r) for of, g in found for r in g))
+
+
+def values(episode: Episode) -> dict[tuple[int, ...], float]:
+    """V by beginning: the mean reward of its continuations that have one."""
+    found: dict[tuple[int, ...], list[float]] = {}
+    for e in episode.extras:
+        if e.rollout.verdict.state != "error":
+            ids = episode.rollouts[e.of].completion.token_ids[: e.at]
+            found.setdefault(ids, []).append(e.rollout.verdict.reward)
+    return {ids: sum(rewards) / len(rewards) for ids, rewards in found.items()}
+
+
+def step_advantages(rollout: Rollout, start: float, value: dict[tuple[int, ...], float]) -> list[float]:
+    """V(next) - V(here) on every token; `start` is V(x)."""
+    ids = rollout.completion.token_ids
+    known = {len(p): v for p, v in value.items() if ids[: len(p)] == p and len(p) < len(ids)}
+    ends = [*sorted(known), len(ids)]
+    credit: list[float] = []
+    here = start
+    for end in ends:
+        after = known.get(end, rollout.verdict.reward)
+        credit += [after - here] * (end - len(credit))
+        here = after
+    return credit
+
+
+def rows(episode: Episode) -> list[Row]:
+    """One row per rollout, credited step by step."""
+    group, value, made = judged(episode.rollouts), values(episode), []
+    rewards = [r.verdict.reward for r in group]
+    for rollout, over in zip(group, leave_one_out(rewards), strict=True):
+        row = uniform_row(rollout, 0.0, "policy", episode.problem, f"{episode.problem.id}/rollouts")
+        credit = step_advantages(rollout, rollout.verdict.reward - over, value)
+        made.append(replace(row, advantages=tuple(credit)))
+    return made
+
+
+def vineppo(options: Options) -> Algorithm:
+    return Algorithm(
+        "vineppo",
+        partial(run, options=options),
+        rows,
+        level="token",
+        clip_low=0.2,
+        clip_high=0.2,
+        reduction="token",
+        note=f"{options.continuations} continuations of up to {options.states} steps of each rollout",
+    )
