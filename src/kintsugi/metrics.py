@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from kintsugi.engines.base import StepStats
-from kintsugi.internalize.audit import RULES
+from kintsugi.internalize.audit import NO_PATCH, RULES
 from kintsugi.internalize.repair import mendable
-from kintsugi.records import Episode, Row
+from kintsugi.records import Episode, KeptBy, Row
 
 
 def ratio(part: float, whole: float) -> float | None:
@@ -75,15 +75,15 @@ def repair_metrics(episodes: Sequence[Episode]) -> dict[str, Any]:
     tried = sum(len({r.failed for r in e.repairs}) for e in episodes)
     kept = Counter(s.kept_by for s in seams)
     audits = Counter(r.audit for r in repairs)
-    lengths = [len(r.rollout.completion.token_ids) for r in repairs]
-    checks = [len(c.rollout.completion.token_ids) for s in seams for c in s.checks]
+    lengths = [len(r.rollout.completion.token_ids) for r in repairs if r.written]
+    checks = [len(r.completion.token_ids) for e in episodes for r in e.checks]
     return {
         "repair/failures": failures,
         "repair/tried": tried,
         "repair/samples": len(repairs),
         "repair/success_per_failure": ratio(len(seams), tried),
         "repair/success_per_sample": ratio(sum(r.mends for r in repairs), len(repairs)),
-        **{f"audit/{rule}": audits[rule] for rule in RULES},
+        **{f"audit/{rule}": audits[rule] for rule in (*RULES, NO_PATCH)},
         "repair/distance": ratio(
             sum(e.repairs[s.repair].distance for e in episodes for s in e.seams), len(seams)
         ),
@@ -94,7 +94,7 @@ def repair_metrics(episodes: Sequence[Episode]) -> dict[str, Any]:
         + sum(c.rollout.verdict.state == "error" for s in seams for c in s.checks),
         "length/check": ratio(sum(checks), len(checks)),
         "length/repair": ratio(sum(lengths), len(lengths)),
-        **{f"kstar/{name}": kept[name] for name in ("K", "2K", "all")},
+        **{f"kstar/{name}": kept[name] for name in get_args(KeptBy)},
         "kstar/kept": ratio(sum(s.kept for s in seams), len(seams)),
     }
 

@@ -1,7 +1,7 @@
 """The run directory: recipe, versions, metrics, and every rollout, repair, seam and row as parquet.
 
     recipe.yaml  versions.json  metrics.jsonl
-    rollouts/step-000001.parquet   one line per sampled text: rollout, repair, check or extra, with its verdict
+    rollouts/step-000001.parquet   one line per text: rollout, repair, continued (patch), check or extra, with verdict
     seams/step-000001.parquet      one line per mended failure: edits, K*, gates
     rows/step-000001.parquet       one line per training row: gate, advantage, log-probabilities, loss
     checkpoints/step-000050/       loads with AutoModelForCausalLM
@@ -68,7 +68,7 @@ SEAMS = pa.schema(
 ROWS = pa.schema(
     {
         "step": pa.int32(), "role": pa.string(), "problem_id": pa.string(), "group_id": pa.string(),
-        "weight": pa.float64(), "prompt_ids": INTS, "completion_ids": INTS, "mask": INTS,
+        "weight": pa.float64(), "hold": pa.float64(), "prompt_ids": INTS, "completion_ids": INTS, "mask": INTS,
         "advantages": FLOATS, "sampling_logprobs": FLOATS, "old_logprobs": FLOATS, "logprobs": FLOATS,
         "ratio": pa.float64(), "clipped": pa.float64(), "loss": pa.float64(),
     }
@@ -190,6 +190,8 @@ def rollout_lines(step: int, episode: Episode) -> Iterable[dict[str, Any]]:
             "repair", i, repair.rollout, failed=repair.failed, anchor=repair.anchor_text, audit=repair.audit,
             distance=repair.distance, score=repair.score, selected=i in chosen,
         )  # fmt: skip
+        for j, rollout in enumerate(repair.continued):
+            yield line("continued", j, rollout, failed=repair.failed)
     for seam in episode.seams:
         for i, check in enumerate(seam.checks):
             yield line("check", i, check.rollout, failed=seam.failed, edits=check.edits)
@@ -213,7 +215,7 @@ def row_lines(step: int, rows: Sequence[Row], stats: Sequence[RowStats | None]) 
         learned = asdict(found) if found else {}
         yield {
             "step": step, "role": row.role, "problem_id": row.problem_id, "group_id": row.group_id,
-            "weight": row.weight, "prompt_ids": row.prompt_ids, "completion_ids": row.completion_ids,
+            "weight": row.weight, "hold": row.hold, "prompt_ids": row.prompt_ids, "completion_ids": row.completion_ids,
             "mask": row.mask, "advantages": row.advantages, "sampling_logprobs": row.sampling_logprobs, **learned,
         }  # fmt: skip
 

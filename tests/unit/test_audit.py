@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fakes import encode
 
 from kintsugi.internalize.audit import Suspect, audit, split_answer
 from kintsugi.prompts import CHAT, TERSE
@@ -17,9 +16,7 @@ def verdict(failed: str, repaired: str, anchor: str | None = None, **more: Any) 
         Suspect(
             failed=failed,
             repaired=repaired,
-            failed_ids=encode(failed),
-            repaired_ids=encode(repaired),
-            anchor_ids=None if anchor is None else encode(anchor),
+            anchor=anchor,
             leaks=more.pop("leaks", ()),
             **more,
         )
@@ -73,6 +70,7 @@ def test_every_leak_phrase_is_rejected_unless_the_failure_had_it(prompts: Any) -
 @pytest.mark.parametrize("prompts", [TERSE, CHAT], ids=lambda p: p.name)
 def test_leaks_are_phrases_of_repair_prompts_alone(prompts: Any) -> None:
     repair = prompts.repair("Q", "F", "A")
+    repair += prompts.patch("Q", "F", "A")
     for phrase in prompts.leaks:
         assert phrase in repair
         assert phrase not in prompts.solve("Q")
@@ -140,30 +138,54 @@ def test_split_answer(text: str, parts: tuple[str, str]) -> None:
 
 # ---- anchor copy
 
+FAILED, ANCHOR = "a=1+1=3\nb=2+2=4\nc=3+4=7\n#### 7", "b=2+2=4\na=1+1=2\nc=2+4=6\n#### 6"
+
 
 @pytest.mark.parametrize(
-    ("copied", "rule"),
+    ("repaired", "rule"),
     [
-        # Failure x * 10, anchor y * 10, repair y * n + x * (10 - n): its distance to the anchor is
-        # (10 - n) / 10, to the failure n / 10. Rejected where (10 - n) / 10 + 0.2 < n / 10, that is n > 6.
-        (5, ""),
-        (6, ""),
-        (7, "anchor_copy"),
-        (10, "anchor_copy"),
+        # Steps without numbers: failure a b c ####, anchor b a c ####. The anchor as it is: 0 edits from the
+        # anchor, 2 from the failure, and 0 + 1 < 2. Numbers of its own make it no less a copy.
+        (ANCHOR, "anchor_copy"),
+        (ANCHOR.replace("6", "8"), "anchor_copy"),
+        # The failure's order with the anchor's numbers: 2 from the anchor, 0 from the failure.
+        ("a=1+1=2\nb=2+2=4\nc=2+4=6\n#### 6", ""),
+        # One step in other words: 1 from the failure.
+        ("b=2+2=4\nb=2+2=4\nc=2+4=6\n#### 6", ""),
     ],
 )
-def test_anchor_copy(copied: int, rule: str) -> None:
-    assert verdict("x" * 10, "y" * copied + "x" * (10 - copied), "y" * 10) == rule
+def test_anchor_copy(repaired: str, rule: str) -> None:
+    assert verdict(FAILED, repaired, ANCHOR) == rule
+
+
+def test_where_failure_and_anchor_go_the_same_way_a_right_repair_is_no_copy() -> None:
+    # Only one order is possible, so the right repair and the anchor are the same text.
+    assert verdict("a=1+1=3\nb=3+2=5\n#### 5", "a=1+1=2\nb=2+2=4\n#### 4", "a=1+1=2\nb=2+2=4\n#### 4") == ""
+
+
+def test_a_step_with_the_wrong_operation_may_become_the_anchors() -> None:
+    # "a=#-#=#" is 1 edit from the failure, 0 from the anchor: 0 + 1 < 1 is false. It is the smallest edit there is.
+    assert verdict("a=3-1=2\nb=2+2=4\n#### 4", "a=3+1=4\nb=4+2=6\n#### 6", "a=3+1=4\nb=4+2=6\n#### 6") == ""
+
+
+def test_steps_of_prose_are_sentences() -> None:
+    failed = "We have 3. Then we add 2. So it is 6."
+    anchor = "First add 2! That makes 5; nothing else. So it is 5."
+    assert verdict(failed, anchor, anchor) == "anchor_copy"  # 3 edits of 4 steps from the failure
+    assert verdict(failed, "We have 3. Then we add 2. So it is 5.", anchor) == ""
+
+
+def test_in_long_solutions_a_tenth_of_the_steps_may_be_the_anchors() -> None:
+    failed = "".join(f"{c}: 1\n" for c in "abcdefghijklmnopqrst")  # 20 steps, so 2 may be
+    anchor = failed.upper()
+    for shared, rule in ((11, ""), (12, "anchor_copy")):
+        # The first `shared` steps from the anchor: 20 - shared edits to it, `shared` to the failure.
+        # 9 + 2 < 11 is false, 8 + 2 < 12 is true.
+        assert verdict(failed, anchor[: 5 * shared] + failed[5 * shared :], anchor) == rule
 
 
 def test_nothing_is_copied_where_there_is_no_anchor() -> None:
-    assert verdict("x" * 10, "y" * 10, None) == ""
-
-
-def test_a_repair_like_a_near_anchor_is_accepted() -> None:
-    # Failure and anchor differ in one of ten tokens, so the repair that equals the anchor is at 0 from it
-    # and at 0.1 from the failure: 0 + 0.2 < 0.1 is false. It is the smallest edit there is.
-    assert verdict("xxxxxxxxxx", "xxxxxyxxxx", "xxxxxyxxxx") == ""
+    assert verdict(FAILED, ANCHOR, None) == ""
 
 
 # ---- the order of the rules

@@ -7,14 +7,17 @@ How this differs from GRPO, in the order of a step:
 4. Failure and repair are aligned; the first K* difference tokens gate both sides.
 5. Gated clipped sequence ratio: -1 on the failure's gate, +1 on the repair's, both given x alone.
 6. The repairs train repair mode: group-relative s_rep, weighted by lambda_rep.
+What the paper leaves open is an option with this as its default; so is credit outside the seam.
 
     kintsugi train recipes/quickstart.yaml
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -22,15 +25,29 @@ from kintsugi.algorithms.base import Algorithm, group_advantages, uniform_row
 from kintsugi.internalize.context import Context
 from kintsugi.internalize.options import RepairOptions
 from kintsugi.internalize.repair import join_seams, repair_failures
-from kintsugi.records import Episode, Problem, Role, Row, Seam
+from kintsugi.records import Episode, Problem, Rollout, Row, Seam
+
+PREFIX_SHARE = 0.7
+"""How much of what precedes a seam is praised: VPPO (arXiv:2601.18984) shortens it against step inflation."""
 
 
 class Options(RepairOptions):
     lambda_rep: float = Field(0.2, ge=0, description="weight of the repair objective")
+    advantages: Literal["pair", "group"] = Field(
+        "pair", description="credit of failure and repair: pair (-1 and +1), or as members of the group"
+    )
+    praise: float = Field(
+        0.0, ge=0, description="credit of passing rollouts, times 1 - the group's pass rate"
+    )
+    prefix: float = Field(0.0, ge=0, description="credit of the first 70% of a failure before its seam")
+    soft: float = Field(
+        0.0, ge=0, le=1, description="share of the group advantage kept outside the gates; 0: hard gates"
+    )
+    hold: float = Field(0.0, ge=0, description="weight of a KL to the reference outside the gates")
 
     @model_validator(mode="after")
     def _compares(self) -> Options:
-        if self.candidates < 2 and self.lambda_rep:
+        if self.candidates < 2 and self.lambda_rep and self.form != "sibling":
             raise ValueError(
                 "candidates: the repair objective compares the candidates of a failure, expected at least 2 "
                 f"(or lambda_rep=0), got {self.candidates}"
@@ -47,67 +64,104 @@ async def run(problem: Problem, ctx: Context, options: Options) -> Episode:
 
 
 def rows(episode: Episode, options: Options) -> list[Row]:
-    """Two policy rows per seam, one without credit per other rollout, and one repair row per candidate.
+    """J_pol's rows: the seams', and one per other rollout. Then J_rep's: one per repair candidate.
 
     Rows without credit get no gradient and cost nothing, but count in J_pol's mean [ours]: as failures
     become few, so does what is learned from them. With the mean over seams alone every update stays
     full-sized, and the nano model, at 90% by step 40, fell back to 12% by step 80.
     """
     seams = {seam.failed: seam for seam in episode.seams}
+    judged = {i: r for i, r in enumerate(episode.rollouts) if r.verdict.state != "error"}
+    rewards = [r.verdict.reward for r in judged.values()]
+    unsolved = 1 - sum(r.verdict.passed for r in judged.values()) / max(1, len(judged))
     policy: list[Row] = []
-    for i, rollout in enumerate(episode.rollouts):
+    for place, (i, rollout) in enumerate(judged.items()):
+        spare = options.soft * group_advantages(rewards)[place]
         if i in seams:
-            policy += seam_rows(episode, seams[i])
-        elif rollout.verdict.state != "error":
-            policy.append(
-                uniform_row(rollout, 0.0, "policy", episode.problem, f"{episode.problem.id}/rollouts")
-            )
+            credit = seam_credit(episode, seams[i], rewards, place, options)
+            policy += seam_rows(episode, seams[i], credit, options)
+            policy += rest_rows(episode, seams[i], spare, options)
+        else:
+            praise = options.praise * unsolved * rollout.verdict.passed
+            policy.append(whole_row(episode, rollout, spare + praise, options))
     return [*policy, *repair_rows(episode, options.lambda_rep)]
 
 
-def seam_rows(episode: Episode, seam: Seam) -> tuple[Row, Row]:
-    """The failure (-1 on its gate) and its repair (+1 on its own): a normalised group of two.
+def seam_credit(
+    episode: Episode, seam: Seam, rewards: Sequence[float], place: int, options: Options
+) -> tuple[float, float]:
+    """(credit of the failure's gate, credit of the repair's).
 
-    The repair was written with the anchor in view, but is scored given x alone, so it carries no
-    sampling log-probabilities: the learner computes pi_old(repair | x).
+    `pair`: -1 and +1, a normalised group of two. `group` [ours]: their advantages in the rollouts' group
+    with the repair as one more member, so that hard problems weigh more: with G failures and no pass,
+    -1 / sqrt(G) and sqrt(G).
     """
-    failed = episode.rollouts[seam.failed]
-    completion = failed.completion
+    if options.advantages == "pair":
+        return -1.0, 1.0
+    repaired = episode.repairs[seam.repair].solution.verdict.reward
+    advantages = group_advantages([*rewards, repaired])
+    return advantages[place], advantages[-1]
 
-    def row(
-        role: Role,
-        ids: tuple[int, ...],
-        mask: tuple[int, ...],
-        credit: float,
-        logprobs: tuple[float, ...] | None,
-    ) -> Row:
-        return Row(
-            prompt_ids=failed.prompt_ids,
-            completion_ids=ids,
-            mask=mask,
-            advantages=tuple(credit * g for g in mask),
-            sampling_logprobs=logprobs,
-            role=role,
-            problem_id=episode.problem.id,
-            group_id=f"{episode.problem.id}/seam/{seam.failed}",
-        )
 
-    return (
-        row("failed", completion.token_ids, seam.failed_mask, -1.0, completion.logprobs),
-        row("repaired", seam.repaired_ids, seam.repaired_mask, 1.0, None),
+def seam_rows(episode: Episode, seam: Seam, credit: tuple[float, float], options: Options) -> Iterator[Row]:
+    """The failure and its repair, each with its credit on its gate and held outside of it.
+
+    A repair was written with the anchor in view (or continues what was), but is scored given x alone, so it
+    carries no sampling log-probabilities: the learner computes pi_old(repair | x). A sibling carries its own.
+    """
+    repair = episode.repairs[seam.repair]
+    failed = gated(episode, seam, seam.failed_mask, credit[0])
+    yield replace(failed, role="failed", hold=options.hold)
+    yield replace(
+        failed,
+        completion_ids=seam.repaired_ids,
+        mask=seam.repaired_mask,
+        advantages=tuple(credit[1] * g for g in seam.repaired_mask),
+        sampling_logprobs=None if repair.written else repair.rollout.completion.logprobs,
+        role="repaired",
+        hold=options.hold,
     )
 
 
+def rest_rows(episode: Episode, seam: Seam, spare: float, options: Options) -> Iterator[Row]:
+    """Credit of a mended failure outside its seam: `prefix` on what precedes it, `spare` on all else."""
+    praised = int(PREFIX_SHARE * seam.failed_mask.index(1)) if options.prefix else 0
+    if praised:
+        before = tuple(int(t < praised) for t in range(len(seam.failed_mask)))
+        yield replace(gated(episode, seam, before, options.prefix), role="prefix")
+    rest = tuple(int(t >= praised and not g) for t, g in enumerate(seam.failed_mask))
+    if spare and any(rest):
+        yield gated(episode, seam, rest, spare)
+
+
+def gated(episode: Episode, seam: Seam, mask: tuple[int, ...], credit: float) -> Row:
+    """A policy row of a mended failure with one credit where `mask` is 1."""
+    name = f"{episode.problem.id}/seam/{seam.failed}"
+    row = uniform_row(episode.rollouts[seam.failed], credit, "policy", episode.problem, name)
+    return replace(row, mask=mask, advantages=tuple(credit * g for g in mask))
+
+
+def whole_row(episode: Episode, rollout: Rollout, credit: float, options: Options) -> Row:
+    """A rollout without a seam: one credit on all of it; without any it is outside the gates, so it is held."""
+    row = uniform_row(rollout, credit, "policy", episode.problem, f"{episode.problem.id}/rollouts")
+    if credit or not options.hold:
+        return row
+    return replace(row, mask=(0,) * len(row.mask), hold=options.hold)
+
+
 def repair_rows(episode: Episode, weight: float) -> Iterator[Row]:
-    """Every repair candidate under its repair prompt; its group is the candidates of the same failure."""
-    for failed in sorted({r.failed for r in episode.repairs}):
-        group = [r for r in episode.repairs if r.failed == failed and r.rollout.verdict.state != "error"]
+    """What repair mode wrote, under its prompt; its group is the candidates of the same failure."""
+    written = [r for r in episode.repairs if r.written and r.rollout.verdict.state != "error"]
+    for failed in sorted({r.failed for r in written}):
+        group = [r for r in written if r.failed == failed]
         for repair, advantage in zip(group, group_advantages([r.score for r in group]), strict=True):
             name = f"{episode.problem.id}/repair/{failed}"
             yield uniform_row(repair.rollout, advantage, "repair", episode.problem, name, weight)
 
 
 def iop(options: Options) -> Algorithm:
+    each = {"rewrite": "repairs of", "patch": "patches of", "sibling": "siblings for"}[options.form]
+    count = 1 if options.form == "sibling" else options.candidates
     return Algorithm(
         "iop",
         partial(run, options=options),
@@ -116,6 +170,5 @@ def iop(options: Options) -> Algorithm:
         clip_low=3e-4,
         clip_high=4e-4,
         widen=True,
-        note=f"up to {options.candidates} repairs of each failure, "
-        f"K = {options.k}, then {2 * options.k}, then all",
+        note=f"up to {count} {each} each failure, K = {options.k}, then {2 * options.k}, then all",
     )

@@ -1,32 +1,41 @@
 """Rules that reject repairs which game the verifier (about 8% of repairs in arXiv:2605.05226).
 
 Each rule takes the texts of a failure, its repair and the anchor, and returns True to reject.
-`audit` returns the name of the first rule that does, or "" (h = 1).
+`audit` returns the name of the first rule that does, or "" (h = 1). Repairs that are no solution at all are
+rejected as NO_PATCH before that (kintsugi.internalize.patch).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from kintsugi.internalize.align import distance
+from rapidfuzz.distance import Levenshtein
+
 from kintsugi.verifiers.extract import final_answer, plain
 
 ANSWER_MARK = re.compile(r"####|\\boxed\s*\{")
 NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*")
-COPY_MARGIN = 0.2
+STEP_END = re.compile(r"\n+|(?<=[.!?;])\s+")
+DIGITS = re.compile(r"\d+(?:[.,]\d+)*")
+OWN_STEPS = 1
+"""How many more steps a repair may share with the anchor than with the failure: the wrong step itself may
+need other words, not only other numbers. In long solutions, OWN_SHARE of the steps."""
+OWN_SHARE = 0.1
+NO_PATCH = "no_patch"
 
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A repair under audit: texts, token ids, and the phrases that only repair prompts contain."""
+    """A repair under audit: the texts, and the phrases that only repair prompts contain.
+
+    `anchor` is None where no anchor was shown to whatever wrote the repair.
+    """
 
     failed: str
     repaired: str
-    failed_ids: Sequence[int]
-    repaired_ids: Sequence[int]
-    anchor_ids: Sequence[int] | None
+    anchor: str | None
     leaks: tuple[str, ...]
     truncated: bool = False
 
@@ -62,11 +71,23 @@ def ends_in(reasoning: str, answer: str) -> bool:
 
 
 def anchor_copy(s: Suspect) -> bool:
-    """Nearer to the anchor than to the failure, by more than COPY_MARGIN of the length."""
-    if s.anchor_ids is None:
+    """Keeps to the anchor's steps instead of the failure's, by more than what had to change.
+
+    Steps are compared without their numbers: an error changes every number that comes of it, so a right
+    repair has the anchor's numbers; but which steps come in which order and words is the failure's to say.
+    Where failure and anchor agree in that, copying and mending are one and the same, and nothing is rejected.
+    """
+    if s.anchor is None:
         return False
-    to_anchor = distance(s.repaired_ids, s.anchor_ids)
-    return to_anchor + COPY_MARGIN < distance(s.repaired_ids, s.failed_ids)
+    failed, repaired, anchor = steps(s.failed), steps(s.repaired), steps(s.anchor)
+    margin = max(OWN_STEPS, OWN_SHARE * len(repaired))
+    return Levenshtein.distance(repaired, anchor) + margin < Levenshtein.distance(repaired, failed)
+
+
+def steps(text: str) -> list[str]:
+    """The lines or sentences of a text, each number replaced by a mark, spaces evened out."""
+    found = (" ".join(DIGITS.sub("#", step).split()) for step in STEP_END.split(text))
+    return [step for step in found if step]
 
 
 def prompt_leak(s: Suspect) -> bool:

@@ -97,7 +97,21 @@ class Context:
         index: object = 0,
         prefix: tuple[int, ...] = (),
     ) -> tuple[Rollout, ...]:
-        """n completions of `prompt_ids + prefix`, each judged as prefix + completion.
+        """n completions of `prompt_ids + prefix`, each judged as prefix + completion (see `generate`)."""
+        completions = await self.generate(problem, prompt_ids, n, phase, index, prefix)
+        with self.meter.phase(phase):
+            return self.judge(problem, (*prompt_ids, *prefix), completions, prefix)
+
+    async def generate(
+        self,
+        problem: Problem,
+        prompt_ids: tuple[int, ...],
+        n: int,
+        phase: Phase,
+        index: object = 0,
+        prefix: tuple[int, ...] = (),
+    ) -> list[Completion]:
+        """n completions of `prompt_ids + prefix`, in seconds of `phase`.
 
         `index` tells calls of one problem and phase apart, so that each has a seed of its own.
         """
@@ -110,8 +124,7 @@ class Context:
             stop_ids=self.codec.stop_ids,
         )
         with self.meter.phase(phase):
-            completions = await self.sampler.generate((*prompt_ids, *prefix), params, n)
-            return self.judge(problem, (*prompt_ids, *prefix), completions, prefix)
+            return await self.sampler.generate((*prompt_ids, *prefix), params, n)
 
     def judge(
         self,

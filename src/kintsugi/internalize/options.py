@@ -4,16 +4,40 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kintsugi.config import Section
 
 
 class RepairOptions(Section):
+    form: Literal["rewrite", "patch", "sibling"] = Field(
+        "rewrite", description="a repair is a rewrite, a patch (the wrong step only), or the sibling itself"
+    )
+    anchor: Literal["nearest", "random", "shortest", "none"] = Field(
+        "nearest", description="the passing sibling shown beside a failure: nearest, random, shortest or none"
+    )
+    without_pass: Literal["memory", "alone", "skip"] = Field(
+        "memory", description="groups without a pass: an earlier pass, else skip; else alone; or always skip"
+    )
     candidates: int = Field(2, ge=1, description="repairs sampled per failed rollout (G_rep)")
+    audit: bool = Field(True, description="rules reject repairs that game the verifier")
     k: int = Field(8, ge=1, description="edits kept at first; doubled once, then all (K)")
     check: Literal["continue", "graft", "none"] = Field(
         "continue", description="how the first K edits are tried: continue, graft, or none (kept untried)"
     )
-    continuations: int = Field(1, ge=1, description="samples of a `continue` check; one that passes suffices")
+    continuations: int = Field(
+        1, ge=1, description="samples of a `continue` check or of a patch; one that passes suffices"
+    )
+    masks: Literal["extended", "strict"] = Field(
+        "extended",
+        description="extended: an insertion or deletion gates the other side's token too; or strict",
+    )
     lambda_edit: float = Field(0.2, ge=0, description="price of edit distance in s_rep")
+
+    @model_validator(mode="after")
+    def _siblings(self) -> RepairOptions:
+        if self.form == "sibling" and self.anchor == "none":
+            raise ValueError(
+                "anchor: form=sibling takes a passing sibling as the repair, so it cannot be none"
+            )
+        return self

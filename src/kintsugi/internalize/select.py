@@ -1,11 +1,36 @@
-"""Which repair is kept: the one that passes, is not rejected, and edits least (arXiv:2605.05226)."""
+"""Which anchor a failure is shown, and which of its repairs is kept (arXiv:2605.05226).
+
+The kept repair is the one that passes, is not rejected, and edits least.
+"""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 from kintsugi.internalize.align import distance
 from kintsugi.records import Repair, Rollout, Verdict
+
+
+def choose_anchor(how: str, failed: Rollout, passing: Sequence[Rollout], seed: int) -> Rollout | None:
+    """The passing rollout that `how` (nearest, random, shortest or none) picks for a failure, if any.
+
+    `seed` decides a random choice; of equally short ones the first is taken.
+    """
+    if how == "none" or not passing:
+        return None
+    if how == "random":
+        return random.Random(seed).choice(passing)
+    if how == "shortest":
+        return min(passing, key=lambda p: len(p.completion.token_ids))
+    return nearest_anchor(failed, passing)
+
+
+def nearest_anchor(failed: Rollout, passing: Sequence[Rollout]) -> Rollout | None:
+    """The passing rollout nearest to `failed` by token edit distance (the first of equals)."""
+    return min(
+        passing, key=lambda p: distance(failed.completion.token_ids, p.completion.token_ids), default=None
+    )
 
 
 def repair_score(verdict: Verdict, audit: str, edit_distance: float, lambda_edit: float) -> float:
@@ -21,10 +46,3 @@ def select(repairs: Sequence[Repair], failed: int) -> int | None:
     """Index of the best repair of rollout `failed` by s_rep, or None: only one that mends can be selected."""
     mending = [i for i, r in enumerate(repairs) if r.failed == failed and r.mends]
     return max(mending, key=lambda i: repairs[i].score, default=None)
-
-
-def nearest_anchor(failed: Rollout, passing: Sequence[Rollout]) -> Rollout | None:
-    """The passing rollout nearest to `failed` by token edit distance (the first of equals)."""
-    return min(
-        passing, key=lambda p: distance(failed.completion.token_ids, p.completion.token_ids), default=None
-    )

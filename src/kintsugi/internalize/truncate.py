@@ -10,14 +10,11 @@ answer-only verifier it can pass only when the answer itself lies within the edi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from kintsugi.internalize.align import graft
 from kintsugi.internalize.context import Context
 from kintsugi.internalize.options import RepairOptions
-from kintsugi.records import Check, Completion, Edit, Problem, Rollout
-
-KeptBy = Literal["K", "2K", "all"]
+from kintsugi.records import Check, Completion, Edit, KeptBy, Problem, Rollout
 
 
 async def truncate(
