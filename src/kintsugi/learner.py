@@ -11,7 +11,7 @@ import math
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from kintsugi.config import Optim
 from kintsugi.engines.base import RowStats, StepStats
-from kintsugi.loss import LOSSES, Objective, share
+from kintsugi.loss import LOSSES, Objective, hold_loss, share
 from kintsugi.records import Row
 from kintsugi.scoring import Scorer, Target, micro_batches, sequences
 
@@ -47,7 +47,8 @@ class LocalLearner:
     """Trains `model` in place. `version` counts its optimizer steps.
 
     `total_updates` is what a cosine schedule ends at. `temperature` is the sampler's, so that ratios
-    compare the distributions that were sampled from.
+    compare the distributions that were sampled from. `reference` makes the model that rows with `hold` are
+    held to; it is asked for with the first such row.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class LocalLearner:
         total_updates: int,
         temperature: float = 1.0,
         autocast: torch.dtype | None = None,
+        reference: Callable[[], PreTrainedModel] | None = None,
     ) -> None:
         self.model, self.optim, self.objective = model, optim, objective
         self.total_updates = total_updates
@@ -68,6 +70,8 @@ class LocalLearner:
         if optim.gradient_checkpointing:
             recompute_activations(model)
         self.scorer = Scorer(model, pad_id, temperature, autocast)
+        self._make_reference = reference
+        self._reference: Scorer | None = None
         trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, lr=optim.lr, betas=BETAS, weight_decay=0.0, fused=True)
 
@@ -79,25 +83,28 @@ class LocalLearner:
         `sampler_gap`. ValueError when a sequence-level objective meets unequal credit within a row.
         """
         start = time.perf_counter()
-        empty = sum(not row.active for row in rows)
+        empty = sum(not row.active and not row.hold for row in rows)
         if empty:
             warnings.warn(f"{empty} of {len(rows)} rows have an empty gate; they train nothing", stacklevel=2)
         if self.objective.level == "sequence":
             for row in rows:
                 check_constant(row)
-        live = [i for i, row in enumerate(rows) if row.active and any(row.advantages)]
+        live = [i for i, row in enumerate(rows) if row.hold or (row.active and any(row.advantages))]
         # By role, because rows come in pairs of failure and repair: every update needs its share of both.
         parts = split_evenly(sorted(live, key=lambda i: rows[i].role), self.optim.minibatches)
         plans = [micro_batches(sequences(rows, part), self.optim.token_budget) for part in parts]
         # In the very micro-batches that are trained on, so that ratios start at 1 in any precision.
-        old = self._score([chunk for plan in plans for chunk in plan]) if len(parts) > 1 else {}
+        everything = [chunk for plan in plans for chunk in plan]
+        old = self._score(everything, self.scorer) if len(parts) > 1 else {}
+        held = [chunk for chunk in everything if any(rows[i].hold for item in chunk for i in item.rows)]
+        reference = self._score(held, self._reference_scorer()) if held else {}
         tallies, norms, updates = [], [], 0
         counts = defaultdict[str, float](float)
         for row in rows:
             counts[term_of(row)] += share(self.objective, row.active)[1]
         for part, plan in zip(parts, plans, strict=True):
             dealt = len(part) / max(1, len(live))
-            tally, norm = self._update(rows, plan, old, {t: n * dealt for t, n in counts.items()})
+            tally, norm = self._update(rows, plan, old, reference, {t: n * dealt for t, n in counts.items()})
             tallies.append(tally)
             norms.append(norm)
             updates += bool(part) and math.isfinite(norm)
@@ -128,7 +135,7 @@ class LocalLearner:
     def logprobs(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
         """log pi(completion token | prompt) of every row under the present weights, without gradient."""
         asked = sequences(rows, range(len(rows)), every_token=True)
-        found = self._score(micro_batches(asked, self.optim.token_budget))
+        found = self._score(micro_batches(asked, self.optim.token_budget), self.scorer)
         return [tuple(found.get(i, ())) for i in range(len(rows))]
 
     def state_dict(self) -> dict[str, Any]:
@@ -142,12 +149,22 @@ class LocalLearner:
         """What the row's loss is multiplied by before its term's divisor."""
         return row.weight * share(self.objective, row.active)[0]
 
-    def _score(self, plan: Sequence[Sequence[Target]]) -> dict[int, list[float]]:
+    def _reference_scorer(self) -> Scorer:
+        """The frozen model that rows are held to, made when it is first needed."""
+        if self._reference is None:
+            if self._make_reference is None:
+                raise ValueError("rows with `hold` need a reference model, this learner was given none")
+            model = self._make_reference().to(self.model.device).eval()
+            own = self.scorer
+            self._reference = Scorer(model, own.pad_id, own.temperature, own.autocast)
+        return self._reference
+
+    def _score(self, plan: Sequence[Sequence[Target]], scorer: Scorer) -> dict[int, list[float]]:
         """Row index -> log-probabilities up to the last token asked for (0 where not asked), no gradient."""
         found: dict[int, list[float]] = {}
         with torch.inference_mode():
             for chunk in plan:
-                for item, values in zip(chunk, self.scorer(chunk).tolist(), strict=True):
+                for item, values in zip(chunk, scorer(chunk).tolist(), strict=True):
                     found.update(dict.fromkeys(item.rows, values[: len(item.wanted)]))
         return found
 
@@ -156,6 +173,7 @@ class LocalLearner:
         rows: Sequence[Row],
         plan: Sequence[Sequence[Target]],
         old: dict[int, list[float]],
+        reference: dict[int, list[float]],
         counts: dict[str, float],
     ) -> tuple[Tally, float]:
         """One optimizer step over the rows of `plan`. Returns what was tallied and the gradient norm.
@@ -173,10 +191,11 @@ class LocalLearner:
             now = logprobs_BT.detach().tolist()
             before = [old.get(i, values) for i, values in zip(indices, now, strict=True)]
             width, device = logprobs_BT.shape[1], logprobs_BT.device
+            mask_BT = pad([rows[i].mask for i in indices], width, device)
             losses = LOSSES[self.objective.level](
                 logprobs_BT,
                 pad(before, width, device),
-                pad([rows[i].mask for i in indices], width, device),
+                mask_BT,
                 pad([rows[i].advantages for i in indices], width, device),
                 self.objective,
                 torch.tensor([len(rows[i].completion_ids) for i in indices], device=device),
@@ -185,6 +204,14 @@ class LocalLearner:
                 [self._weight(rows[i]) / counts[term_of(rows[i])] for i in indices], device=device
             )
             loss = (losses.loss_B * scale_B).sum()
+            if any(rows[i].hold for i in indices):
+                outside_BT = (
+                    pad([[rows[i].hold > 0] * len(rows[i].mask) for i in indices], width, device) - mask_BT
+                )
+                hold_B = torch.tensor([rows[i].hold for i in indices], device=device)
+                reference_BT = pad([reference[i] for i in indices], width, device)
+                kept_B = hold_loss(logprobs_BT, reference_BT, outside_BT.clamp(min=0))
+                loss = loss + (kept_B * hold_B * scale_B).sum()
             loss.backward()  # type: ignore[no-untyped-call]
             tally.loss += float(loss.detach())
             columns = [t.detach().tolist() for t in (losses.ratio_B, losses.clipped_B, losses.loss_B)]

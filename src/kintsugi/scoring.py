@@ -44,7 +44,7 @@ CHUNK_LOGITS = 2**27
 class Target:
     """One completion to be scored, cut after the last token that any of `rows` asks for.
 
-    `rows` are the places of the rows that share it. `wanted[t]`: some row's mask is 1 there.
+    `rows` are the places of the rows that share it. `wanted[t]`: some row's mask is 1 there, or it is held.
     """
 
     prompt_ids: tuple[int, ...]
@@ -63,7 +63,7 @@ def sequences(rows: Sequence[Row], indices: Iterable[int], *, every_token: bool 
         owners.setdefault((rows[i].prompt_ids, rows[i].completion_ids), []).append(i)
     found = []
     for (prompt, completion), places in owners.items():
-        masks = [rows[i].mask for i in places]
+        masks = [[1] * len(completion) if rows[i].hold else rows[i].mask for i in places]
         wanted = (
             [True] * len(completion) if every_token else [any(gates) for gates in zip(*masks, strict=True)]
         )

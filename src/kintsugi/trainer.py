@@ -27,6 +27,7 @@ from kintsugi.internalize.context import Context, Meter
 from kintsugi.learner import LocalLearner
 from kintsugi.loss import Objective
 from kintsugi.metrics import step_metrics
+from kintsugi.models.loading import load_model
 from kintsugi.records import Episode, KintsugiError, Problem
 from kintsugi.runlog import RunLog
 from kintsugi.session import TrainResult, due, interruptible, measure
@@ -177,4 +178,5 @@ def build_learner(parts: Parts, algorithm: Algorithm) -> LocalLearner:
         total_updates=parts.recipe.steps * optim.minibatches,
         temperature=parts.recipe.sampling.temperature,
         autocast=parts.autocast,
+        reference=lambda: load_model(parts.recipe.model, seed=parts.recipe.seed).model,
     )

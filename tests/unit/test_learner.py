@@ -497,3 +497,47 @@ def test_lora_trains_the_adapters_alone(base: Any) -> None:
     assert moved and all("lora_" in name for name in moved)
     # 7 linear layers in each of 2 blocks, A and B each: q, k, v, o, gate, up and down.
     assert sum("lora_" in name for name in before) == 2 * 7 * 2
+
+
+# ---- held to a reference
+
+
+def test_tokens_outside_the_gate_are_held_to_the_reference(base: Any) -> None:
+    """loss = -A + hold * mean over ungated tokens of exp(d) - d - 1, with d = log pi_ref - log pi."""
+    other = copy.deepcopy(base)
+    with torch.no_grad():
+        other.lm_head.weight.mul_(0.5)
+    learned = LocalLearner(
+        copy.deepcopy(base),
+        Optim(lr=1e-5, warmup=0),
+        GSPO,
+        pad_id=0,
+        total_updates=1,
+        reference=lambda: other,
+    )
+    held = row([5, 6, 7], [11, 22, 14, 0], 1.0, [0, 1, 0, 0], hold=0.5)
+    (own,) = learned.logprobs([held])
+    (told,) = learner(other).logprobs([held])
+    apart = [told[t] - own[t] for t in (0, 2, 3)]
+    by_hand = -1 + 0.5 * sum(math.exp(d) - d - 1 for d in apart) / 3
+    assert learned.step([held]).loss == pytest.approx(by_hand, abs=1e-5)
+
+
+def test_a_row_without_credit_may_be_held(base: Any) -> None:
+    """Held to the weights it starts from, a policy is pushed nowhere; held to others, it is."""
+    only_held = row([5, 6], [11, 12], 0.0, [0, 0], hold=1.0)
+    other = copy.deepcopy(base)
+    with torch.no_grad():
+        other.lm_head.weight.mul_(0.5)
+    norms = []
+    for reference in (base, other):
+        learned = LocalLearner(
+            copy.deepcopy(base), Optim(lr=1e-5, warmup=0), GSPO, pad_id=0, total_updates=1,
+            reference=lambda model=reference: copy.deepcopy(model),
+        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # an empty gate that is held is meant
+            norms.append(learned.step([only_held]).grad_norm)
+    assert norms[0] < 1e-6 < 1e-2 < norms[1]
+    with pytest.raises(ValueError, match="need a reference model"):
+        learner(base).step([only_held])
