@@ -243,7 +243,8 @@ class Row:
     `weight` scales the row in the loss (lambda_rep for repair rows). `hold` weighs a KL to the reference on
     the tokens where the mask is 0. Several rows may share a completion: each is a gate with its own credit.
     With `teacher_prompt_ids` the credit is still to be multiplied by what that prompt makes of the same tokens
-    (kintsugi.algorithms.base.taught).
+    (kintsugi.algorithms.base.settled). `behaviour_logprobs` are those of the distribution that a completion
+    was really drawn from where that was another context: its credit is capped by what this one makes of it.
     """
 
     prompt_ids: tuple[int, ...]
@@ -257,10 +258,11 @@ class Row:
     weight: float = 1.0
     hold: float = 0.0
     teacher_prompt_ids: tuple[int, ...] | None = None
+    behaviour_logprobs: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         expected = len(self.completion_ids)
-        for name in ("mask", "advantages", "sampling_logprobs"):
+        for name in ("mask", "advantages", "sampling_logprobs", "behaviour_logprobs"):
             values: Sequence[float] | None = getattr(self, name)
             if values is not None and len(values) != expected:
                 raise ValueError(

@@ -17,7 +17,7 @@ import numpy as np
 
 from kintsugi import checkpoint
 from kintsugi.algorithms import Algorithm, load_algorithm
-from kintsugi.algorithms.base import taught
+from kintsugi.algorithms.base import settled
 from kintsugi.assembly import Parts, assemble, max_prompt
 from kintsugi.checkpoint import Progress
 from kintsugi.config import Recipe
@@ -85,7 +85,7 @@ def one_step(
     meter = Meter()
     problems = batch(parts.train_problems, parts.recipe, step)
     episodes = asyncio.run(run_all(parts, algorithm, problems, step, progress, meter))
-    rows = taught([row for episode in episodes for row in algorithm.rows(episode)], learner.logprobs)
+    rows = settled([row for episode in episodes for row in algorithm.rows(episode)], learner.logprobs)
     stats = learner.step(rows)
     metrics = step_metrics(step, episodes, rows, stats, meter.seconds)
     progress.step = step

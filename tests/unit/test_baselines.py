@@ -14,7 +14,7 @@ import pytest
 from fakes import LOGPROB, STOP, encode, make_context, make_rollout, run
 
 from kintsugi.algorithms import load_algorithm
-from kintsugi.algorithms.base import step_starts, taught
+from kintsugi.algorithms.base import settled, step_starts
 from kintsugi.algorithms.vineppo import spread
 from kintsugi.records import Episode, Extra, KintsugiError, Problem, Row, Verdict
 
@@ -328,7 +328,7 @@ def test_sdpo_multiplies_a_failures_credit_with_its_teachers_log_ratio() -> None
         given.extend(row.prompt_ids for row in scored)
         return [told if row.prompt_ids == teacher else [-0.5] * 7 for row in scored]
 
-    failed, passed = taught(rows, logprobs)
+    failed, passed = settled(rows, logprobs)
     assert failed.advantages == pytest.approx([0.4] * 5 + [-2.5] + [0.4])
     assert given == [encode("[Q]"), teacher]
     # What is trained is the failure given x alone; the pass has no teacher and no credit.
@@ -349,7 +349,7 @@ def test_rows_without_a_teacher_are_left_alone_and_not_scored() -> None:
     def refuse(scored: Sequence[Row]) -> list[Sequence[float]]:
         raise AssertionError(scored)
 
-    assert taught(rows, refuse) == rows
+    assert settled(rows, refuse) == rows
 
 
 # ---- prompts that leave no room

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kintsugi.algorithms import dapo, extra_rollouts, iop, mgrpo, resets, vineppo
+from kintsugi.algorithms import dapo, extra_rollouts, iop, kintsugi, mgrpo, resets, vineppo
 from kintsugi.algorithms.base import Algorithm, Family, plain
 from kintsugi.algorithms.dr_grpo import DR_GRPO
 from kintsugi.algorithms.grpo import GRPO
@@ -15,6 +15,7 @@ from kintsugi.records import KintsugiError
 from kintsugi.tasks.base import did_you_mean
 
 ALGORITHMS: dict[str, Family] = {
+    "kintsugi": Family(kintsugi.Options, kintsugi.kintsugi),
     "iop": Family(iop.Options, iop.iop),
     "grpo": plain(GRPO),
     "gspo": plain(GSPO),

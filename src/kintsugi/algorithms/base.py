@@ -135,18 +135,29 @@ def step_starts(ids: Sequence[int], codec: Codec) -> tuple[int, ...]:
     return (0, *breaks)
 
 
-def taught(rows: Sequence[Row], logprobs: Callable[[Sequence[Row]], Sequence[Sequence[float]]]) -> list[Row]:
-    """The rows, with the credit of those that have a teacher times log pi(t | teacher's prompt) - log pi(t).
+CREDIT_CAP = 2.0
+"""What pi may make of a token that was drawn in another context, at most (arXiv:2605.15224)."""
 
-    `logprobs` gives the present policy's log-probabilities of the rows' tokens (LocalLearner.logprobs).
+
+def settled(rows: Sequence[Row], logprobs: Callable[[Sequence[Row]], Sequence[Sequence[float]]]) -> list[Row]:
+    """The rows with the credit that takes log-probabilities to know. `logprobs` gives the present policy's.
+
+    With a teacher: times log pi(t | teacher's prompt) - log pi(t). With `behaviour_logprobs` (b):
+    times min(pi(t) / exp(b_t), CREDIT_CAP).
     """
     done = list(rows)
-    places = [i for i, row in enumerate(rows) if row.teacher_prompt_ids is not None]
-    if not places:
+    taught = [i for i, row in enumerate(rows) if row.teacher_prompt_ids is not None]
+    capped = [i for i, row in enumerate(rows) if row.behaviour_logprobs is not None]
+    if not taught and not capped:
         return done
-    students = [rows[i] for i in places]
-    teachers = [replace(row, prompt_ids=row.teacher_prompt_ids or ()) for row in students]
-    for i, row, own, told in zip(places, students, logprobs(students), logprobs(teachers), strict=True):
-        credit = tuple(a * (q - p) for a, p, q in zip(row.advantages, own, told, strict=True))
-        done[i] = replace(row, advantages=credit)
+    teachers = [replace(rows[i], prompt_ids=rows[i].teacher_prompt_ids or ()) for i in taught]
+    found = list(logprobs([*(rows[i] for i in taught), *teachers, *(rows[i] for i in capped)]))
+    n = len(taught)
+    for i, own, told in zip(taught, found[:n], found[n : 2 * n], strict=True):
+        credit = tuple(a * (q - p) for a, p, q in zip(rows[i].advantages, own, told, strict=True))
+        done[i] = replace(rows[i], advantages=credit)
+    for i, own in zip(capped, found[2 * n :], strict=True):
+        drawn = zip(rows[i].advantages, own, rows[i].behaviour_logprobs or (), strict=True)
+        credit = tuple(a * math.exp(min(p - b, math.log(CREDIT_CAP))) for a, p, b in drawn)
+        done[i] = replace(done[i], advantages=credit)
     return done

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -29,6 +29,16 @@ from kintsugi.records import Episode, Problem, Rollout, Row, Seam
 
 PREFIX_SHARE = 0.7
 """How much of what precedes a seam is praised: VPPO (arXiv:2601.18984) shortens it against step inflation."""
+
+
+def compares_candidates(options: Any) -> Any:
+    """ValueError where a repair objective is wanted but a failure has one candidate only."""
+    if options.candidates < 2 and options.lambda_rep and options.form != "sibling":
+        raise ValueError(
+            "candidates: the repair objective compares the candidates of a failure, expected at least 2 "
+            f"(or lambda_rep=0), got {options.candidates}"
+        )
+    return options
 
 
 class Options(RepairOptions):
@@ -45,14 +55,7 @@ class Options(RepairOptions):
     )
     hold: float = Field(0.0, ge=0, description="weight of a KL to the reference outside the gates")
 
-    @model_validator(mode="after")
-    def _compares(self) -> Options:
-        if self.candidates < 2 and self.lambda_rep and self.form != "sibling":
-            raise ValueError(
-                "candidates: the repair objective compares the candidates of a failure, expected at least 2 "
-                f"(or lambda_rep=0), got {self.candidates}"
-            )
-        return self
+    _compares = model_validator(mode="after")(compares_candidates)
 
 
 async def run(problem: Problem, ctx: Context, options: Options) -> Episode:

@@ -19,6 +19,7 @@ class RepairOptions(Section):
     without_pass: Literal["memory", "alone", "skip"] = Field(
         "memory", description="groups without a pass: an earlier pass, else skip; else alone; or always skip"
     )
+    failures: int = Field(0, ge=0, description="failures of a group that are mended at most; 0: all")
     candidates: int = Field(2, ge=1, description="repairs sampled per failed rollout (G_rep)")
     audit: bool = Field(True, description="rules reject repairs that game the verifier")
     k: int = Field(8, ge=1, description="edits kept at first; doubled once, then all (K)")

@@ -41,7 +41,7 @@ async def repair_failures(
     problem: Problem, rollouts: Sequence[Rollout], ctx: Context, options: RepairOptions
 ) -> tuple[tuple[Repair, ...], str]:
     """(repairs of every mendable failure, why there are none). `options` say beside which anchor, if any."""
-    failures = [i for i, r in enumerate(rollouts) if mendable(r)]
+    failures = [i for i, r in enumerate(rollouts) if mendable(r)][: options.failures or None]
     passing = [r for r in rollouts if r.verdict.passed and not r.truncated]
     if not failures:
         return (), "all passed" if all(r.verdict.passed for r in rollouts) else "nothing mendable"

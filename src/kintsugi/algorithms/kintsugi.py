@@ -1,0 +1,115 @@
+"""Kintsugi [ours]: IOP's mended failures, credited with what pays per token in neighbouring work.
+
+How this differs from IOP (algorithms/iop.py), each item a switch:
+1. A fix must be causal (`causal`): failures whose continuations from the fix never pass get no credit.
+2. The continuations that try a fix are samples of the policy itself, from a better state: they are trained
+   on, as a group with its own baseline, prefix masked (`resets`; arXiv:2605.25507).
+3. A fix was sampled with the anchor in view: its credit is times min(pi(f | x, y_<s) / rho(f | repair prompt), 2),
+   token by token and without gradient (`capped`; arXiv:2605.15224). A patch is no sample of the fix: not there.
+4. Passing rollouts are praised by 1 - the group's pass rate (`praise`), what precedes a seam by `prefix`.
+5. At most `failures` failures of a group are mended, so that repairs stay below half of the tokens.
+6. Token-level clipped ratio; every group is normalised by itself.
+
+    kintsugi train recipes/quickstart.yaml algorithm=kintsugi
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from kintsugi.algorithms.base import Algorithm, group_rows, uniform_row
+from kintsugi.algorithms.iop import PREFIX_SHARE, compares_candidates, repair_rows
+from kintsugi.internalize.context import Context
+from kintsugi.internalize.options import RepairOptions
+from kintsugi.internalize.repair import join_seams, repair_failures
+from kintsugi.records import Episode, Problem, Rollout, Row, Seam
+
+
+class Options(RepairOptions):
+    continuations: int = Field(2, ge=1, description="samples of a `continue` check or of a patch (m)")
+    failures: int = Field(2, ge=0, description="failures of a group that are mended at most; 0: all")
+    lambda_rep: float = Field(0.2, ge=0, description="weight of the repair objective")
+    causal: bool = Field(True, description="drop fixes whose continuations never pass")
+    resets: bool = Field(True, description="train on the continuations, as a group of their own")
+    capped: bool = Field(True, description="credit of a fix times min(pi / rho, 2)")
+    praise: float = Field(
+        1.0, ge=0, description="credit of passing rollouts, times 1 - the group's pass rate"
+    )
+    prefix: float = Field(0.0, ge=0, description="credit of the first 70% of a failure before its seam")
+    reduction: Literal["row", "token"] = Field("row", description="loss: the mean over rows, or over tokens")
+
+    _compares = model_validator(mode="after")(compares_candidates)
+
+
+async def run(problem: Problem, ctx: Context, options: Options) -> Episode:
+    """Rollouts, repairs of some failed ones, and the seam of each failure that was mended."""
+    rollouts = await ctx.rollouts(problem, ctx.recipe.sampling.group_size)
+    repairs, skipped = await repair_failures(problem, rollouts, ctx, options)
+    seams = await join_seams(problem, rollouts, repairs, ctx, options)
+    return Episode(problem, rollouts, repairs, seams, skipped)
+
+
+def rows(episode: Episode, options: Options) -> list[Row]:
+    """Rows of seams and of resets, one per other rollout (credited or not, it counts), then repair mode's."""
+    seams = {seam.failed: seam for seam in episode.seams if causal(seam) or not options.causal}
+    judged = [r for r in episode.rollouts if r.verdict.state != "error"]
+    unsolved = 1 - sum(r.verdict.passed for r in judged) / max(1, len(judged))
+    made: list[Row] = []
+    for i, rollout in enumerate(episode.rollouts):
+        if i in seams:
+            made += seam_rows(episode, seams[i], options)
+        elif rollout.verdict.state != "error":
+            praise = options.praise * unsolved * rollout.verdict.passed
+            name = f"{episode.problem.id}/rollouts"
+            made.append(uniform_row(rollout, praise, "policy", episode.problem, name))
+    if options.resets:
+        for seam in episode.seams:
+            made += group_rows(episode.problem, continuations(episode, seam), f"reset/{seam.failed}")
+    return [*made, *repair_rows(episode, options.lambda_rep)]
+
+
+def causal(seam: Seam) -> bool:
+    """Whether the fix made the difference: no check was needed, or one of its continuations passed."""
+    return seam.kept_by != "all" or not seam.checks
+
+
+def continuations(episode: Episode, seam: Seam) -> tuple[Rollout, ...]:
+    """What the policy made of the fix that was kept, the anchor out of its context: one group, one prefix."""
+    patched = episode.repairs[seam.repair].continued
+    return patched or tuple(check.rollout for check in seam.checks if check.edits == seam.kept)
+
+
+def seam_rows(episode: Episode, seam: Seam, options: Options) -> Iterator[Row]:
+    """The failure blamed at its seam and praised before it; the fix praised, as far as pi would write it."""
+    repair, name = episode.repairs[seam.repair], f"{episode.problem.id}/seam/{seam.failed}"
+    failed = uniform_row(episode.rollouts[seam.failed], -1.0, "failed", episode.problem, name)
+    praised = int(PREFIX_SHARE * seam.failed_mask.index(1)) if options.prefix else 0
+    credit = [-float(gate) for gate in seam.failed_mask]
+    credit[:praised] = [options.prefix] * praised
+    yield replace(failed, mask=tuple(int(c != 0) for c in credit), advantages=tuple(credit))
+    sampled = repair.rollout.completion.logprobs if options.form == "rewrite" and options.capped else None
+    yield replace(
+        failed,
+        completion_ids=seam.repaired_ids,
+        mask=seam.repaired_mask,
+        advantages=tuple(map(float, seam.repaired_mask)),
+        sampling_logprobs=None if repair.written else repair.rollout.completion.logprobs,
+        behaviour_logprobs=sampled,
+        role="repaired",
+    )
+
+
+def kintsugi(options: Options) -> Algorithm:
+    return Algorithm(
+        "kintsugi",
+        partial(run, options=options),
+        partial(rows, options=options),
+        level="token",
+        reduction=options.reduction,
+        note=f"{options.failures or 'all'} failures of a group mended, {options.continuations} continuations of a fix",
+    )

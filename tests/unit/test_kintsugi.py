@@ -1,0 +1,112 @@
+"""Algorithm kintsugi: what is credited in a group of three with one failure, each switch by itself.
+
+One token per character and a stop token. The failure and its repair differ at 1, 4 and 10 of 12 tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from fakes import LOGPROB, encode, make_context, run
+
+from kintsugi.algorithms import load_algorithm
+from kintsugi.algorithms.base import settled
+from kintsugi.records import Episode, Problem, Row
+
+PROBLEM = Problem("p", "Q", "4")
+FAILED, MENDED, GOOD = "a3 b3#### 5", "a4 b4#### 4", "so 4#### 4"
+REPAIR = f"[Q\nwrong:\n{FAILED}\nright:\n{GOOD}\nmend:\n]"
+SCRIPT = {
+    "[Q]": [FAILED, GOOD, GOOD],
+    REPAIR: [MENDED, FAILED],
+    "[Q]a4": [" b4#### 4", " b3#### 5"],
+}
+
+
+def rows_of(script: Any = SCRIPT, **options: Any) -> tuple[Episode, list[Row]]:
+    spec = {"name": "kintsugi", "k": 1, "audit": False, **options}
+    ctx, _ = make_context(script, algorithm=spec, sampling={"group_size": 3, "max_new_tokens": 20})
+    algorithm = load_algorithm(spec)
+    episode = run(algorithm.run(PROBLEM, ctx))
+    return episode, algorithm.rows(episode)
+
+
+def by_role(rows: Sequence[Row], role: str) -> list[Row]:
+    return [row for row in rows if row.role == role]
+
+
+def places(row: Row) -> dict[int, float]:
+    """Token place -> credit, where there is any."""
+    return {t: a for t, (a, m) in enumerate(zip(row.advantages, row.mask, strict=True)) if m and a}
+
+
+def test_a_mended_failure_by_hand() -> None:
+    episode, rows = rows_of()
+    (failed,), (repaired,) = by_role(rows, "failed"), by_role(rows, "repaired")
+    assert places(failed) == {1: -1.0}  # the first of the three edits: K = 1 and a continuation passes
+    assert places(repaired) == {1: 1.0}
+    assert repaired.behaviour_logprobs == (LOGPROB,) * 12  # as repair mode drew it, the anchor in view
+    # Two of three pass: each pass is praised by 1 - 2/3. The continuations' rewards 1 and 0 are a group of
+    # their own, +1 and -1, and what they continue is prompt: no gradient there.
+    policy = by_role(rows, "policy")
+    assert [row.prompt_ids for row in policy] == [encode("[Q]")] * 2 + [encode("[Q]a4")] * 2
+    assert [row.advantages[0] for row in policy] == pytest.approx([1 / 3, 1 / 3, 1.0, -1.0])
+    # s_rep is 1 - 0.2 * 3 / 12 and 0: +1 and -1 in a group of two, at lambda_rep.
+    assert [(row.advantages[0], row.weight) for row in by_role(rows, "repair")] == [(1.0, 0.2), (-1.0, 0.2)]
+    assert episode.tokens == {"rollout": 12 + 11 + 11, "repair": 24, "check": 20}
+
+
+def test_a_fix_whose_continuations_all_fail_is_no_cause() -> None:
+    lost = {**SCRIPT, "[Q]a4": ["#### 5"] * 2, "[Q]a4 b4": ["#### 5"] * 2}
+    _, rows = rows_of(lost)
+    assert not by_role(rows, "failed") and not by_role(rows, "repaired")
+    assert places(by_role(rows, "policy")[0]) == {}  # the failure counts, without credit
+    _, rows = rows_of(lost, causal=False)
+    (failed,) = by_role(rows, "failed")
+    assert places(failed) == {1: -1.0, 4: -1.0, 10: -1.0}  # K* is all: neither K nor 2K was enough
+
+
+def test_switches() -> None:
+    _, rows = rows_of(resets=False, praise=0.0, capped=False, lambda_rep=0.0)
+    assert [places(row) for row in by_role(rows, "policy")] == [{}, {}]
+    assert by_role(rows, "repaired")[0].behaviour_logprobs is None
+    assert {row.weight for row in by_role(rows, "repair")} == {0.0}
+
+
+def test_what_precedes_a_seam_may_be_praised() -> None:
+    # The only edit is at 10, the answer: 70% of the ten tokens before it are praised.
+    script = {**SCRIPT, REPAIR: ["a3 b3#### 4", FAILED]}
+    _, rows = rows_of(script, prefix=0.5, praise=0.0)
+    (failed,) = by_role(rows, "failed")
+    assert places(failed) == {**dict.fromkeys(range(7), 0.5), 10: -1.0}
+
+
+def test_a_patch_is_continued_and_its_continuations_are_the_reset_group() -> None:
+    ask = f"[Q\nwrong:\n{FAILED}\nright:\n{GOOD}\npatch:\n]"
+    script = {"[Q]": [FAILED, GOOD, GOOD], ask: ["a3\n=>\na4", "no patch"], "[Q]a4": SCRIPT["[Q]a4"]}
+    _, rows = rows_of(script, form="patch")
+    (repaired,) = by_role(rows, "repaired")
+    assert places(repaired) == {1: 1.0}
+    assert repaired.behaviour_logprobs is None  # repair mode never drew these tokens in this place
+    assert [row.advantages[0] for row in by_role(rows, "policy")] == pytest.approx([1 / 3, 1 / 3, 1.0, -1.0])
+
+
+def test_at_most_so_many_failures_are_mended() -> None:
+    script = {**SCRIPT, "[Q]": [FAILED, GOOD, FAILED], REPAIR: [MENDED, FAILED]}
+    episode, _ = rows_of(script, failures=1)
+    assert {r.failed for r in episode.repairs} == {0}
+
+
+def test_credit_is_capped_by_what_the_policy_makes_of_the_fix() -> None:
+    # pi / rho: e^(-0.5 + 2) = 4.48 is capped at 2; e^(-1.5 + 0.5) = e^-1; outside the gate there is no credit.
+    _, rows = rows_of()
+    (repaired,) = by_role(rows, "repaired")
+    row = Row(
+        repaired.prompt_ids, (7, 8, 9), (1, 1, 0), (1.0, -1.0, 0.0), None, "repaired", "p", "g",
+        behaviour_logprobs=(-2.0, -0.5, -9.0),
+    )  # fmt: skip
+    (done,) = settled([row], lambda scored: [(-0.5, -1.5, -0.1)])
+    assert done.advantages == pytest.approx([2.0, -math.exp(-1), 0.0])
