@@ -82,6 +82,7 @@ class Recipe(Section):
     )
     prompts: str = Field("chat-v1", description="prompt templates: chat-v1 or terse-v1")
     algorithm: str = Field("iop", description="iop, gspo or grpo")
+    engine: Spec = Field("local", description="who samples: local or vllm; arguments beside `name`")
     steps: int = Field(100, ge=0, description="training steps")
     seed: int = Field(0, ge=0, le=2**63 - 1, description="of everything that is drawn")
     output_dir: str = Field("runs/run", description="the run directory")

@@ -17,7 +17,7 @@ import numpy as np
 
 from kintsugi import checkpoint
 from kintsugi.algorithms import Algorithm, load_algorithm
-from kintsugi.assembly import Parts, assemble, max_prompt
+from kintsugi.assembly import Parts, assemble
 from kintsugi.checkpoint import Progress
 from kintsugi.config import Recipe
 from kintsugi.console import Reporter
@@ -30,7 +30,7 @@ from kintsugi.records import Episode, KintsugiError, Problem
 from kintsugi.runlog import RunLog
 from kintsugi.session import TrainResult, due, interruptible, measure
 
-MAY_CHANGE = {"steps", "save_every", "eval", "device", "dtype", "threads", "output_dir"}
+MAY_CHANGE = {"steps", "save_every", "eval", "engine", "device", "dtype", "threads", "output_dir"}
 
 
 def train(
@@ -112,7 +112,7 @@ async def run_all(
         step=step,
         memory=progress.memory,
         meter=meter,
-        max_prompt=max_prompt(parts.loaded),
+        max_prompt=parts.max_prompt,
     )
     return await asyncio.gather(*(algorithm.run(problem, ctx) for problem in problems))
 

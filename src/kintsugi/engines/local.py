@@ -6,6 +6,7 @@ What waits together (see gather.py) is decoded together (see decode.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kintsugi.engines.base import SamplingParams
@@ -20,6 +21,25 @@ if TYPE_CHECKING:
 
 TOKEN_BUDGET = 32_768
 """Default for the most positions a decoding batch may come to hold, counted as if no row stopped early."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalEngine:
+    """`engine: local`. It takes no arguments."""
+
+    def positions(self, of_model: int | None) -> int | None:
+        return of_model
+
+    def sampler(
+        self,
+        model: PreTrainedModel,
+        *,
+        pad_id: int,
+        token_budget: int,
+        version: Callable[[], int],
+        autocast: torch.dtype | None,
+    ) -> LocalSampler:
+        return LocalSampler(model, pad_id, token_budget, version, autocast)
 
 
 class LocalSampler:
