@@ -22,6 +22,7 @@ from kintsugi.checkpoint import Progress
 from kintsugi.config import Recipe
 from kintsugi.console import Reporter
 from kintsugi.engines.base import derive_seed
+from kintsugi.engines.mismatch import MismatchWatch
 from kintsugi.internalize.context import Context, Meter
 from kintsugi.learner import LocalLearner
 from kintsugi.loss import Objective
@@ -50,6 +51,7 @@ def train(
     )
     learner = build_learner(parts, algorithm)
     log = RunLog.open(recipe, resume=resume, overwrite=overwrite, machine=parts.machine)
+    watch = MismatchWatch(parts.machine["dtype"].removeprefix("torch."), recipe.sampling.top_p)
     progress = Progress()
     if start_from is not None:
         state, progress = checkpoint.load_state(start_from)
@@ -62,7 +64,7 @@ def train(
             progress.before = measure(parts, log, out, progress)
         started = time.perf_counter()
         while progress.step < recipe.steps and not stop:
-            one_step(parts, algorithm, learner, progress, log, out)
+            one_step(parts, algorithm, learner, watch, progress, log, out)
             if due(recipe.save_every, progress.step, recipe.steps):
                 checkpoint.save(directory, parts.loaded, learner, progress)
             if due(recipe.eval.every, progress.step, recipe.steps):
@@ -76,7 +78,13 @@ def train(
 
 
 def one_step(
-    parts: Parts, algorithm: Algorithm, learner: LocalLearner, progress: Progress, log: RunLog, out: Reporter
+    parts: Parts,
+    algorithm: Algorithm,
+    learner: LocalLearner,
+    watch: MismatchWatch,
+    progress: Progress,
+    log: RunLog,
+    out: Reporter,
 ) -> None:
     """Sample, verify, mend, give credit, update, write down."""
     step = progress.step + 1
@@ -92,6 +100,8 @@ def one_step(
     log.write(step, episodes, rows, stats.rows)
     log.metrics(metrics | {"tokens/total": progress.tokens})
     out.step(metrics)
+    if warning := watch.check(rows, stats):
+        out.say(f"warning: {warning}")
 
 
 async def run_all(

@@ -16,6 +16,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,7 @@ class VllmSampler:
         self, model: PreTrainedModel, engine: VllmEngine, version: Callable[[], int], dtype: torch.dtype
     ) -> None:
         refuse_adapters(model)
-        self._model, self._version = model, version
+        self._model, self._engine, self._version = model, engine, version
         limits = Limits.of(model)
         self._limits = Limits(limits.vocabulary, engine.positions(limits.positions))
         self._llm = start(model, engine, dtype, self._limits.positions)
@@ -127,11 +128,12 @@ class VllmSampler:
         if self._held != self._version():
             self.push()
         assert self._held is not None
-        outputs = self._llm.generate(
-            [{"prompt_token_ids": list(sample.prompt_ids)} for sample in batch],
-            [request(sample) for sample in batch],
-            use_tqdm=False,
-        )
+        with stance(self._engine):
+            outputs = self._llm.generate(
+                [{"prompt_token_ids": list(sample.prompt_ids)} for sample in batch],
+                [request(sample) for sample in batch],
+                use_tqdm=False,
+            )
         return [completion(s, out.outputs[0], self._held) for s, out in zip(batch, outputs, strict=True)]
 
 
@@ -148,14 +150,11 @@ def start(model: PreTrainedModel, engine: VllmEngine, dtype: torch.dtype, positi
     """A vllm.LLM of the model's architecture with placeholder weights. KintsugiError if vLLM refuses it."""
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # weights are handed over within this process
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    set_num_threads, compiles = torch.set_num_threads, not engine.eager
-    if not compiles:
-        # Even in eager mode some of vLLM's helpers compile themselves at first use: 20 s, and a C++ compiler.
-        os.environ["TORCH_COMPILE_DISABLE"] = "1"
+    set_num_threads = torch.set_num_threads
     from vllm import LLM
 
     try:
-        with tempfile.TemporaryDirectory() as directory:
+        with tempfile.TemporaryDirectory() as directory, stance(engine):
             model.config.save_pretrained(directory)
             return LLM(
                 model=directory,
@@ -178,6 +177,17 @@ def start(model: PreTrainedModel, engine: VllmEngine, dtype: torch.dtype, positi
         ) from error
     finally:
         torch.set_num_threads = set_num_threads  # vLLM's CPU worker replaces it with a refusal
+
+
+def stance(engine: VllmEngine) -> AbstractContextManager[object]:
+    """Within it nothing is compiled if `eager`.
+
+    vLLM's own eager mode leaves out its helpers, which compile at first use (27 s, and a C++ compiler).
+    """
+    if not engine.eager:
+        return nullcontext()
+    context: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return context
 
 
 def checkpoint_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
