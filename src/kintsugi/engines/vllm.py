@@ -165,6 +165,8 @@ def start(model: PreTrainedModel, engine: VllmEngine, dtype: torch.dtype, positi
                 max_model_len=positions,
                 kv_cache_memory_bytes=int(engine.memory * 2**30),
                 enable_prefix_caching=True,
+                # Only full blocks of a prefix are shared, and 128 tokens, the CPU's default, are many prompts.
+                block_size=32 if model.device.type == "cpu" else None,
                 enforce_eager=engine.eager,
                 logprobs_mode="processed_logprobs",
                 disable_log_stats=True,
