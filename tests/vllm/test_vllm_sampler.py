@@ -93,6 +93,19 @@ def test_seed_and_index_alone_decide(bench: Bench) -> None:
     assert len({c.token_ids for c in (first, second, third, among[2][0])}) == 4
 
 
+def test_a_round_of_more_prompts_than_a_step_takes(bench: Bench) -> None:
+    # 50 different prompts of 200 tokens are 10,000; a step takes 8,192 and no prompt in pieces.
+    many = [tuple((i * 7 + j) % 256 for j in range(200)) for i in range(50)]
+    params = SamplingParams(4, seed=2)
+    together = run(*[bench.sampler.generate(prompt, params) for prompt in many])
+    for number in (0, 40, 41, 49):
+        assert together[number][0].logprobs == pytest.approx(
+            expected(bench.loaded.model, many[number], together[number][0]), abs=ROUNDING
+        )
+    ((alone,),) = run(bench.sampler.generate(many[41], params))
+    assert alone.token_ids == together[41][0].token_ids
+
+
 def test_stop_ids_end_a_sample_and_stay_in_it(bench: Bench) -> None:
     prompt = prompts(bench)[1]
     ((whole,),) = run(bench.sampler.generate(prompt, SamplingParams(12, seed=4)))

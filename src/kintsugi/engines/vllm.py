@@ -33,6 +33,9 @@ from kintsugi.tasks.base import check_count
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+STEP_TOKENS = 8192
+"""Tokens that vLLM takes into one step on a CPU, or one whole prompt where that may be longer."""
+
 TEMPERATURES = (0.01, 2.0)
 """What vLLM samples at, besides 0. It would raise a lower temperature to the first of them by itself."""
 
@@ -165,11 +168,10 @@ def start(model: PreTrainedModel, engine: VllmEngine, dtype: torch.dtype, positi
                 max_model_len=positions,
                 kv_cache_memory_bytes=int(engine.memory * 2**30),
                 enable_prefix_caching=True,
-                # Only full blocks of a prefix are shared, and 128 tokens, the CPU's default, are many prompts.
-                block_size=32 if model.device.type == "cpu" else None,
                 enforce_eager=engine.eager,
                 logprobs_mode="processed_logprobs",
                 disable_log_stats=True,
+                **(cpu_settings(positions) if model.device.type == "cpu" else {}),
             )
     except (ValueError, NotImplementedError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:500]
@@ -179,6 +181,20 @@ def start(model: PreTrainedModel, engine: VllmEngine, dtype: torch.dtype, positi
         ) from error
     finally:
         torch.set_num_threads = set_num_threads  # vLLM's CPU worker replaces it with a refusal
+
+
+def cpu_settings(positions: int | None) -> dict[str, Any]:
+    """What vLLM has to be told on a CPU.
+
+    A prefix is shared in full blocks only, and the default block of 128 tokens is longer than many prompts.
+    A prompt must not be read in pieces: after a piece vLLM takes back a draw of the request's seed, which a
+    CPU generator cannot do ("CPU Generator does not use offset"). So a step takes the longest prompt whole.
+    """
+    return {
+        "block_size": 32,
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(STEP_TOKENS, positions or 0),
+    }
 
 
 def stance(engine: VllmEngine) -> AbstractContextManager[object]:
