@@ -188,7 +188,8 @@ def test_weights_that_diverged_are_named_and_the_next_round_works(bench: Bench) 
     assert len(c.token_ids) == 3
 
 
-def test_a_grouped_query_model_with_an_output_head_of_its_own() -> None:
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_grouped_query_model_with_and_without_an_output_head_of_its_own(tied: bool) -> None:
     config = LlamaConfig(
         vocab_size=48,
         hidden_size=64,
@@ -199,7 +200,7 @@ def test_a_grouped_query_model_with_an_output_head_of_its_own() -> None:
         head_dim=32,
         max_position_embeddings=64,
         initializer_range=0.3,
-        tie_word_embeddings=False,
+        tie_word_embeddings=tied,
         bos_token_id=None,
         eos_token_id=None,
     )

@@ -209,14 +209,12 @@ def stance(engine: VllmEngine) -> AbstractContextManager[object]:
 
 
 def checkpoint_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) of the model's weights as a checkpoint of it names them, tied ones once."""
+    """(name, tensor) of the model's weights as a checkpoint holds them: by its names, and without tied copies."""
     from transformers.core_model_loading import revert_weight_conversion
 
-    seen: set[int] = set()
-    for name, tensor in revert_weight_conversion(model, model.state_dict()).items():
-        if tensor.data_ptr() not in seen:
-            seen.add(tensor.data_ptr())
-            yield name, tensor
+    tied = set(model.all_tied_weights_keys)
+    weights = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
+    yield from revert_weight_conversion(model, weights).items()
 
 
 def repack_heads(model: torch.nn.Module) -> None:
