@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart test test-slow lint gym nano-base clean
+.PHONY: setup quickstart test test-slow test-vllm lint gym nano-base clean
 
 setup: $(STAMP)
 
@@ -39,6 +39,17 @@ test: lint gym
 test-slow: setup gym
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests
 
+# vLLM wants an older transformers than ours, so it lives in an environment of its own (3.6 GB with the CPU build).
+VLLM := .venv-vllm
+test-vllm: $(VLLM)/.ready
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/vllm
+
+$(VLLM)/.ready: pyproject.toml constraints-vllm.txt
+	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install -q --no-deps -r constraints-vllm.txt
+	$(VLLM)/bin/python -m pip install -q --no-deps --no-build-isolation -e .
+	touch $@
+
 # Rebuilds the shipped base model from nothing (about half an hour on two idle cores): short problems first.
 nano-base: setup
 	$(BIN)/kintsugi sft recipes/nano_base.yaml 'task.steps=[1,3]' steps=1200 optim.lr=3e-3 sft.batch=44 \
@@ -47,4 +58,4 @@ nano-base: setup
 	$(BIN)/python -m kintsugi.models.ship runs/nano_base
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM) runs .pytest_cache .mypy_cache .ruff_cache

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import torch
 
 from kintsugi.config import Recipe
-from kintsugi.engines.local import LocalSampler
+from kintsugi.engines.base import Sampler
+from kintsugi.engines.registry import load_engine
 from kintsugi.models.loading import LoadedModel, load_model, pick_autocast, settle_machine
 from kintsugi.prompts import PROMPTS, Prompts
 from kintsugi.records import KintsugiError, Problem
@@ -20,7 +21,11 @@ from kintsugi.verifiers.base import Verifier
 
 @dataclass(slots=True)
 class Parts:
-    """Everything a recipe names, ready to work. `notes` are assumptions to be said aloud."""
+    """Everything a recipe names, ready to work.
+
+    `max_prompt` is the longest prompt, in tokens, that leaves room for an answer (None: there is no limit).
+    `notes` are assumptions to be said aloud.
+    """
 
     recipe: Recipe
     task: Task
@@ -29,7 +34,8 @@ class Parts:
     verifier: Verifier
     prompts: Prompts
     loaded: LoadedModel
-    sampler: LocalSampler
+    sampler: Sampler
+    max_prompt: int | None
     autocast: torch.dtype | None
     machine: dict[str, str]
     notes: list[str] = field(default_factory=list)
@@ -50,6 +56,7 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
     `version` tells the sampler which policy version it samples; `model` replaces the recipe's (resume).
     """
     prompts = load_prompts(recipe.prompts)
+    engine = load_engine(recipe.engine)
     task = load_task(recipe.task)
     verifier = load_verifier(recipe.verifier or task.verifier)
     train_problems, eval_problems = training_problems(task), evaluation_problems(task)
@@ -62,14 +69,15 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
         "dtype": str(autocast or torch.float32),
         "threads": str(torch.get_num_threads()),
     }
-    room = max_prompt(loaded)
+    positions = engine.positions(positions_of(loaded))
+    room = None if positions is None else positions - 1
     fitting = [p for p in train_problems if fits(p, loaded, prompts, room)]
     if len(fitting) < len(train_problems):
         notes.append(
             f"{len(train_problems) - len(fitting)} training problems do not fit {room} tokens: left out"
         )
     require_problems(fitting, f"training problems of at most {room} tokens")
-    sampler = LocalSampler(
+    sampler = engine.sampler(
         loaded.model,
         pad_id=loaded.tokenizer.pad_token_id,
         token_budget=8 * recipe.optim.token_budget,
@@ -85,16 +93,17 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
         prompts=prompts,
         loaded=loaded,
         sampler=sampler,
+        max_prompt=room,
         autocast=autocast,
         machine=machine,
         notes=[*notes, *loaded.notes],
     )
 
 
-def max_prompt(loaded: LoadedModel) -> int | None:
-    """The longest prompt, in tokens, that leaves the model room for an answer; None when it has no limit."""
+def positions_of(loaded: LoadedModel) -> int | None:
+    """How many tokens the model can read and write in all; None when it has no limit."""
     positions = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
-    return None if positions is None else int(positions) - 1
+    return None if positions is None else int(positions)
 
 
 def fits(problem: Problem, loaded: LoadedModel, prompts: Prompts, room: int | None) -> bool:

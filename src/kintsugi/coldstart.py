@@ -42,7 +42,8 @@ SAMPLED_PROBLEMS = 64
 def sft(recipe: Recipe, *, overwrite: bool = False, reporter: Reporter | None = None) -> TrainResult:
     """Fine-tunes as the recipe says; returns held-out pass@1 before and after."""
     RunLog.check(recipe, overwrite=overwrite)
-    parts = assemble(recipe)
+    learner: LocalLearner | None = None
+    parts = assemble(recipe, version=lambda: learner.version if learner else 0)
     learner = LocalLearner(
         parts.loaded.model,
         recipe.optim,

@@ -83,9 +83,10 @@ class Recipe(Section):
     prompts: str = Field("chat-v1", description="prompt templates: chat-v1 or terse-v1")
     algorithm: Spec = Field(
         "iop",
-        description="iop, grpo, gspo, dr_grpo, dapo, rloo, raft, extra_rollouts, vineppo, resets, mgrpo or "
+        description="kintsugi, iop, grpo, gspo, dr_grpo, dapo, rloo, raft, extra_rollouts, vineppo, resets, mgrpo or "
         "sdpo; its options beside `name`",
     )
+    engine: Spec = Field("local", description="who samples: local or vllm; arguments beside `name`")
     steps: int = Field(100, ge=0, description="training steps")
     seed: int = Field(0, ge=0, le=2**63 - 1, description="of everything that is drawn")
     output_dir: str = Field("runs/run", description="the run directory")

@@ -18,11 +18,12 @@ import numpy as np
 from kintsugi import checkpoint
 from kintsugi.algorithms import Algorithm, load_algorithm
 from kintsugi.algorithms.base import settled
-from kintsugi.assembly import Parts, assemble, max_prompt
+from kintsugi.assembly import Parts, assemble
 from kintsugi.checkpoint import Progress
 from kintsugi.config import Recipe
 from kintsugi.console import Reporter
 from kintsugi.engines.base import derive_seed
+from kintsugi.engines.mismatch import MismatchWatch
 from kintsugi.internalize.context import Context, Meter
 from kintsugi.learner import LocalLearner
 from kintsugi.loss import Objective
@@ -32,7 +33,7 @@ from kintsugi.records import Episode, KintsugiError, Problem
 from kintsugi.runlog import RunLog
 from kintsugi.session import TrainResult, due, interruptible, measure
 
-MAY_CHANGE = {"steps", "save_every", "eval", "device", "dtype", "threads", "output_dir"}
+MAY_CHANGE = {"steps", "save_every", "eval", "engine", "device", "dtype", "threads", "output_dir"}
 
 
 def train(
@@ -52,6 +53,7 @@ def train(
     )
     learner = build_learner(parts, algorithm)
     log = RunLog.open(recipe, resume=resume, overwrite=overwrite, machine=parts.machine)
+    watch = MismatchWatch(parts.machine["dtype"].removeprefix("torch."), recipe.sampling.top_p)
     progress = Progress()
     if start_from is not None:
         state, progress = checkpoint.load_state(start_from)
@@ -64,7 +66,7 @@ def train(
             progress.before = measure(parts, log, out, progress)
         started = time.perf_counter()
         while progress.step < recipe.steps and not stop:
-            one_step(parts, algorithm, learner, progress, log, out)
+            one_step(parts, algorithm, learner, watch, progress, log, out)
             if due(recipe.save_every, progress.step, recipe.steps):
                 checkpoint.save(directory, parts.loaded, learner, progress)
             if due(recipe.eval.every, progress.step, recipe.steps):
@@ -78,7 +80,13 @@ def train(
 
 
 def one_step(
-    parts: Parts, algorithm: Algorithm, learner: LocalLearner, progress: Progress, log: RunLog, out: Reporter
+    parts: Parts,
+    algorithm: Algorithm,
+    learner: LocalLearner,
+    watch: MismatchWatch,
+    progress: Progress,
+    log: RunLog,
+    out: Reporter,
 ) -> None:
     """Sample, verify, mend, give credit, update, write down."""
     step = progress.step + 1
@@ -94,6 +102,8 @@ def one_step(
     log.write(step, episodes, rows, stats.rows)
     log.metrics(metrics | {"tokens/total": progress.tokens})
     out.step(metrics)
+    if warning := watch.check(rows, stats):
+        out.say(f"warning: {warning}")
 
 
 async def run_all(
@@ -114,7 +124,7 @@ async def run_all(
         step=step,
         memory=progress.memory,
         meter=meter,
-        max_prompt=max_prompt(parts.loaded),
+        max_prompt=parts.max_prompt,
     )
     return await asyncio.gather(*(algorithm.run(problem, ctx) for problem in problems))
 

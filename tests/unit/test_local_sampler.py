@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM as Auto
 from transformers import BloomConfig, Gemma3TextConfig, GPT2Config, LlamaConfig, PreTrainedModel, Qwen3Config
 
 from kintsugi.engines.base import SamplingParams
-from kintsugi.engines.decode import Sample, inverse_cdf
+from kintsugi.engines.decode import inverse_cdf
 from kintsugi.engines.local import LocalSampler, batches
+from kintsugi.engines.sample import Sample
 from kintsugi.records import Completion, KintsugiError
 
 PAD = 0

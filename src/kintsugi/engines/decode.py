@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from kintsugi.engines.base import SamplingParams
-from kintsugi.records import Completion, Finish, KintsugiError
+from kintsugi.engines.sample import Sample
+from kintsugi.records import Completion, KintsugiError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,22 +36,13 @@ NO_TOKEN = -1
 """Fills up a row's stop ids where another row of the batch has more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One completion to draw: sample `index` of a call. `limit` is the most tokens it may have."""
+def uniforms(sample: Sample) -> np.ndarray:
+    """The `limit` numbers in [0, 1) that decide the sample, made from (seed, index) alone.
 
-    prompt_ids: tuple[int, ...]
-    params: SamplingParams
-    index: int
-    limit: int
-
-    def uniforms(self) -> np.ndarray:
-        """The `limit` numbers in [0, 1) that decide this sample, made from (seed, index) alone.
-
-        Philox is counter-based: (seed, index) is its key as it stands, and a lower limit draws a prefix.
-        """
-        key = np.array([self.params.seed % 2**64, self.index], dtype=np.uint64)
-        return np.random.Generator(np.random.Philox(key=key)).random(self.limit)
+    Philox is counter-based: (seed, index) is its key as it stands, and a lower limit draws a prefix.
+    """
+    key = np.array([sample.params.seed % 2**64, sample.index], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key)).random(sample.limit)
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]
@@ -207,19 +198,19 @@ class Rows:
         top_p = [1.0 if g else s.params.top_p for s, g in zip(samples, greedy, strict=True)]
         most = max(len(s.params.stop_ids) for s in samples)
         stops = [[*s.params.stop_ids, *[NO_TOKEN] * (most - len(s.params.stop_ids))] for s in samples]
-        uniforms = np.zeros((len(samples), max(s.limit for s in samples)))
-        for row, sample in zip(uniforms, samples, strict=True):
-            row[: sample.limit] = sample.uniforms()
+        numbers = np.zeros((len(samples), max(s.limit for s in samples)))
+        for row, sample in zip(numbers, samples, strict=True):
+            row[: sample.limit] = uniforms(sample)
         return cls(
             number_R=torch.arange(len(samples), device=device),
-            mask_RK=torch.nn.functional.pad(mask_RK, (0, uniforms.shape[1]), value=1),
+            mask_RK=torch.nn.functional.pad(mask_RK, (0, numbers.shape[1]), value=1),
             length_R1=mask_RK.sum(dim=1, keepdim=True),
             limit_R=torch.tensor([s.limit for s in samples], device=device),
             stop_ids_RS=torch.tensor(stops, dtype=torch.long, device=device),
             temperature_R1=torch.tensor(temperature, device=device)[:, None],
             top_p_R1=torch.tensor(top_p, device=device)[:, None],
             greedy_R1=torch.tensor(greedy, device=device)[:, None],
-            uniforms_RT=torch.from_numpy(uniforms).to(device),
+            uniforms_RT=torch.from_numpy(numbers).to(device),
             scales=any(t != 1 for t in temperature),
             truncates=any(p < 1 for p in top_p),
             decides=any(greedy),
@@ -293,7 +284,7 @@ def decode(forward: Forward, samples: Sequence[Sample], pad_id: int, version: in
     if not bool(torch.isfinite(logprobs_TR).all()):
         raise KintsugiError("the model's logits are not finite (NaN or infinity): its weights have diverged")
     drawn = zip(samples, tokens_TR.T.tolist(), logprobs_TR.T.tolist(), strict=True)
-    return [_completion(sample, ids, logprobs, version) for sample, ids, logprobs in drawn]
+    return [sample.completion(ids, logprobs, version) for sample, ids, logprobs in drawn]
 
 
 def _decode(forward: Forward, samples: Sequence[Sample], pad_id: int) -> tuple[Tensor, Tensor]:
@@ -328,11 +319,3 @@ def _decode(forward: Forward, samples: Sequence[Sample], pad_id: int) -> tuple[T
         mask = mask[:, None, None] if ready else mask
         logits_RV = forward(tokens_R1, cache, mask if padded else None, rows.positions(step))
     return tokens_TR, logprobs_TR
-
-
-def _completion(sample: Sample, ids: list[int], logprobs: list[float], version: int) -> Completion:
-    stops = set(sample.params.stop_ids)
-    end = next((t + 1 for t, token in enumerate(ids[: sample.limit]) if token in stops), None)
-    length = end or sample.limit
-    finish: Finish = "length" if end is None else "stop"
-    return Completion(tuple(ids[:length]), tuple(logprobs[:length]), finish, version)

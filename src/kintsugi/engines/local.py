@@ -1,19 +1,19 @@
 """The embedded engine: any Hugging Face causal LM as a Sampler, many coroutines' calls in one batch.
 
-A call waits until every coroutine that can run has run; then all waiting calls are decoded together
-(see decode.py), so an algorithm may be written for one problem and still sample in full batches.
+What waits together (see gather.py) is decoded together (see decode.py).
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kintsugi.engines.base import SamplingParams
-from kintsugi.engines.decode import Forward, Sample, decode
-from kintsugi.records import Completion, KintsugiError
+from kintsugi.engines.decode import Forward, decode
+from kintsugi.engines.gather import Gatherer
+from kintsugi.engines.sample import Limits, Sample
+from kintsugi.records import Completion
 
 if TYPE_CHECKING:
     import torch
@@ -22,27 +22,24 @@ if TYPE_CHECKING:
 TOKEN_BUDGET = 32_768
 """Default for the most positions a decoding batch may come to hold, counted as if no row stopped early."""
 
-QUIET_CYCLES = 16
-"""Cycles of the event loop without a new call after which all coroutines are taken to wait for one.
-
-A value on its way up through nested tasks and gathers takes about two cycles a level, and nothing else
-delays a coroutine (verifiers are synchronous), so what shares a batch does not depend on the clock.
-"""
-
 
 @dataclass(frozen=True, slots=True)
-class _Call:
-    samples: tuple[Sample, ...]
-    future: asyncio.Future[list[Completion]]
+class LocalEngine:
+    """`engine: local`. It takes no arguments."""
 
+    def positions(self, of_model: int | None) -> int | None:
+        return of_model
 
-@dataclass(slots=True)
-class _Queue:
-    """The calls that wait in one event loop, and the task that serves them. It dies with its loop."""
-
-    loop: asyncio.AbstractEventLoop
-    calls: list[_Call] = field(default_factory=list)
-    server: asyncio.Task[None] | None = None
+    def sampler(
+        self,
+        model: PreTrainedModel,
+        *,
+        pad_id: int,
+        token_budget: int,
+        version: Callable[[], int],
+        autocast: torch.dtype | None,
+    ) -> LocalSampler:
+        return LocalSampler(model, pad_id, token_budget, version, autocast)
 
 
 class LocalSampler:
@@ -63,12 +60,11 @@ class LocalSampler:
     ) -> None:
         self._forward = Forward(model, autocast)
         self._pad_id = pad_id
-        self._token_budget = token_budget
         self._version = version
-        config = model.config.get_text_config()
-        self._positions: int | None = getattr(config, "max_position_embeddings", None)
-        self._vocabulary: int = config.vocab_size
-        self._queue: _Queue | None = None
+        self._limits = Limits.of(model)
+        self._rounds: Gatherer[Sample, Completion] = Gatherer(
+            lambda samples: batches(samples, token_budget), self._decode
+        )
 
     async def generate(
         self, prompt_ids: Sequence[int], params: SamplingParams, n: int = 1
@@ -79,77 +75,10 @@ class LocalSampler:
         ValueError on arguments that make no sense and KintsugiError when the prompt leaves no position free;
         whatever goes wrong in decoding reaches every call of the round.
         """
-        samples = self._samples(tuple(prompt_ids), params, n)
-        if not samples:
-            return []
-        loop = asyncio.get_running_loop()
-        # asyncio.run makes a new loop each time; what an old loop left behind can never be awaited again.
-        if self._queue is None or self._queue.loop is not loop:
-            self._queue = _Queue(loop)
-        queue = self._queue
-        call = _Call(samples, loop.create_future())
-        queue.calls.append(call)
-        if queue.server is None or queue.server.done():
-            queue.server = loop.create_task(self._serve(queue))
-        return await call.future
+        return await self._rounds.ask(self._limits.samples(tuple(prompt_ids), params, n))
 
-    def _samples(self, prompt: tuple[int, ...], params: SamplingParams, n: int) -> tuple[Sample, ...]:
-        if not prompt:
-            raise ValueError(
-                "generate: the prompt is empty; a causal LM needs at least one token to go on from"
-            )
-        if not 0 <= min(prompt) <= max(prompt) < self._vocabulary:
-            raise ValueError(
-                f"generate: prompt ids must be in [0, {self._vocabulary}), got {min(prompt)} to {max(prompt)}"
-            )
-        if n < 0 or params.max_new_tokens < 1 or params.temperature < 0 or not 0 < params.top_p <= 1:
-            raise ValueError(
-                f"generate: expected n >= 0, max_new_tokens >= 1, temperature >= 0 and 0 < top_p <= 1, "
-                f"got n={n} and {params}"
-            )
-        limit = params.max_new_tokens
-        if self._positions is not None:
-            if len(prompt) >= self._positions:
-                raise KintsugiError(
-                    f"prompt of {len(prompt)} tokens leaves no room to answer in a model "
-                    f"of {self._positions} positions"
-                )
-            limit = min(limit, self._positions - len(prompt))
-        return tuple(Sample(prompt, params, index, limit) for index in range(n))
-
-    async def _serve(self, queue: _Queue) -> None:
-        while queue.calls:
-            await _quiet(queue)
-            calls, queue.calls = queue.calls, []
-            try:
-                await self._answer(calls, queue)
-            except Exception as error:
-                for call in calls:
-                    if not call.future.done():
-                        call.future.set_exception(error)
-
-    async def _answer(self, calls: list[_Call], queue: _Queue) -> None:
-        """Decodes the calls, and only then answers them: whoever calls again does so into one next round."""
-        # Equal samples (prompt, seed and index) are equal draws, so they are decoded once.
-        wanted = {sample: None for call in calls if not call.future.done() for sample in call.samples}
-        drawn: dict[Sample, Completion] = {}
-        for batch in batches(wanted, self._token_budget):
-            # Decoding blocks the loop; between batches let a cancellation (Ctrl-C) through to this task.
-            await _quiet(queue)
-            completions = decode(self._forward, batch, self._pad_id, self._version())
-            drawn.update(zip(batch, completions, strict=True))
-        for call in calls:
-            if not call.future.done():
-                call.future.set_result([drawn[sample] for sample in call.samples])
-
-
-async def _quiet(queue: _Queue) -> None:
-    """Returns once no call has come in for QUIET_CYCLES cycles of the loop."""
-    quiet, seen = 0, len(queue.calls)
-    while quiet < QUIET_CYCLES:
-        await asyncio.sleep(0)
-        quiet = quiet + 1 if len(queue.calls) == seen else 0
-        seen = len(queue.calls)
+    def _decode(self, batch: list[Sample]) -> list[Completion]:
+        return decode(self._forward, batch, self._pad_id, self._version())
 
 
 def batches(samples: Iterable[Sample], token_budget: int) -> Iterator[list[Sample]]:

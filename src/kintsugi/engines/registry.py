@@ -1,0 +1,69 @@
+"""Engines by name: who samples.
+
+    engine = load_engine({"name": "vllm", "memory": 4})
+    sampler = engine.sampler(model, pad_id=0, token_budget=32768, version=lambda: 0, autocast=None)
+
+An engine's module, and whatever that needs, is imported when the engine is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kintsugi.config import Spec, split_spec
+from kintsugi.engines.base import Sampler
+from kintsugi.records import KintsugiError
+from kintsugi.tasks.base import did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+ENGINES = {
+    "local": ("kintsugi.engines.local", "LocalEngine"),
+    "vllm": ("kintsugi.engines.vllm", "VllmEngine"),
+}
+
+
+class Engine(Protocol):
+    """What a recipe says about sampling, checked; a frozen dataclass whose fields are the arguments."""
+
+    def positions(self, of_model: int | None) -> int | None:
+        """The most tokens a prompt and its completion may have, in a model of so many positions; None: no limit."""
+        ...
+
+    def sampler(
+        self,
+        model: PreTrainedModel,
+        *,
+        pad_id: int,
+        token_budget: int,
+        version: Callable[[], int],
+        autocast: torch.dtype | None,
+    ) -> Sampler:
+        """A Sampler of the policy that `model` is when a round of calls begins; `version` then names it."""
+        ...
+
+
+def load_engine(spec: Spec) -> Engine:
+    """The engine of a spec: a name, or a mapping of `name` and its arguments.
+
+    KintsugiError names an unknown engine or argument, a bad value, or the package that is missing.
+    """
+    name, arguments = split_spec(spec, "engine")
+    if name not in ENGINES:
+        raise KintsugiError(
+            f"engine: unknown {name!r}; {did_you_mean(name, ENGINES)} There are {', '.join(ENGINES)}"
+        )
+    module, attribute = ENGINES[name]
+    make: Any = getattr(import_module(module), attribute)
+    accepted = [field.name for field in fields(make)]
+    for key in arguments:
+        if key not in accepted:
+            hint = f"{did_you_mean(key, accepted)} (accepted: {', '.join(accepted)})" if accepted else ""
+            raise KintsugiError(f"engine {name}: unknown argument {key!r}; {hint or 'it takes none'}")
+    engine: Engine = make(**arguments)
+    return engine
