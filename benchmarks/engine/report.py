@@ -1,0 +1,6 @@
+def said(row):
+    return str(row)
+
+
+def write():
+    pass
