@@ -22,7 +22,7 @@ def plan() -> Plan:
     step, generate, learner = benches.step, benches.generate, benches.learner
     benchmarks: Plan = {
         f"align/{length}-{name}": partial(benches.align, length=length, edited=share)
-        for name, share in (("tenth", 0.1), ("unrelated", 1.0))
+        for name, share in (("few", 0.001), ("tenth", 0.1), ("unrelated", 1.0))
         for length in (512, 2048, 8192, 32768)
     }
     benchmarks |= {
@@ -31,22 +31,20 @@ def plan() -> Plan:
         "step/nano-ragged": partial(step, work=Work("nano-dag", 12, 8, 80, None, (1, 6)), pairs=9),
         "step/3m": partial(step, work=Work("3m", 8, 8, 64), pairs=7),
         "iop/nano": partial(benches.iop, pairs=15),
+        "continuous/nano": partial(benches.continuous, work=Work("nano", 8, 8, 64)),
         "malloc/nano": partial(benches.malloc, work=Work("nano-dag", 12, 8, 80, None), pairs=9),
         "malloc/3m": partial(benches.malloc, work=Work("3m", 8, 8, 64), pairs=5),
-        "generate/nano-shared": partial(generate, size="nano", prompts=4, n=16, prompt_tokens=512, new_tokens=64, pairs=7),
-        "generate/nano-apart": partial(generate, size="nano", prompts=64, n=1, prompt_tokens=64, new_tokens=64, pairs=7),
-        "generate/3m-shared": partial(generate, size="3m", prompts=4, n=16, prompt_tokens=512, new_tokens=64, pairs=5),
-        "generate/3m-apart": partial(generate, size="3m", prompts=64, n=1, prompt_tokens=64, new_tokens=64, pairs=5),
-        "learner/3m": partial(learner, size="3m", rows=64, prompt_tokens=64, new_tokens=64, turns=5),
-        "learner/30m": partial(learner, size="30m", rows=16, prompt_tokens=64, new_tokens=64, turns=5),
+        "generate/nano-shared": partial(generate, work=Work("nano", 4, 16, 64, 512), pairs=7),
+        "generate/nano-apart": partial(generate, work=Work("nano", 64, 1, 64), pairs=7),
+        "generate/3m-shared": partial(generate, work=Work("3m", 4, 16, 64, 512), pairs=5),
+        "generate/3m-apart": partial(generate, work=Work("3m", 64, 1, 64), pairs=5),
+        "learner/3m": partial(learner, work=Work("3m", 8, 8, 64), turns=5),
+        "learner/30m": partial(learner, work=Work("30m", 2, 8, 64), turns=5),
     }  # fmt: skip
     benchmarks |= {
         f"memory/{kind}-{tokens}": partial(
             benches.learner_memory,
-            size="3m",
-            rows=tokens // 256 if kind == "rows" else 1,
-            prompt_tokens=64,
-            new_tokens=(256 if kind == "rows" else tokens) - 64,
+            work=Work("3m", tokens // 256, 1, 192) if kind == "rows" else Work("3m", 1, 1, tokens - 64),
         )
         for kind in ("rows", "one")
         for tokens in (1024, 2048, 4096, 8192)
@@ -67,9 +65,9 @@ def curves() -> Plan:
 def large() -> Plan:
     """What takes minutes each: the 135M architecture."""
     return {
-        "learner/135m": partial(benches.learner, size="135m", rows=16, prompt_tokens=64, new_tokens=64, turns=3),
-        "memory/vocab152k": partial(benches.learner_memory, size="135m-vocab152k", rows=8, prompt_tokens=16, new_tokens=240),
-        "generate/135m-shared": partial(benches.generate, size="135m", prompts=2, n=8, prompt_tokens=512, new_tokens=64, pairs=3),
+        "learner/135m": partial(benches.learner, work=Work("135m", 2, 8, 64), turns=3),
+        "memory/vocab152k": partial(benches.learner_memory, work=Work("135m-vocab152k", 8, 1, 240, 16)),
+        "generate/135m-shared": partial(benches.generate, work=Work("135m", 2, 8, 64, 512), pairs=3),
         "step/135m": partial(benches.step, work=Work("135m", 2, 8, 64), pairs=3),
     }  # fmt: skip
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
 from benchmarks.engine.lab import (
-    LEARNING_RATE,
     SPLITS,
     Answer,
     Lab,
@@ -34,10 +37,7 @@ def step(lab: Lab, work: Work, pairs: int, tune: bool = True) -> Row:
         **compared(*found),
         "peer": f"trl {versions['trl']} GRPOTrainer",
         "parameters": lab.model(work.size)[1],
-        "problems": work.problems,
-        "group": work.group,
-        "prompt_tokens": work.prompt_tokens,
-        "new_tokens": work.new_tokens,
+        **shape(work),
         "phases": {
             part: paired([a[part] for a in found[0]], [b[part] for b in found[1]])
             for part in ("sampling", "training")
@@ -55,16 +55,13 @@ def step(lab: Lab, work: Work, pairs: int, tune: bool = True) -> Row:
     }
 
 
-def generate(
-    lab: Lab, size: str, prompts: int, n: int, prompt_tokens: int, new_tokens: int, pairs: int
-) -> Row:
-    """n continuations of each of some prompts, beside transformers' `generate`, which TRL samples with."""
-    work = Work(size, prompts, n, new_tokens, prompt_tokens)
+def generate(lab: Lab, work: Work, pairs: int) -> Row:
+    """Continuations of prompts beside transformers' `generate`, which TRL samples with."""
     with lab.both() as (a, b):
-        lab.set_up_ours(a, work)
-        b.ask("load", model=lab.model(size)[0], device=lab.device)
-        ids = a.ask("prompts")["ids"]
-        asked = {"prompts": ids, "n": n, "new_tokens": new_tokens}
+        # The learner is not used here, but a group of one is no GRPO.
+        lab.set_up_ours(a, replace(work, group=max(2, work.group)))
+        b.ask("load", model=lab.model(work.size)[0], device=lab.device)
+        asked = {"prompts": a.ask("prompts")["ids"], "n": work.group, "new_tokens": work.new_tokens}
         found = take_turns(
             lambda i: a.ask("generate", **asked, seed=2**20 + i),
             lambda i: b.ask("generate", **asked, seed=2**20 + i),
@@ -72,15 +69,12 @@ def generate(
         )
         versions = b.ask("versions")
     ours, theirs = (medians(answers) for answers in found)
-    if ours["generated"] != theirs["generated"] or ours["generated"] != prompts * n * new_tokens:
+    if not ours["generated"] == theirs["generated"] == work.rows * work.new_tokens:
         raise RuntimeError(f"generated tokens differ: {ours['generated']} and {theirs['generated']}")
     return {
         **compared(*found),
         "peer": f"transformers {versions['transformers']} generate",
-        "prompts": prompts,
-        "n": n,
-        "prompt_tokens": prompt_tokens,
-        "new_tokens": new_tokens,
+        **shape(work),
         "tokens_per_s": [rounded(side["generated"] / side["seconds"]) for side in (ours, theirs)],
         "peak_mib": [ours["peak"], theirs["peak"]],
     }
@@ -93,7 +87,7 @@ def iop(lab: Lab, pairs: int) -> Row:
     what IOP does with repairs and checks; what is left of the difference is taken out per token.
     """
     work = Work("nano-dag", 12, 8, 80, None)
-    common = {"task": "dag", "verifier": None, "optim": {"lr": LEARNING_RATE}}
+    common = {"task": "dag", "verifier": None, "optim": {"token_budget": 16384}}
     mend = {"algorithm": "iop", "repair": {"k": 1, "lambda_rep": 5}}
     with lab.ours() as a, lab.ours() as b:
         lab.set_up_ours(a, work, **common, **mend)
@@ -127,7 +121,7 @@ def iop(lab: Lab, pairs: int) -> Row:
         "share_of_seconds": {
             **{k: rounded(v) for k, v in phases.items()},
             "other": rounded(1 - sum(phases.values())),
-            "alignment": rounded(sorted(aligned)[len(aligned) // 2]),
+            "alignment": rounded(median(aligned)),
         },
         "share_of_tokens": {
             k: rounded(ours["tokens"][k] / ours["generated"]) for k in ("rollout", "repair", "check")
@@ -135,48 +129,59 @@ def iop(lab: Lab, pairs: int) -> Row:
     }
 
 
-def learner(lab: Lab, size: str, rows: int, prompt_tokens: int, new_tokens: int, turns: int) -> Row:
+def learner(lab: Lab, work: Work, turns: int) -> Row:
     """Forward, backward and optimizer beside the time that their FLOPs take at the machine's matmul rate."""
-    work = Work(size, 1, 2, new_tokens, prompt_tokens)
-    tokens = rows * (prompt_tokens + new_tokens)
-    model, parameters = lab.model(size)
     with lab.ours() as worker:
-        lab.set_up_ours(worker, work, optim={"lr": LEARNING_RATE, "token_budget": tokens})
-        shape = {"rows": rows, "prompt_tokens": prompt_tokens, "completion_tokens": new_tokens}
-        worker.ask("learn", **shape)
+        lab.set_up_ours(worker, work)
+        worker.ask("learn", **rows_of(work))
         steps, rates = [], []
         for i in range(lab.turns(turns)):
             rates.append(worker.ask("matmul", m=SQUARE, k=SQUARE, n=SQUARE)["flops_per_second"])
-            steps.append(worker.ask("learn", **shape, seed=i))
-    ideal = [s["flops"] / rate for s, rate in zip(steps, rates, strict=True)]
-    found = paired(seconds_of(steps), ideal)
+            steps.append(worker.ask("learn", **rows_of(work), seed=i))
+    found = paired(seconds_of(steps), [s["flops"] / rate for s, rate in zip(steps, rates, strict=True)])
     return {
         **found,
         "peer": f"matmul of {SQUARE} x {SQUARE} x {SQUARE}",
-        "parameters": parameters,
-        "tokens": tokens,
+        "parameters": lab.model(work.size)[1],
+        **shape(work),
         "gflops": rounded(steps[0]["flops"] / found["ours_s"] / 1e9),
-        "matmul_gflops": rounded(sorted(rates)[len(rates) // 2] / 1e9),
+        "matmul_gflops": rounded(median(rates) / 1e9),
         "fraction": rounded(1 / found["ratio"]),
     }
 
 
-def learner_memory(lab: Lab, size: str, rows: int, prompt_tokens: int, new_tokens: int) -> Row:
+def learner_memory(lab: Lab, work: Work) -> Row:
     """Peak memory of a fresh process that trains one micro-batch of these rows."""
-    work = Work(size, 1, 2, 16, 16)
-    tokens = rows * (prompt_tokens + new_tokens)
     with lab.ours() as worker:
-        held = lab.set_up_ours(worker, work, optim={"lr": LEARNING_RATE, "token_budget": tokens})
-        answer = worker.ask("learn", rows=rows, prompt_tokens=prompt_tokens, completion_tokens=new_tokens)
+        held = lab.set_up_ours(worker, replace(work, group=2), optim={"token_budget": work.tokens})
+        answer = worker.ask("learn", **rows_of(work))
     return {
         "ours_s": rounded(answer["seconds"]),
         "theirs_s": None,
         "ratio": None,
         "peer": "none",
-        "rows": rows,
-        "tokens": tokens,
+        **shape(work),
+        "tokens": work.tokens,
         "peak_mib": rounded(answer["peak"]),
         "step_mib": rounded(answer["peak"] - held["resident"]),
+    }
+
+
+def rows_of(work: Work) -> dict[str, Any]:
+    return {
+        "rows": work.rows,
+        "prompt_tokens": work.prompt_tokens,
+        "completion_tokens": work.new_tokens,
+    }
+
+
+def shape(work: Work) -> Row:
+    """What a row says about its work."""
+    return {
+        "problems": work.problems,
+        "group": work.group,
+        "prompt_tokens": work.prompt_tokens,
+        "new_tokens": work.new_tokens,
     }
 
 
@@ -189,6 +194,7 @@ def align(lab: Lab, length: int, edited: float) -> Row:
             answers.append(worker.ask("align", length=length, edited=edited))
     return {
         "ours_s": rounded(min(seconds_of(answers))),
+        "cpu_s": rounded(min(answer["cpu"] for answer in answers)),
         "theirs_s": None,
         "ratio": None,
         "peer": "none",
@@ -196,6 +202,19 @@ def align(lab: Lab, length: int, edited: float) -> Row:
         "edited": edited,
         "edits": answers[0]["edits"],
         "mib": rounded(max(answer["mib"] for answer in answers)),
+    }
+
+
+def continuous(lab: Lab, work: Work) -> Row:
+    """TRL's step with transformers' continuous batching beside TRL's step as it is measured elsewhere."""
+    with lab.theirs() as a, lab.theirs() as b:
+        lab.set_up_theirs(a, work, use_transformers_continuous_batching=True), lab.set_up_theirs(b, work)
+        found = take_turns(lambda i: a.ask("step"), lambda i: b.ask("step"), 1, warm_up=1)
+    both = [medians(answers) for answers in found]
+    return {
+        **compared(*found),
+        "peer": "TRL with transformers' generate (ours_s: with continuous batching)",
+        "peak_mib": [side["peak"] for side in both],
     }
 
 

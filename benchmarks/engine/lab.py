@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from benchmarks.engine.ours import REWARD
@@ -20,6 +21,7 @@ SPLITS = (1, 2, 4)
 """Micro-batches per step that are tried on both sides; each is measured at its own fastest."""
 
 Answer = Mapping[str, Any]
+NOTHING: Answer = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class Lab:
                 )
         return str(path)
 
-    def recipe(self, work: Work, split: int = 1, **more: Any) -> dict[str, Any]:
+    def recipe(self, work: Work, split: int = 1, optim: Answer = NOTHING, **more: Any) -> dict[str, Any]:
         """Our side's recipe for the work, its rows in `split` micro-batches."""
         path = self.problems(work)
         return {
@@ -114,7 +116,7 @@ class Lab:
                 "group_size": work.group,
                 "max_new_tokens": work.new_tokens,
             },
-            "optim": {"lr": LEARNING_RATE, "token_budget": max(16, work.tokens // split)},
+            "optim": {"lr": LEARNING_RATE, "token_budget": max(16, work.tokens // split), **optim},
             **more,
         }
 

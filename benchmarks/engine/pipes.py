@@ -45,7 +45,7 @@ class Worker:
 
     def __init__(self, python: Path, module: str, threads: int) -> None:
         self.name = module.rpartition(".")[2]
-        self.log = tempfile.TemporaryFile("w+", encoding="utf-8")
+        self.log = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 (closed with the worker)
         paths = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
         self.process = subprocess.Popen(
             [str(python), "-m", module],
