@@ -110,7 +110,7 @@ def iop(lab: Lab, pairs: int) -> Row:
     level = [
         {key: y[key] * more for key in ("seconds", "cpu")} for y, more in zip(found[1], tokens, strict=True)
     ]
-    phases = {k: v / ours["seconds"] for k, v in ours["phases"].items()}
+    shares = medians([shares_of(answer) for answer in found[0]])
     return {
         **compared(found[0], level),
         "peer": f"grpo, group of {group}, seconds per generated token",
@@ -118,15 +118,17 @@ def iop(lab: Lab, pairs: int) -> Row:
         "seconds": {"iop": ours["seconds"], "grpo": theirs["seconds"]},
         "training": [ours["training"], theirs["training"]],
         "tokens": ours["tokens"],
-        "share_of_seconds": {
-            **{k: rounded(v) for k, v in phases.items()},
-            "other": rounded(1 - sum(phases.values())),
-            "alignment": rounded(median(aligned)),
-        },
+        "share_of_seconds": {**shares, "alignment": rounded(median(aligned[2:]))},
         "share_of_tokens": {
             k: rounded(ours["tokens"][k] / ours["generated"]) for k in ("rollout", "repair", "check")
         },
     }
+
+
+def shares_of(answer: Answer) -> dict[str, float]:
+    """Each phase's part of a step's seconds; `other` is credit, writing down and whatever else there is."""
+    shares = {phase: seconds / answer["seconds"] for phase, seconds in answer["phases"].items()}
+    return {**shares, "other": 1 - sum(shares.values())}
 
 
 def learner(lab: Lab, work: Work, turns: int) -> Row:
