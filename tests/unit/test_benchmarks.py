@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
 from benchmarks.engine.ours import model_flops
 from benchmarks.engine.report import block
 from benchmarks.engine.results import Book, medians, paired, read
@@ -40,8 +39,8 @@ def test_model_flops_by_hand() -> None:
     """One layer, hidden 4, two heads of 2 (one for keys), MLP 6, vocabulary 10; one row of 2 + 3 tokens.
 
     Weights of a layer: queries and output 4*4 each, keys and values 4*2 each, MLP 3*4*6: 16+16+8+8+72 = 120,
-    so 2*120*5 = 1200 FLOPs for 5 tokens. Attention: scores and values, 2 FLOPs * 2 heads * 2 wide * 25 pairs each = 400 together,
-    of which causality needs half, 200. Head: 2*4*10 for each of 3 completion tokens = 240.
+    so 2*120*5 = 1200 FLOPs for 5 tokens. Attention scores: 2 FLOPs * 2 heads * 2 wide * 25 pairs = 200, values
+    the same; causality needs half of the 400, 200. Head: 2*4*10 for each of 3 completion tokens = 240.
     Forward 1200 + 200 + 240 = 1640; with backward three times that.
     """
     config = SimpleNamespace(
