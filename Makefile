@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart test test-slow test-vllm lint gym nano-base clean
+.PHONY: setup quickstart test test-slow test-vllm lint gym nano-base bench clean
 
 setup: $(STAMP)
 
@@ -57,5 +57,20 @@ nano-base: setup
 	$(BIN)/kintsugi sft recipes/nano_base.yaml model=runs/nano_base_short/checkpoints/step-001200 --overwrite
 	$(BIN)/python -m kintsugi.models.ship runs/nano_base
 
+# Engine benchmarks beside TRL, which lives in an environment of its own; docs/performance.md says what they measure.
+PEER := .venv-trl
+bench: $(VENV)/.bench $(PEER)/.ready
+	$(BIN)/python -m benchmarks.engine $(BENCH)
+
+$(VENV)/.bench: $(STAMP)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q --no-build-isolation -e '.[dev,bench]'
+	touch $@
+
+$(PEER)/.ready: constraints-trl.txt
+	test -x $(PEER)/bin/python || $(PYTHON) -m venv $(PEER)
+	$(PEER)/bin/python -m pip install -q -c constraints-trl.txt torch
+	$(PEER)/bin/python -m pip install -q -c constraints-trl.txt trl
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VLLM) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM) $(PEER) runs .pytest_cache .mypy_cache .ruff_cache

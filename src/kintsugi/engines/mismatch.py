@@ -38,7 +38,8 @@ def measure_gap(rows: Sequence[Row], stats: StepStats) -> Gap | None:
         abs(a - b)
         for row, row_stats in zip(rows, stats.rows, strict=True)
         if row_stats is not None and row.sampling_logprobs is not None
-        for a, b in zip(row.sampling_logprobs, row_stats.old_logprobs, strict=True)
+        for a, b, gate in zip(row.sampling_logprobs, row_stats.old_logprobs, row.mask, strict=True)
+        if gate  # the learner computes no others
     ]
     return Gap(max(gaps), math.fsum(gaps) / len(gaps), len(gaps)) if gaps else None
 

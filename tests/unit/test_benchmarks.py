@@ -1,0 +1,60 @@
+"""What the engine benchmarks compute from what they measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from benchmarks.engine.ours import model_flops
+from benchmarks.engine.report import block
+from benchmarks.engine.results import Book, medians, paired, read
+
+
+def test_the_ratio_is_the_median_of_the_pairs_own() -> None:
+    # Pairs 1/2, 6/3, 2/8 give 0.5, 2, 0.25: median 0.5. The medians of the sides are 2 and 3 (ratio 0.67).
+    found = paired([1.0, 6.0, 2.0], [2.0, 3.0, 8.0])
+    assert found == {"ours_s": 2.0, "theirs_s": 3.0, "ratio": 0.5, "ratios": [0.25, 2.0], "pairs": 3}
+
+
+def test_medians_go_one_level_deep_and_leave_words_out() -> None:
+    answers = [{"s": 1, "of": {"a": 4}, "name": "x"}, {"s": 3, "of": {"a": 5}}, {"s": 2, "of": {"a": 9}}]
+    assert medians(answers) == {"s": 2.0, "of": {"a": 5.0}}
+
+
+def test_what_was_measured_here_is_not_measured_again(tmp_path: Path) -> None:
+    def book(commit: str, threads: int = 1) -> Book:
+        return Book(tmp_path / "rows.jsonl", "a machine", commit, threads, "float32")
+
+    assert not book("abc").has("step", "nano")
+    row = book("abc").add("step", "nano", {"ours_s": 1.0})
+    assert read(tmp_path / "rows.jsonl") == [row]
+    assert book("abc").has("step", "nano")
+    assert not book("abc").has("step", "3m")
+    assert not book("abd").has("step", "nano")
+    assert not book("abc", threads=2).has("step", "nano")
+
+
+def test_model_flops_by_hand() -> None:
+    """One layer, hidden 4, two heads of 2 (one for keys), MLP 6, vocabulary 10; one row of 2 + 3 tokens.
+
+    Weights of a layer: queries and output 4*4 each, keys and values 4*2 each, MLP 3*4*6: 16+16+8+8+72 = 120,
+    so 2*120*5 = 1200 FLOPs for 5 tokens. Attention scores: 2 FLOPs * 2 heads * 2 wide * 25 pairs = 200, values
+    the same; causality needs half of the 400, 200. Head: 2*4*10 for each of 3 completion tokens = 240.
+    Forward 1200 + 200 + 240 = 1640; with backward three times that.
+    """
+    config = SimpleNamespace(
+        hidden_size=4,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=2,
+        intermediate_size=6,
+        num_hidden_layers=1,
+        vocab_size=10,
+    )
+    assert model_flops(config, 1, 2, 3) == pytest.approx(3 * 1640)
+    assert model_flops(config, 7, 2, 3) == pytest.approx(7 * 3 * 1640)
+
+
+def test_a_table_without_rows_says_so() -> None:
+    assert "not measured yet" in block("step", [])
