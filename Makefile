@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart test test-slow lint gym nano-base clean
+.PHONY: setup quickstart test test-slow lint gym nano-base nano-brackets nano-columns nano-dag clean
 
 setup: $(STAMP)
 
@@ -45,6 +45,19 @@ nano-base: setup
 	  output_dir=runs/nano_base_short --overwrite
 	$(BIN)/kintsugi sft recipes/nano_base.yaml model=runs/nano_base_short/checkpoints/step-001200 --overwrite
 	$(BIN)/python -m kintsugi.models.ship runs/nano_base
+
+# The other shipped bases start from the nano base, which can copy and add already: short problems first.
+nano-brackets: setup
+	$(BIN)/kintsugi sft recipes/brackets_base.yaml 'task.brackets=[1,2]' steps=500 optim.lr=2e-3 sft.batch=44 \
+	  output_dir=runs/brackets_short --overwrite
+	$(BIN)/kintsugi sft recipes/brackets_base.yaml model=runs/brackets_short/checkpoints/step-000500 --overwrite
+	$(BIN)/python -m kintsugi.models.ship runs/brackets_base recipes/learning/brackets.yaml
+
+nano-columns: setup
+	$(BIN)/kintsugi sft recipes/columns_base.yaml 'task.columns=[1,3]' steps=500 optim.lr=2e-3 sft.batch=44 \
+	  output_dir=runs/columns_short --overwrite
+	$(BIN)/kintsugi sft recipes/columns_base.yaml model=runs/columns_short/checkpoints/step-000500 --overwrite
+	$(BIN)/python -m kintsugi.models.ship runs/columns_base recipes/learning/columns.yaml
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache
