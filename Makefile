@@ -59,5 +59,9 @@ nano-columns: setup
 	$(BIN)/kintsugi sft recipes/columns_base.yaml model=runs/columns_short/checkpoints/step-000500 --overwrite
 	$(BIN)/python -m kintsugi.models.ship runs/columns_base recipes/learning/columns.yaml
 
+nano-dag: setup
+	$(BIN)/kintsugi sft recipes/dag_base.yaml --overwrite
+	$(BIN)/python -m kintsugi.models.ship runs/dag_base recipes/learning/dag.yaml
+
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from benchmarks.exact_labels import exact_row
+from kintsugi.records import Completion, Episode, Finish, Problem, Rollout, Verdict
 from kintsugi.tasks.dag import DagTask
 from kintsugi.tasks.labels import GateScore, score_gates, wrong_tokens
 
@@ -58,3 +60,24 @@ def test_gates_are_scored_by_hand() -> None:
     # Active 1 + 2 + 1 = 4, of which wrong 2; wrong 1 + 2 + 1 = 4, of which active 2; first found in 2 of 3.
     assert score_gates(gates) == GateScore(precision=0.5, recall=0.5, first=2 / 3, failures=3)
     assert score_gates([]) == GateScore(1.0, 1.0, 1.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("ids", "finish", "credit"),
+    [
+        (RIGHT, "stop", [1] * 10),
+        # The third token is wrong; what follows it, right or wrong, is left alone.
+        ([1, 2, 4, 5, 6, 7, 8, 9, 10, END], "stop", [1, 1, -1, 0, 0, 0, 0, 0, 0, 0]),
+        ([1, 2, 3, 5], "length", [1, 1, 1, 1]),
+        ([1, 2, 3, END], "stop", [1, 1, 1, -1]),
+    ],
+)
+def test_exact_labels_credit_every_token_up_to_the_first_wrong_one(
+    ids: list[int], finish: Finish, credit: list[int]
+) -> None:
+    completion = Completion(tuple(ids), (-0.5,) * len(ids), finish, 0)
+    rollout = Rollout((7,), completion, decode(ids), Verdict.scored(0.0))
+    row = exact_row(TASK, decode, Episode(Problem("p", PROBLEM, "8"), (rollout,)), 0)
+    assert list(row.advantages) == credit
+    assert list(row.mask) == [abs(c) for c in credit]
+    assert (row.prompt_ids, row.sampling_logprobs, row.role) == ((7,), completion.logprobs, "policy")
