@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart test test-slow test-vllm lint gym nano-base bench clean
+.PHONY: setup quickstart test test-slow test-vllm lint gym nano-base nano-brackets nano-columns nano-dag bench clean
 
 setup: $(STAMP)
 
@@ -71,6 +71,22 @@ $(PEER)/.ready: constraints-trl.txt
 	$(PEER)/bin/python -m pip install -q -c constraints-trl.txt torch
 	$(PEER)/bin/python -m pip install -q -c constraints-trl.txt trl
 	touch $@
+# The other shipped bases start from the nano base, which can copy and add already: short problems first.
+nano-brackets: setup
+	$(BIN)/kintsugi sft recipes/brackets_base.yaml 'task.brackets=[1,2]' steps=500 optim.lr=2e-3 sft.batch=44 \
+	  output_dir=runs/brackets_short --overwrite
+	$(BIN)/kintsugi sft recipes/brackets_base.yaml model=runs/brackets_short/checkpoints/step-000500 --overwrite
+	$(BIN)/python -m kintsugi.models.ship runs/brackets_base recipes/learning/brackets.yaml
+
+nano-columns: setup
+	$(BIN)/kintsugi sft recipes/columns_base.yaml 'task.columns=[1,3]' steps=500 optim.lr=2e-3 sft.batch=44 \
+	  output_dir=runs/columns_short --overwrite
+	$(BIN)/kintsugi sft recipes/columns_base.yaml model=runs/columns_short/checkpoints/step-000500 --overwrite
+	$(BIN)/python -m kintsugi.models.ship runs/columns_base recipes/learning/columns.yaml
+
+nano-dag: setup
+	$(BIN)/kintsugi sft recipes/dag_base.yaml --overwrite
+	$(BIN)/python -m kintsugi.models.ship runs/dag_base recipes/learning/dag.yaml
 
 clean:
 	rm -rf $(VENV) $(VLLM) $(PEER) runs .pytest_cache .mypy_cache .ruff_cache

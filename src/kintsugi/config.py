@@ -73,9 +73,9 @@ class Sft(Section):
 class Recipe(Section):
     """Everything a run is told. `kintsugi train RECIPE --dry-run` prints it resolved."""
 
-    model: str = Field(description="nano, nano-random, a local path or a Hub id")
+    model: str = Field(description="nano, nano-TASK, nano-random, a local path or a Hub id")
     task: Spec = Field(
-        description="dag, jsonl, hub, reasoning_gym or my_file.py:MyTask; arguments beside `name`"
+        description="dag, brackets, columns, jsonl, hub, reasoning_gym or my_file.py:MyTask; arguments beside `name`"
     )
     verifier: Spec | None = Field(
         None, description="exact, math, gym or my_file.py:function; null: the task's"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from itertools import islice
 
@@ -10,20 +11,9 @@ import pytest
 
 from kintsugi.records import KintsugiError
 from kintsugi.tasks.base import Demonstrator, Task, in_evaluation
-from kintsugi.tasks.dag import (
-    EVALUATION_SHARE,
-    STEP,
-    DagTask,
-    Definition,
-    compute,
-    first_error,
-    one_wrong,
-    random_definitions,
-    random_order,
-    slip_table,
-    solve,
-    text_of,
-)
+from kintsugi.tasks.dag import DagTask, Definition, compute, random_definitions, sum_slips
+from kintsugi.tasks.labels import Labelled
+from kintsugi.tasks.worked import EVALUATION_SHARE, Choose
 
 # Modulo 10:  a = 4+7 = 11 -> 1      c = 9-5 = 4
 #             b = 1-3 = -2 -> 8      d = 4+6 = 10 -> 0
@@ -32,14 +22,18 @@ TEXT = "a=4+7,b=a-3,c=9-5,d=c+6,e=b+d"
 RIGHT = "a=4+7=1\nc=9-5=4\nb=1-3=8\nd=4+6=0\ne=8+0=8\n#### 8"
 
 
+STEP = re.compile(r"([a-z])=([0-9])([+-])([0-9])=([0-9])")
+TASK = DagTask()
+
+
 def definitions_of(text: str) -> dict[str, Definition]:
-    parts = (part.split("=") for part in text.split(","))
-    return {name: Definition(name, body[0], body[1], body[2]) for name, body in parts}
+    return {d.name: d for d in TASK.parse(text)}
 
 
-def in_order(names: str) -> list[Definition]:
-    found = definitions_of(TEXT)
-    return [found[name] for name in names]
+def in_order(names: str) -> Choose:
+    """Takes the steps in this order; the answer line comes by itself."""
+    left = list(names)
+    return lambda steps: next(s for s in steps if not left or (s.stem[0] == left[0] and left.pop(0)))
 
 
 def names_of(solution: str) -> list[str]:
@@ -50,6 +44,12 @@ def answer_of(solution: str) -> str:
     return solution.rsplit("#### ", 1)[1]
 
 
+def line_of(problem: str, solution: str) -> int | None:
+    """0-based line of the first wrong character."""
+    wrong = TASK.wrong_characters(problem, solution)
+    return solution.count("\n", 0, wrong[0]) if wrong else None
+
+
 def test_compute_is_modulo_ten() -> None:
     assert compute(4, "+", 7) == 1
     assert compute(1, "-", 3) == 8
@@ -57,62 +57,71 @@ def test_compute_is_modulo_ten() -> None:
 
 
 def test_solve_by_hand() -> None:
-    assert solve(in_order("acbde")) == RIGHT
-    assert solve(in_order("cdabe")) == "c=9-5=4\nd=4+6=0\na=4+7=1\nb=1-3=8\ne=8+0=8\n#### 8"
+    problem = TASK.parse(TEXT)
+    assert TASK.solve(problem, in_order("acbde")) == RIGHT
+    assert TASK.solve(problem, in_order("cdabe")) == "c=9-5=4\nd=4+6=0\na=4+7=1\nb=1-3=8\ne=8+0=8\n#### 8"
 
 
 def test_solve_propagates_a_wrong_step() -> None:
     # Step 1 (c) written as 5 instead of 4: d = 5+6 = 11 -> 1, and e = 8+1 = 9.
     slip = {(9, "-", 5): 5}
-    wrong = solve(in_order("acbde"), lambda x, op, y: slip.get((x, op, y), compute(x, op, y)))
+    wrong = TASK.solve(TASK.parse(TEXT), in_order("acbde"), lambda *fact: slip.get(fact, compute(*fact)))
     assert wrong == "a=4+7=1\nc=9-5=5\nb=1-3=8\nd=5+6=1\ne=8+1=9\n#### 9"
-    assert first_error(TEXT, wrong) == 1
+    # Eight characters a line: the 5 of the second one stands at 8 + 6. What follows from it is right.
+    assert TASK.wrong_characters(TEXT, wrong) == (14,)
 
 
 def test_text_is_alphabetical_whatever_the_order() -> None:
-    assert text_of(in_order("cdabe")) == TEXT
+    found = definitions_of(TEXT)
+    assert TASK.text([found[name] for name in "cdabe"]) == TEXT
 
 
 @pytest.mark.parametrize(
-    ("solution", "line"),
+    ("solution", "wrong"),
+    # Lines of RIGHT start at 0 (a), 8 (c), 16 (b), 24 (d), 32 (e) and 40 (the answer, of 6 characters);
+    # a result is the seventh character of its line.
     [
-        (RIGHT, None),
-        ("c=9-5=4\nd=4+6=0\na=4+7=1\nb=1-3=8\ne=8+0=8\n#### 8", None),
-        (RIGHT.replace("b=1-3=8", "b=1-3=7"), 2),  # 1-3 is 8
-        (RIGHT.replace("d=4+6=0", "d=5+6=1"), 3),  # c was written as 4, not 5
-        (RIGHT.replace("d=4+6=0", "d=4-6=8"), 3),  # d is a sum
-        (RIGHT.replace("c=9-5=4", "f=9-5=4"), 1),  # there is no f
-        (RIGHT.replace("c=9-5=4", "e=8+0=8"), 1),  # e before b and d are known
-        (RIGHT.replace("b=1-3=8", "a=4+7=1"), 2),  # a again
-        (RIGHT.replace("b=1-3=8", "so b is 8"), 2),
-        (RIGHT.replace("c=9-5=4", "c=9-5=\N{ARABIC-INDIC DIGIT FOUR}"), 1),
-        (RIGHT.replace("#### 8", "#### 3"), 5),
-        ("a=4+7=1\n#### 8", 1),  # e was never worked out
-        (RIGHT.removesuffix("\n#### 8"), 5),  # the answer line is missing
-        ("", 0),
+        (RIGHT, ()),
+        ("c=9-5=4\nd=4+6=0\na=4+7=1\nb=1-3=8\ne=8+0=8\n#### 8", ()),
+        (RIGHT.replace("b=1-3=8", "b=1-3=7"), (22, 34)),  # 1-3 is 8; then e starts from 7, not 8
+        (RIGHT.replace("b=1-3=8", "b=1-3=7").replace("e=8+0=8", "e=7+0=7").replace("# 8", "# 7"), (22,)),
+        (RIGHT.replace("a=4+7=1", "a=4+7=0").replace("b=1-3=8", "b=0-3=9"), (6, 22, 34)),  # 0-3 is 7, b is 9
+        (RIGHT.replace("d=4+6=0", "d=5+6=1"), (26,)),  # c was written as 4, not 5
+        (RIGHT.replace("d=4+6=0", "d=4-6=8"), (27,)),  # d is a sum
+        (RIGHT.replace("c=9-5=4", "f=9-5=4"), (8,)),  # there is no f
+        (RIGHT.replace("c=9-5=4", "e=8+0=8"), (8,)),  # e before b and d are known
+        (RIGHT.replace("b=1-3=8", "a=4+7=1"), (16,)),  # a again
+        (RIGHT.replace("b=1-3=8", "b=1-3=88"), (23,)),  # two digits
+        (RIGHT.replace("b=1-3=8", "b is 8"), (17,)),
+        (RIGHT.replace("c=9-5=4", "c=9-5=\N{ARABIC-INDIC DIGIT FOUR}"), (14,)),
+        (RIGHT.replace("#### 8", "#### 3"), (45,)),
+        (RIGHT + "\n#### 8", (46,)),  # nothing may follow
+        ("a=4+7=1\n#### 8", (8,)),  # e was never worked out
+        (RIGHT.removesuffix("\n#### 8"), (39,)),  # the answer line is missing: the text stops short
+        ("", (0,)),
     ],
 )
-def test_first_error(solution: str, line: int | None) -> None:
-    assert first_error(TEXT, solution) == line
+def test_wrong_characters(solution: str, wrong: tuple[int, ...]) -> None:
+    assert isinstance(TASK, Labelled)
+    assert TASK.wrong_characters(TEXT, solution) == wrong
 
 
 def test_one_wrong_step_always_spoils_the_answer() -> None:
     rng = random.Random(0)
     for _ in range(200):
-        definitions = random_definitions(7, 2, rng)
-        order = random_order(definitions, rng)
+        problem, order = random_definitions(7, 2, rng), rng.random()
         index = rng.randrange(7)
-        wrong = solve(order, one_wrong(index, rng))
-        assert first_error(text_of(definitions), wrong) == index
-        assert answer_of(wrong) != answer_of(solve(order))
+        wrong = TASK.solve(problem, random.Random(order).choice, TASK.one_wrong(index, rng))
+        assert TASK.wrong_characters(TASK.text(problem), wrong) == (8 * index + 6,)
+        assert answer_of(wrong) != answer_of(TASK.solve(problem, random.Random(order).choice))
 
 
 def test_two_orders_differ_and_give_the_same_answer() -> None:
     rng = random.Random(0)
     differing = 0
     for _ in range(100):
-        definitions = random_definitions(7, 2, rng)
-        one, other = solve(random_order(definitions, rng)), solve(random_order(definitions, rng))
+        problem = random_definitions(7, 2, rng)
+        one, other = TASK.solve(problem, rng.choice), TASK.solve(problem, rng.choice)
         assert answer_of(one) == answer_of(other)
         assert sorted(one.split("\n")) == sorted(other.split("\n"))
         differing += one != other
@@ -155,9 +164,9 @@ def test_problems_stay_what_they_were() -> None:
 def test_answers_are_right_and_near_uniform() -> None:
     problems = DagTask(problems=2000).train()
     for problem in problems[:100]:
-        ordered = list(definitions_of(problem.prompt).values())
-        assert first_error(problem.prompt, solve(ordered)) is None
-        assert answer_of(solve(ordered)) == problem.answer
+        solution = TASK.solve(TASK.parse(problem.prompt))
+        assert TASK.wrong_characters(problem.prompt, solution) == ()
+        assert answer_of(solution) == problem.answer
     counts = Counter(p.answer for p in problems)
     assert set(counts) == set("0123456789")
     assert max(counts.values()) < 0.15 * 2000
@@ -171,7 +180,7 @@ def test_a_small_space_gives_fewer_problems() -> None:
 
 def test_demonstrations_slip_only_where_the_table_says() -> None:
     task = DagTask(slip_facts=0.3, slip_rate=0.6)
-    table = slip_table(0.3)
+    table = sum_slips(0.3)
     assert len(table) == 60  # 0.3 * 200 facts
     assert all(value != compute(*fact) for fact, value in table.items())
     slipped = shown = 0
@@ -194,7 +203,7 @@ def test_demonstrations_slip_only_where_the_table_says() -> None:
 def test_demonstrations_without_slips_are_right_and_repeatable() -> None:
     task = DagTask(slip_facts=0)
     pairs = list(islice(task.demonstrations(0), 50))
-    assert all(first_error(text, solution) is None for text, solution in pairs)
+    assert all(line_of(text, solution) is None for text, solution in pairs)
     assert pairs == list(islice(task.demonstrations(0), 50))
     assert pairs != list(islice(task.demonstrations(1), 50))
 
@@ -203,15 +212,25 @@ def test_repair_pairs_mend_in_the_failures_own_order() -> None:
     for pair in islice(DagTask().repair_pairs(0), 200):
         assert not in_evaluation(pair.prompt, EVALUATION_SHARE)
         assert names_of(pair.repaired) == names_of(pair.failed)
-        assert first_error(pair.prompt, pair.repaired) is None
-        assert first_error(pair.prompt, pair.anchor) is None
+        assert line_of(pair.prompt, pair.repaired) is None
+        assert line_of(pair.prompt, pair.anchor) is None
         assert answer_of(pair.failed) != answer_of(pair.repaired)
-        wrong = first_error(pair.prompt, pair.failed)
+        wrong = line_of(pair.prompt, pair.failed)
         assert wrong is not None
         # Up to the first wrong step there is nothing to mend, and there the two must differ.
         failed, repaired = pair.failed.split("\n"), pair.repaired.split("\n")
         assert failed[:wrong] == repaired[:wrong]
         assert failed[wrong] != repaired[wrong]
+
+
+def test_the_anchor_of_a_repair_pair_is_in_another_order() -> None:
+    # Six steps in chains of 1 and 4 interleave in 5 ways, the fewest: eight draws all miss another way with
+    # a probability of at most (largest share of one order)^8. Orders are not equally likely: the one that
+    # leaves the single step for last has 1/2^4, the one that takes it first 1/2, so at most 1/2^8.
+    pairs = list(islice(TASK.repair_pairs(0), 300))
+    assert sum(pair.anchor == pair.repaired for pair in pairs) <= 3
+    # One chain has one order: there the anchor has to be the repair.
+    assert all(p.anchor == p.repaired for p in islice(DagTask(chains=1).repair_pairs(0), 20))
 
 
 def test_step_range_is_drawn_from() -> None:

@@ -69,7 +69,7 @@ def test_a_tokenizer_with_neither_pad_nor_end_token_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["./nowhere", "nowhere", "/no/such/dir"])
 def test_an_unknown_model_is_one_line(name: str) -> None:
-    with pytest.raises(KintsugiError, match="no such directory; expected nano, nano-random"):
+    with pytest.raises(KintsugiError, match=r"no such directory; expected nano, .*nano-random"):
         load_model(name)
 
 
@@ -81,4 +81,4 @@ def test_a_directory_that_holds_no_model_is_one_line(tmp_path: Path) -> None:
 
 def test_the_recipe_names_the_shipped_prompts() -> None:
     recipe = Recipe.load(Path(__file__).parents[2] / "recipes" / "quickstart.yaml")
-    assert (recipe.model, recipe.prompts, recipe.algorithm) == ("nano", "terse-v1", "iop")
+    assert (recipe.model, recipe.prompts) == ("nano", "terse-v1")

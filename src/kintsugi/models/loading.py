@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-NANO_DIR = Path(__file__).parent / "nano_base"
+MODELS = Path(__file__).parent
+NANO_DIR = MODELS / "nano_base"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,9 @@ class LoadedModel:
 def load_model(name: str, *, device: str = "auto", seed: int = 0, lora: int = 0) -> LoadedModel:
     """The model `name` with fp32 weights on `device`.
 
-    `nano` is the shipped model, `nano-random` its architecture at weights drawn from `seed`; anything
-    else is a local path or a Hub id. A folder of LoRA adapters stands for the model they belong to with
-    them on it; `lora` is the rank of fresh ones for a model without. KintsugiError when it cannot be loaded.
+    `nano` and `nano-TASK` are shipped, `nano-random` is their architecture at weights drawn from `seed`;
+    anything else is a local path or a Hub id. A folder of LoRA adapters stands for the model they belong to
+    with them on it; `lora` is the rank of fresh ones for a model without. KintsugiError when it cannot be loaded.
     """
     import torch
 
@@ -76,12 +77,19 @@ def load_model(name: str, *, device: str = "auto", seed: int = 0, lora: int = 0)
         tokenizer = nano_tokenizer()
         model = nano_model(tokenizer, seed)
     else:
-        model, tokenizer = load_pretrained(str(NANO_DIR) if name == "nano" else name, name)
+        model, tokenizer = load_pretrained(str(shipped().get(name, name)), name)
     notes = settle_tokenizer(tokenizer)
     codec = HFCodec(tokenizer, stop_tokens(model, tokenizer))
     if lora:
         model = adapted(model, name, lora, seed)
     return LoadedModel(model.to(where), tokenizer, codec, tuple(notes))
+
+
+def shipped() -> dict[str, Path]:
+    """The models that come with the package: `nano` in nano_base, `nano-TASK` in nano_TASK."""
+    others = {path.name.replace("_", "-"): path for path in sorted(MODELS.glob("nano_*")) if path.is_dir()}
+    others.pop("nano-base", None)  # that one is `nano`
+    return {"nano": NANO_DIR, **others}
 
 
 def load_pretrained(path: str, name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -92,7 +100,8 @@ def load_pretrained(path: str, name: str) -> tuple[PreTrainedModel, PreTrainedTo
     looks_local = name.startswith((".", "/", "~")) or name.count("/") != 1
     if looks_local and not Path(path).expanduser().is_dir():
         raise KintsugiError(
-            f"model {name!r}: no such directory; expected nano, nano-random, a local path or a Hub id (owner/name)"
+            f"model {name!r}: no such directory; expected {', '.join([*shipped(), 'nano-random'])}, "
+            "a local path or a Hub id (owner/name)"
         )
     if looks_local and not (Path(path).expanduser() / "config.json").is_file():
         raise KintsugiError(

@@ -1,7 +1,10 @@
-"""Copies the model of a finished run into the package as the nano base: `python -m kintsugi.models.ship RUN`.
+"""Copies the model of a finished run into the package as a nano base.
 
-Refuses a model that is not fit to learn from: base pass@1 must lie between 20 and 40%, no constant
-answer may reach 15%, and the weights may take at most 4 MB.
+    python -m kintsugi.models.ship RUN                                      # as nano, for the quickstart
+    python -m kintsugi.models.ship RUN recipes/learning/columns.yaml        # as the model that recipe names
+
+Refuses a model that is not fit to learn from: base pass@1 must lie between 10 and 45% (20 and 40% for the
+quickstart), no constant answer may reach 15%, and the weights may take at most 4 MB.
 """
 
 from __future__ import annotations
@@ -16,35 +19,40 @@ from kintsugi.assembly import assemble
 from kintsugi.checkpoint import STATE_FILE, latest
 from kintsugi.config import Recipe
 from kintsugi.evaluation import evaluate, table
-from kintsugi.models.loading import NANO_DIR
+from kintsugi.models.loading import MODELS, NANO_DIR
 from kintsugi.records import KintsugiError
 
 LARGEST = 4_000_000
+QUICKSTART = "recipes/quickstart.yaml"
 
 
-def ship(run: Path) -> str:
-    """Checks the newest checkpoint of `run` on the quickstart's task and ships it; returns the evaluation."""
+def ship(run: Path, learning: str = QUICKSTART) -> str:
+    """Checks the newest checkpoint of `run` on the recipe it is to learn from, and ships it under the name
+    of the model there (`nano-columns`); returns the evaluation.
+    """
     source = latest(run)
-    recipe = Recipe.load("recipes/quickstart.yaml", [f"model={source}", "eval.problems=400"])
-    parts = assemble(recipe)
+    name = Recipe.load(learning).model
+    low, high = (0.20, 0.40) if name == "nano" else (0.10, 0.45)
+    parts = assemble(Recipe.load(learning, [f"model={source}", "eval.problems=400"]))
     result = evaluate(parts)
     answers = Counter(problem.answer for problem in parts.eval_problems)
     constant = max(answers.values()) / answers.total()
     size = (source / "model.safetensors").stat().st_size
-    if not 0.20 <= result.pass_at_1.value <= 0.40 or constant > 0.15 or size > LARGEST:
+    if not low <= result.pass_at_1.value <= high or constant > 0.15 or size > LARGEST:
         raise KintsugiError(
-            f"{source}: expected pass@1 in [0.20, 0.40], constant answer <= 0.15 and {LARGEST:,} bytes at most; "
-            f"got {result.pass_at_1}, {constant:.3f} and {size:,}"
+            f"{source}: expected pass@1 in [{low:.2f}, {high:.2f}], constant answer <= 0.15 and {LARGEST:,} bytes "
+            f"at most; got {result.pass_at_1}, {constant:.3f} and {size:,}"
         )
-    shutil.rmtree(NANO_DIR, ignore_errors=True)
-    shutil.copytree(source, NANO_DIR, ignore=shutil.ignore_patterns(STATE_FILE))
-    card = {"recipe": "recipes/nano_base.yaml", "constant_answer": constant, **result.summary()}
-    (NANO_DIR / "built.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    folder = NANO_DIR if name == "nano" else MODELS / name.replace("-", "_")
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns(STATE_FILE))
+    card = {"recipe": f"recipes/{run.name}.yaml", "constant_answer": constant, **result.summary()}
+    (folder / "built.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     return table(str(source), result)
 
 
 if __name__ == "__main__":
     try:
-        print(ship(Path(sys.argv[1])))
+        print(ship(Path(sys.argv[1]), *sys.argv[2:]))
     except KintsugiError as error:
         sys.exit(f"kintsugi: {error}")

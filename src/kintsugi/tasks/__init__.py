@@ -20,6 +20,8 @@ from kintsugi.tasks.base import Task, did_you_mean, require_problems
 
 TASKS = {
     "dag": ("kintsugi.tasks.dag", "DagTask"),
+    "brackets": ("kintsugi.tasks.brackets", "BracketsTask"),
+    "columns": ("kintsugi.tasks.columns", "ColumnsTask"),
     "jsonl": ("kintsugi.tasks.jsonl", "JsonlTask"),
     "hub": ("kintsugi.tasks.hub", "HubTask"),
     "reasoning_gym": ("kintsugi.tasks.gym", "GymTask"),

@@ -1,0 +1,202 @@
+"""Chained brackets and column addition: values worked out by hand, paths, labels, slips and repair pairs."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from itertools import islice
+
+import pytest
+
+from kintsugi.records import KintsugiError
+from kintsugi.tasks import load_task
+from kintsugi.tasks.base import Demonstrator, Task, in_evaluation
+from kintsugi.tasks.brackets import BracketsTask
+from kintsugi.tasks.columns import CARRYING, ColumnsTask
+from kintsugi.tasks.labels import Labelled
+from kintsugi.tasks.worked import EVALUATION_SHARE, Choose, Step, WorkedTask, answer_of
+
+BRACKETS = BracketsTask()
+COLUMNS = ColumnsTask()
+
+# Modulo 10: 4+7 = 1, 1*3 = 3; expanded 4*3 = 2, 7*3 = 1, 2+1 = 3. Then 3-9 = 4, 4*9 = 6; expanded
+# 3*9 = 7, 9*9 = 1, 7-1 = 6.
+PROBLEM = "a=(4+7)*3,b=(a-9)*9"
+DIRECT = "a:4+7=1\na=1*3=3\nb:3-9=4\nb=4*9=6\n#### 6"
+MIXED = "a:7*3=1\na:4*3=2\na=2+1=3\nb:3-9=4\nb=4*9=6\n#### 6"
+EXPANDED = "a:4*3=2\na:7*3=1\na=2+1=3\nb:9*9=1\nb:3*9=7\nb=7-1=6\n#### 6"
+
+# 6+7 = 13, then 9+1 and the carry 11, then 0+4 and the carry 5.
+SUM = "a6+7,b9+1,c0+4"
+STRAIGHT = "a6+7=13\nb9+1=11\nc0+4=05\n#### a3b1c5"
+TURNED = "a7+6=13\nb1+9=11\nc0+4=05\n#### a3b1c5"
+
+
+def by_stems(*stems: str) -> Choose:
+    """Takes the first step that begins with the next of these; where only one step is possible, that one."""
+    left = list(stems)
+    return lambda steps: steps[0] if len(steps) == 1 else pick(steps, left.pop(0))
+
+
+def pick(steps: Sequence[Step], stem: str) -> Step:
+    return next(s for s in steps if s.stem.startswith(stem))
+
+
+def test_brackets_by_hand_on_three_paths() -> None:
+    problem = BRACKETS.parse(PROBLEM)
+    assert BRACKETS.text(problem) == PROBLEM
+    assert BRACKETS.solve(problem, by_stems("a:4+7", "b:3-9")) == DIRECT
+    assert BRACKETS.solve(problem, by_stems("a:7*3", "b:3-9")) == MIXED
+    assert BRACKETS.solve(problem, by_stems("a:4*3", "b:9*9")) == EXPANDED
+
+
+def test_columns_by_hand_in_both_directions() -> None:
+    problem = COLUMNS.parse(SUM)
+    assert COLUMNS.text(problem) == SUM
+    assert COLUMNS.solve(problem) == STRAIGHT
+    assert COLUMNS.solve(problem, by_stems("a7", "b1", "c0")) == TURNED
+    # Written units first, so the numbers are 096 and 419 read from the right: 96 + 417 = 513.
+    assert 96 + 417 == 513
+
+
+@pytest.mark.parametrize(
+    ("solution", "wrong"),
+    # Eight characters a line, the result at 6: MIXED's lines start at 0, 8, 16, 24, 32, the answer at 40.
+    [
+        (DIRECT, ()),
+        (MIXED, ()),
+        (EXPANDED, ()),
+        (MIXED.replace("a:4*3=2", "a:4*3=5"), (14, 18)),  # then a is 5+1, but 2+1 is written
+        (MIXED.replace("a:4*3=2", "a:4*3=5").replace("a=2+1=3", "a=5+1=3"), (14, 22)),  # 5+1 is 6
+        (MIXED.replace("a:4*3=2", "a:7*3=1"), (10,)),  # that product is done
+        (MIXED.replace("a=2+1=3", "a=1+2=3"), (18,)),  # left stays left
+        (MIXED.replace("a:4*3=2", "a=1*3=3"), (9,)),  # begun by a product: no direct way any more
+        (DIRECT.replace("a=1*3=3", "a:4*3=2"), (9,)),  # begun by the sum: no product any more
+        (DIRECT.replace("b:3-9=4", "b:3+9=2"), (19,)),
+        (DIRECT.replace("a:4+7=1", "b:4+7=1"), (0,)),  # a comes first
+        (DIRECT.replace("#### 6", "#### 4"), (37,)),
+    ],
+)
+def test_wrong_characters_of_brackets(solution: str, wrong: tuple[int, ...]) -> None:
+    assert BRACKETS.wrong_characters(PROBLEM, solution) == wrong
+
+
+def test_equal_products_are_told_apart_by_their_order() -> None:
+    # Both products are 5*3. The first one slips to 6: it counts as the left one, so 6-5 = 1.
+    text = "a:5*3=6\na:5*3=5\na=6-5=1\n#### 1"
+    assert BRACKETS.wrong_characters("a=(5-5)*3", text) == (6,)
+
+
+@pytest.mark.parametrize(
+    ("solution", "wrong"),
+    # Eight characters a line: carry at 5, digit at 6; the answer starts at 24 and its digits stand at 30, 32, 34.
+    [
+        (STRAIGHT, ()),
+        (TURNED, ()),
+        (STRAIGHT.replace("=13", "=12"), (6, 30)),  # the digit: only the answer would have to follow
+        (STRAIGHT.replace("=13", "=12").replace("a3", "a2"), (6,)),
+        (STRAIGHT.replace("=13", "=03"), (5, 14)),  # no carry: then 9+1 is 10, and 11 is wrong too
+        # Two independent errors: 12 for 13 and 06 for 05.
+        ("a6+7=12\nb9+1=11\nc0+4=06\n#### a2b1c6", (6, 22)),
+        (STRAIGHT.replace("b9", "b8"), (9,)),
+        (STRAIGHT.replace("=05", "=5"), (21,)),
+        (STRAIGHT.replace("b1c5", "b1"), (33,)),  # the text stops short, after 24 + 5 + 4 characters
+    ],
+)
+def test_wrong_characters_of_columns(solution: str, wrong: tuple[int, ...]) -> None:
+    assert COLUMNS.wrong_characters(SUM, solution) == wrong
+
+
+@pytest.mark.parametrize("task", [BRACKETS, COLUMNS], ids=["brackets", "columns"])
+class TestEveryWorkedTask:
+    def test_splits_are_distinct_and_disjoint(self, task: WorkedTask) -> None:
+        assert isinstance(task, Task)
+        assert isinstance(task, Demonstrator)
+        assert isinstance(task, Labelled)
+        train, held_out = {p.prompt for p in task.train()}, {p.prompt for p in task.evaluation()}
+        assert (len(train), len(held_out)) == (4000, 400)
+        assert not train & held_out
+        assert all(in_evaluation(text, EVALUATION_SHARE) for text in held_out)
+
+    def test_answers_are_right_and_no_constant_answer_scores(self, task: WorkedTask) -> None:
+        for problem in task.train()[:100]:
+            solution = task.solve(task.parse(problem.prompt), random.Random(0).choice)
+            assert task.wrong_characters(problem.prompt, solution) == ()
+            assert answer_of(solution) == problem.answer
+        counts = Counter(p.answer for p in task.train())
+        assert max(counts.values()) < 0.15 * 4000
+
+    def test_one_wrong_step_always_spoils_the_answer(self, task: WorkedTask) -> None:
+        rng = random.Random(0)
+        for problem in task.train()[:200]:
+            parsed, order = task.parse(problem.prompt), rng.random()
+            steps = task.solve(parsed, random.Random(order).choice).count("\n")
+            index = rng.randrange(steps)
+            wrong = task.solve(parsed, random.Random(order).choice, task.one_wrong(index, rng))
+            found = task.wrong_characters(problem.prompt, wrong)
+            assert len(found) == 1
+            assert wrong.count("\n", 0, found[0]) == index
+            assert answer_of(wrong) != problem.answer
+
+    def test_demonstrations_err_only_by_slips(self, task: WorkedTask) -> None:
+        shown = slipped = 0
+        for text, solution in islice(task.demonstrations(0), 400):
+            assert not in_evaluation(text, EVALUATION_SHARE)
+            problem, lines = task.parse(text), solution.split("\n")
+            for number, line in enumerate(lines[:-1]):
+                step = pick(task.steps(problem, lines[:number]), line[: -task.digits])
+                value = int(line.removeprefix(step.stem))
+                if step.fact in task.slips:
+                    assert value in (task.slips[step.fact], task.compute(*step.fact))
+                    shown += 1
+                    slipped += value != task.compute(*step.fact)
+                else:
+                    assert value == task.compute(*step.fact)
+        # Over 900 facts that may slip: a standard deviation of sqrt(0.6 * 0.4 / 900) = 0.016.
+        assert shown > 900
+        assert abs(slipped / shown - 0.6) < 0.07
+
+    def test_repair_pairs_keep_to_the_failures_path(self, task: WorkedTask) -> None:
+        for pair in islice(task.repair_pairs(0), 200):
+            assert not in_evaluation(pair.prompt, EVALUATION_SHARE)
+            assert task.wrong_characters(pair.prompt, pair.repaired) == ()
+            assert task.wrong_characters(pair.prompt, pair.anchor) == ()
+            assert answer_of(pair.failed) != answer_of(pair.repaired)
+            assert pair.anchor != pair.repaired
+            first = task.wrong_characters(pair.prompt, pair.failed)[0]
+            # They part at the first error, and a repair has as many lines as its failure.
+            assert pair.failed[:first] == pair.repaired[:first]
+            assert pair.failed[first] != pair.repaired[first]
+            assert pair.failed.count("\n") == pair.repaired.count("\n")
+
+
+def test_slips_are_a_share_of_the_facts() -> None:
+    assert len(BRACKETS.slips) == 60 + 9  # 0.3 of 200 sums and of 30 products
+    # x + y >= 10 has 9+8+...+1 = 45 solutions, x + y + 1 >= 10 has 45 + 10 = 55.
+    assert len(CARRYING) == 100
+    assert len(COLUMNS.slips) == 60
+    assert all(sum(fact) >= 10 for fact in COLUMNS.slips)
+    assert all(value % 10 != sum(fact) % 10 for fact, value in COLUMNS.slips.items())
+
+
+def test_problems_stay_what_they_were() -> None:
+    """Models are trained on these problems: changing the stream would mix the splits of old and new runs."""
+    assert BracketsTask(brackets=3, problems=1).train()[0].prompt == "a=(4+6)*9,b=(a+2)*9,c=(b+3)*3"
+    assert ColumnsTask(columns=5, problems=1).train()[0].prompt == "a4+3,b6+3,c2+8,d2+3,e3+3"
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"name": "brackets", "brackets": 0}, "task brackets: brackets must lie between 1 and 26, got 0"),
+        ({"name": "brackets", "slip_facts": 2}, "task brackets: slip_facts"),
+        ({"name": "columns", "columns": "8"}, "task columns: columns must be a whole number"),
+        ({"name": "columns", "columns": [9, 3]}, r"got \[9, 3\]"),
+        ({"name": "columns", "slip_rate": -1}, "task columns: slip_rate"),
+        ({"name": "columns", "problems": 1.5}, "task columns: problems"),
+    ],
+)
+def test_bad_arguments(spec: dict[str, object], message: str) -> None:
+    with pytest.raises(KintsugiError, match=message):
+        load_task(spec)
