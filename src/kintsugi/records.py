@@ -111,6 +111,7 @@ class Repair:
     it is the passing sibling that was taken instead. Its verdict is that of the mended solution.
     A patch is not a solution yet: `head` is the failure up to the wrong step and then the replacement, and
     `continued` are the policy's continuations of x + head (as in Check; empty where nothing could be patched).
+    `tail` is the end of the failure, copied where a rewrite had rejoined it (`rollout.text` holds it too).
     `anchor_text` is None where no anchor was shown. `audit` names the rule that rejected the repair, or is
     "" (h = 1). `distance` is D(y, ybar) in [0, 1]; `score` is s_rep (kintsugi.internalize.select).
     """
@@ -123,6 +124,7 @@ class Repair:
     score: float
     written: bool = True
     head: tuple[int, ...] = ()
+    tail: tuple[int, ...] = ()
     continued: tuple[Rollout, ...] = ()
 
     @property
@@ -133,7 +135,7 @@ class Repair:
     @property
     def ids(self) -> tuple[int, ...]:
         """The token ids of the mended solution, given x."""
-        return (*self.head, *self.solution.completion.token_ids)
+        return (*self.head, *self.solution.completion.token_ids, *self.tail)
 
     @property
     def mends(self) -> bool:

@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from kintsugi.engines.base import SamplingParams
+from kintsugi.engines.rejoin import first_return, rejoined
 from kintsugi.records import Completion, Finish, KintsugiError
 
 if TYPE_CHECKING:
@@ -308,6 +309,7 @@ def _decode(forward: Forward, samples: Sequence[Sample], pad_id: int) -> tuple[T
     logits_RV = logits_RV[prompt_R]
     rows = Rows.of(samples, mask_RK[prompt_R].bool() if ready else mask_RK[prompt_R])
     ended_R = torch.zeros(len(samples), dtype=torch.bool, device=device)
+    may_rejoin = any(s.params.rejoin for s in samples)
     steps = rows.uniforms_RT.shape[1]
     tokens_TR = torch.zeros(steps, len(samples), dtype=torch.long, device=device)
     logprobs_TR = torch.zeros(steps, len(samples), device=device)
@@ -317,6 +319,8 @@ def _decode(forward: Forward, samples: Sequence[Sample], pad_id: int) -> tuple[T
         tokens_TR[step].index_copy_(0, rows.number_R, tokens_R1[:, 0])
         logprobs_TR[step].index_copy_(0, rows.number_R, logprobs_R1[:, 0])
         ended_R |= (tokens_R1 == rows.stop_ids_RS).any(dim=1) | (rows.limit_R <= step + 1)
+        if may_rejoin:
+            ended_R |= torch.tensor(returned(samples, rows, tokens_TR[: step + 1]), device=device)
         going = len(ended_R) - int(ended_R.sum())
         if going == 0:
             break
@@ -330,9 +334,22 @@ def _decode(forward: Forward, samples: Sequence[Sample], pad_id: int) -> tuple[T
     return tokens_TR, logprobs_TR
 
 
+def returned(samples: Sequence[Sample], rows: Rows, tokens_TR: Tensor) -> list[bool]:
+    """By row still in the batch: whether its tokens have come back to the text that its call may rejoin."""
+    written = tokens_TR[:, rows.number_R].T.tolist()
+    asked = [samples[number].params for number in rows.number_R.tolist()]
+    return [
+        rejoined(ids, params.rejoin, params.rejoin_after) is not None
+        for ids, params in zip(written, asked, strict=True)
+    ]
+
+
 def _completion(sample: Sample, ids: list[int], logprobs: list[float], version: int) -> Completion:
-    stops = set(sample.params.stop_ids)
+    params = sample.params
+    stops = set(params.stop_ids)
     end = next((t + 1 for t, token in enumerate(ids[: sample.limit]) if token in stops), None)
+    if params.rejoin:
+        end = first_return(ids[: end or sample.limit], params.rejoin, params.rejoin_after) or end
     length = end or sample.limit
     finish: Finish = "length" if end is None else "stop"
     return Completion(tuple(ids[:length]), tuple(logprobs[:length]), finish, version)
