@@ -15,7 +15,7 @@ Finish = Literal["stop", "length"]
 EditKind = Literal["replace", "insert", "delete"]
 Phase = Literal["rollout", "repair", "audit", "check", "train"]
 Level = Literal["token", "sequence", "nll"]
-Role = Literal["policy", "failed", "repaired", "prefix", "repair", "sft"]
+Role = Literal["policy", "failed", "repaired", "rest", "repair", "sft"]
 KeptBy = Literal["K", "2K", "all", "patch"]
 
 PASS_THRESHOLD = 0.5
@@ -222,7 +222,8 @@ class Row:
     `sampling_logprobs` are the sampler's log-probabilities where this policy sampled the completion from
     this very prompt, else None. The learner computes pi_old itself and compares the two (sampler_gap).
     `weight` scales the row in the loss (lambda_rep for repair rows). `hold` weighs a KL to the reference on
-    the tokens where the mask is 0. Several rows may share a completion: each is a gate with its own credit.
+    the tokens where the mask is 0. Several rows may share a
+    completion, as gates with their own credit: `rest` rows are a mended failure's tokens outside its seam.
     """
 
     prompt_ids: tuple[int, ...]

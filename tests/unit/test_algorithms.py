@@ -254,7 +254,7 @@ def test_praise_weighs_passing_rollouts_by_what_the_group_could_not_solve() -> N
 
 def test_the_prefix_of_a_failure_is_praised_but_for_its_last_third() -> None:
     # Four tokens precede the seam: int(0.7 * 4) = 2 of them.
-    prefix = ("prefix", "abcd?fghi?", at((0, 1), 0.1), 0.0)
+    prefix = ("rest", "abcd?fghi?", at((0, 1), 0.1), 0.0)
     assert credited(long_episode(), prefix=0.1) == [FAILED_ROW, REPAIRED_ROW, prefix]
 
 
@@ -266,13 +266,27 @@ def test_a_seam_at_the_start_has_no_prefix() -> None:
     ]
 
 
+def test_a_prefix_ends_at_the_first_edit_even_where_strict_masks_gate_nothing() -> None:
+    # "abcd" lacks a fifth token: an insertion at 4, which strict masks gate on the repair alone.
+    mended = (*encode("abcdE"), STOP)
+    edits, gate = (Edit("insert", 4, 4),), (0, 0, 0, 0, 1, 0)
+    seam = Seam(0, 0, mended, edits, 1, "all", (), (0,) * 5, gate)
+    episode = Episode(PROBLEM, (make_rollout("abcd", 0.0),), (make_repair(0, "abcdE"),), (seam,))
+    found = credited(episode, prefix=0.1, masks="strict")
+    assert found == [
+        ("failed", "abcd", (0.0,) * 5, 0.0),
+        ("repaired", "abcdE", at((4,), 1.0, 6), 0.0),
+        ("rest", "abcd", at((0, 1), 0.1, 5), 0.0),
+    ]
+
+
 def test_soft_gates_keep_a_share_of_the_group_advantage() -> None:
     # Rewards 0, 1 and 0: -1/sqrt(2), sqrt(2), -1/sqrt(2). What the seam leaves of failure 0, and all of the others.
     low, high = -0.1 / ROOT2, 0.1 * ROOT2
     assert credited(long_episode(PASS, FAIL), soft=0.1) == [
         FAILED_ROW,
         REPAIRED_ROW,
-        ("policy", "abcd?fghi?", at(REST, low), 0.0),
+        ("rest", "abcd?fghi?", at(REST, low), 0.0),
         ("policy", "ok", at(range(3), high, 3), 0.0),
         ("policy", "no", at(range(3), low, 3), 0.0),
     ]
@@ -284,8 +298,8 @@ def test_credits_of_one_rollout_add_up_and_never_meet_on_a_token() -> None:
     assert found == [
         FAILED_ROW,
         REPAIRED_ROW,
-        ("prefix", "abcd?fghi?", at((0, 1), 0.2), 0.0),
-        ("policy", "abcd?fghi?", at(REST[2:], -0.5), 0.0),
+        ("rest", "abcd?fghi?", at((0, 1), 0.2), 0.0),
+        ("rest", "abcd?fghi?", at(REST[2:], -0.5), 0.0),
         ("policy", "ok", at(range(3), 1.0, 3), 0.0),
     ]
 

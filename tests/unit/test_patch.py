@@ -26,6 +26,9 @@ FAILED = "a=1+1=3\nb=3+2=5\n#### 5"
         ("a\n=>\na", None),  # nothing changes
         ("a\n=>\nb\n#### 4", None),  # it must not answer: the anchor was in view
         ("a\n#### 5\n=>\nb\n#### 4", ("a\n#### 5", "b\n#### 4")),  # unless the step did
+        ("a\nb\nc\n=>\nd\ne\nf", ("a\nb\nc", "d\ne\nf")),
+        ("a\n=>\nd\ne\nf\ng", None),  # more than a step: it could be the anchor
+        ("a\nb\nc\nd\n=>\ne", None),
         ("just the solution again", None),
         ("", None),
     ],

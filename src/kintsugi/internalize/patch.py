@@ -17,20 +17,23 @@ from collections.abc import Callable, Sequence
 from kintsugi.internalize.audit import answer_marks
 
 ARROW = "\n=>\n"
+MOST_LINES = 3
+"""A patch corrects a step. More lines than this, on either side, could carry the whole anchor over."""
 Decode = Callable[[Sequence[int]], str]
 Encode = Callable[[str], tuple[int, ...]]
 
 
 def parse_patch(text: str) -> tuple[str, str] | None:
-    """(wrong step, replacement) of a patch: two different texts around one arrow, else None.
+    """(wrong step, replacement) of a patch: two different texts of a few lines around one arrow, else None.
 
     None as well where the replacement brings a final answer and the step had none: a patch is written with
     the anchor in view, so the answer is left to the policy.
     """
-    wrong, *rest = (part.strip("\n") for part in text.split(ARROW))
-    if len(rest) != 1 or not wrong.strip() or not rest[0].strip() or wrong == rest[0]:
+    parts = [part.strip("\n") for part in text.split(ARROW)]
+    if len(parts) != 2 or any(not part.strip() or part.count("\n") >= MOST_LINES for part in parts):
         return None
-    return None if answer_marks(rest[0]) > answer_marks(wrong) else (wrong, rest[0])
+    wrong, new = parts
+    return None if wrong == new or answer_marks(new) > answer_marks(wrong) else (wrong, new)
 
 
 def find_step(text: str, step: str) -> int | None:

@@ -169,8 +169,8 @@ async def join_one(mender: Mender, repair: Repair, chosen: int) -> Seam:
     failed, options = mender.failed, mender.options
     edits = align(failed.completion.token_ids, repair.ids)
     if repair.head:  # the policy has continued the patch and passed: it needs no other check
-        patched = max(1, sum(edit.repaired_at < len(repair.head) for edit in edits))
-        settled: tuple[int, KeptBy, tuple[Check, ...]] = (patched, "patch", ())
+        patched = sum(edit.repaired_at < len(repair.head) for edit in edits)
+        settled: tuple[int, KeptBy, tuple[Check, ...]] = (max(patched, min(1, len(edits))), "patch", ())
     else:
         problem, ctx = mender.problem, mender.ctx
         settled = await truncate(problem, failed, repair.ids, edits, ctx, options, mender.index)
