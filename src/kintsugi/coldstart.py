@@ -3,6 +3,7 @@
 1. Where examples come from: a file (`sft.data`), or a task that can write solutions (Demonstrator), or
    else the model's own verified samples (no outside model).
 2. Each step trains on `sft.batch` examples, a share of them in repair mode: repair prompt in, repair out.
+   Where the algorithm's `form` is patch, the same pairs teach patches (kintsugi.internalize.patch).
 3. Token mean per example, mean over examples; the same learner as in reinforcement.
 
     kintsugi sft recipes/nano_base.yaml
@@ -20,15 +21,18 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from kintsugi import checkpoint
+from kintsugi.algorithms import load_algorithm
 from kintsugi.assembly import Parts, assemble
 from kintsugi.checkpoint import Progress
-from kintsugi.config import Recipe
+from kintsugi.config import Recipe, split_spec
 from kintsugi.console import Reporter
 from kintsugi.internalize.align import distance
 from kintsugi.internalize.context import Context
+from kintsugi.internalize.patch import derive_patch
 from kintsugi.internalize.repair import mendable
 from kintsugi.learner import LocalLearner
 from kintsugi.loss import Objective
+from kintsugi.prompts import Prompts
 from kintsugi.records import KintsugiError, Rollout, Row
 from kintsugi.runlog import RunLog
 from kintsugi.session import TrainResult, due, interruptible, measure
@@ -92,6 +96,8 @@ def sources(parts: Parts, out: Reporter) -> tuple[Iterator[Solution], Iterator[R
         raise KintsugiError(
             "sft: no passing solution to learn from; give sft.data, or set sft.repair_share=1"
         )
+    if repair_form(recipe) == "patch":  # an endless cycle of pairs without a patch would never end
+        pairs = [pair for pair in pairs if derive_patch(pair.failed, pair.repaired) is not None]
     if recipe.sft.repair_share > 0 and not pairs:
         raise KintsugiError("sft: no repair pair to learn from; give sft.data, or set sft.repair_share=0")
     rng = random.Random(recipe.seed)
@@ -108,11 +114,26 @@ def mixed_rows(parts: Parts, solutions: Iterator[Solution], pairs: Iterator[Repa
         sft_row(parts, parts.prompts.solve(p), text)
         for p, text in islice(solutions, settings.batch - repairs)
     ]
-    for pair in islice(pairs, repairs):
-        rows.append(
-            sft_row(parts, parts.prompts.repair(pair.prompt, pair.failed, pair.anchor), pair.repaired)
-        )
-    return rows
+    teach = patch_example if repair_form(parts.recipe) == "patch" else repair_example
+    examples = (example for pair in pairs if (example := teach(parts.prompts, pair)) is not None)
+    return rows + [sft_row(parts, message, text) for message, text in islice(examples, repairs)]
+
+
+def repair_form(recipe: Recipe) -> str:
+    """The form of repairs that the recipe's algorithm asks for; `rewrite` where it asks for none."""
+    load_algorithm(recipe.algorithm)  # says what is wrong with it, if anything
+    return str(split_spec(recipe.algorithm, "algorithm")[1].get("form", "rewrite"))
+
+
+def repair_example(prompts: Prompts, pair: RepairPair) -> Solution:
+    """(repair prompt, the whole repaired solution)."""
+    return prompts.repair(pair.prompt, pair.failed, pair.anchor), pair.repaired
+
+
+def patch_example(prompts: Prompts, pair: RepairPair) -> Solution | None:
+    """(patch prompt, the patch that begins the repair); None where no patch does."""
+    patch = derive_patch(pair.failed, pair.repaired)
+    return None if patch is None else (prompts.patch(pair.prompt, pair.failed, pair.anchor), patch)
 
 
 def sft_row(parts: Parts, message: str, completion: str) -> Row:

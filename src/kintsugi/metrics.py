@@ -100,13 +100,17 @@ def repair_metrics(episodes: Sequence[Episode]) -> dict[str, Any]:
 
 
 def gate_metrics(rows: Sequence[Row]) -> dict[str, Any]:
-    """Row counts, and the share of tokens that are trained on in policy rows that have any credit."""
+    """Row counts, and the share of tokens that are trained on in policy rows that have any credit.
+
+    `rest` rows open more tokens of completions that other rows hold already.
+    """
     policy = [row for row in rows if row.role != "repair"]
     credited = [row for row in policy if any(row.advantages)]
+    tokens = sum(len(row.mask) for row in credited if row.role != "rest")
     return {
         "rows/policy": len(policy),
         "rows/repair": len(rows) - len(policy),
-        "rows/empty_gate": sum(not row.active for row in rows),
+        "rows/empty_gate": sum(not row.active and not row.hold for row in rows),
         "rows/credited": len(credited),
-        "active_ratio": ratio(sum(row.active for row in credited), sum(len(row.mask) for row in credited)),
+        "active_ratio": ratio(sum(row.active for row in credited), tokens),
     }

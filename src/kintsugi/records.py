@@ -16,7 +16,7 @@ EditKind = Literal["replace", "insert", "delete"]
 Phase = Literal["rollout", "repair", "audit", "check", "train"]
 Level = Literal["token", "sequence", "nll"]
 Reduction = Literal["row", "token", "constant"]
-Role = Literal["policy", "failed", "repaired", "prefix", "repair", "sft"]
+Role = Literal["policy", "failed", "repaired", "rest", "repair", "sft"]
 KeptBy = Literal["K", "2K", "all", "patch"]
 
 PASS_THRESHOLD = 0.5
@@ -112,6 +112,7 @@ class Repair:
     it is the passing sibling that was taken instead. Its verdict is that of the mended solution.
     A patch is not a solution yet: `head` is the failure up to the wrong step and then the replacement, and
     `continued` are the policy's continuations of x + head (as in Check; empty where nothing could be patched).
+    `tail` is the end of the failure, copied where a rewrite had rejoined it (`rollout.text` holds it too).
     `anchor_text` is None where no anchor was shown. `audit` names the rule that rejected the repair, or is
     "" (h = 1). `distance` is D(y, ybar) in [0, 1]; `score` is s_rep (kintsugi.internalize.select).
     """
@@ -124,6 +125,7 @@ class Repair:
     score: float
     written: bool = True
     head: tuple[int, ...] = ()
+    tail: tuple[int, ...] = ()
     continued: tuple[Rollout, ...] = ()
 
     @property
@@ -134,7 +136,7 @@ class Repair:
     @property
     def ids(self) -> tuple[int, ...]:
         """The token ids of the mended solution, given x."""
-        return (*self.head, *self.solution.completion.token_ids)
+        return (*self.head, *self.solution.completion.token_ids, *self.tail)
 
     @property
     def mends(self) -> bool:
@@ -241,7 +243,8 @@ class Row:
     `sampling_logprobs` are the sampler's log-probabilities where this policy sampled the completion from
     this very prompt, else None. The learner computes pi_old itself and compares the two (sampler_gap).
     `weight` scales the row in the loss (lambda_rep for repair rows). `hold` weighs a KL to the reference on
-    the tokens where the mask is 0. Several rows may share a completion: each is a gate with its own credit.
+    the tokens where the mask is 0. Several rows may share a completion, as gates with their own credit: `rest`
+    rows are a mended failure's tokens outside its seam.
     With `teacher_prompt_ids` the credit is still to be multiplied by what that prompt makes of the same tokens
     (kintsugi.algorithms.base.settled). `behaviour_logprobs` are those of the distribution that a completion
     was really drawn from where that was another context: its credit is capped by what this one makes of it.

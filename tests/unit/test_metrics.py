@@ -150,6 +150,22 @@ def test_rows(metrics: dict[str, Any]) -> None:
     )
 
 
+def test_rest_rows_open_tokens_of_completions_that_are_there_already() -> None:
+    made = episodes()[:2]
+    rows = [row for e in made for row in load_algorithm({"name": "iop", "soft": 0.5}).rows(e)]
+    found = step_metrics(1, made, rows, STATS, {})
+    # Credit is what the group advantage gives: the first group is mixed (rewards 1, 0, 0, 0), the second is
+    # not. So 10 + 1 of the first seam's 15 tokens, its group's other 3 judged rollouts whole (10 + 10 + 9),
+    # and the second group's two seams as before: 3 + 4 and 1 + 1 of 30 tokens.
+    assert_holds(found, {"active_ratio": (11 + 29 + 9) / (15 + 29 + 30)})
+
+
+def test_held_rows_are_not_counted_as_empty() -> None:
+    made = episodes()
+    rows = [row for e in made for row in load_algorithm({"name": "iop", "hold": 0.1}).rows(e)]
+    assert_holds(step_metrics(1, made, rows, STATS, {}), {"rows/empty_gate": 0, "rows/policy": 12})
+
+
 def test_tokens_and_seconds_by_phase(metrics: dict[str, Any]) -> None:
     assert_holds(
         metrics,

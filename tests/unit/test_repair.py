@@ -217,7 +217,7 @@ def test_no_prompt_builder_takes_a_problem_or_an_answer() -> None:
         for name, function in inspect.getmembers(owner, inspect.isfunction)
         if function.__module__ == home and not name.startswith("_")
     ]
-    assert {function.__name__ for function in functions} >= {"solve", "repair"}
+    assert {function.__name__ for function in functions} >= {"solve", "repair", "patch"}
     for function in functions:
         for parameter in inspect.signature(function).parameters.values():
             assert parameter.name in ("self", "question", "failed", "anchor")
@@ -226,7 +226,8 @@ def test_no_prompt_builder_takes_a_problem_or_an_answer() -> None:
 
 def test_no_template_has_a_place_for_the_answer() -> None:
     for prompts in PROMPTS.values():
-        for form in (prompts.solve_form, prompts.repair_form, prompts.repair_alone_form):
+        alone = prompts.solve_form, prompts.repair_alone_form, prompts.patch_alone_form
+        for form in (*alone, prompts.repair_form, prompts.patch_form):
             fields = {name for _, name, _, _ in Formatter().parse(form) if name is not None}
             assert fields <= {"question", "failed", "anchor"}
-            assert "anchor" not in fields or form is prompts.repair_form
+            assert "anchor" not in fields or form not in alone

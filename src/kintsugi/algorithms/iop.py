@@ -128,19 +128,20 @@ def seam_rows(episode: Episode, seam: Seam, credit: tuple[float, float], options
 
 def rest_rows(episode: Episode, seam: Seam, spare: float, options: Options) -> Iterator[Row]:
     """Credit of a mended failure outside its seam: `prefix` on what precedes it, `spare` on all else."""
-    praised = int(PREFIX_SHARE * seam.failed_mask.index(1)) if options.prefix else 0
+    before_seam = seam.edits[0].failed_at if seam.edits else 0
+    praised = int(PREFIX_SHARE * before_seam) if options.prefix else 0
     if praised:
         before = tuple(int(t < praised) for t in range(len(seam.failed_mask)))
-        yield replace(gated(episode, seam, before, options.prefix), role="prefix")
+        yield gated(episode, seam, before, options.prefix)
     rest = tuple(int(t >= praised and not g) for t, g in enumerate(seam.failed_mask))
     if spare and any(rest):
         yield gated(episode, seam, rest, spare)
 
 
 def gated(episode: Episode, seam: Seam, mask: tuple[int, ...], credit: float) -> Row:
-    """A policy row of a mended failure with one credit where `mask` is 1."""
+    """A mended failure with one credit where `mask` is 1."""
     name = f"{episode.problem.id}/seam/{seam.failed}"
-    row = uniform_row(episode.rollouts[seam.failed], credit, "policy", episode.problem, name)
+    row = uniform_row(episode.rollouts[seam.failed], credit, "rest", episode.problem, name)
     return replace(row, mask=mask, advantages=tuple(credit * g for g in mask))
 
 
@@ -165,6 +166,7 @@ def repair_rows(episode: Episode, weight: float) -> Iterator[Row]:
 def iop(options: Options) -> Algorithm:
     each = {"rewrite": "repairs of", "patch": "patches of", "sibling": "siblings for"}[options.form]
     count = 1 if options.form == "sibling" else options.candidates
+    kept = f"K = {options.k}, then {2 * options.k}, then all"
     return Algorithm(
         "iop",
         partial(run, options=options),
@@ -173,5 +175,5 @@ def iop(options: Options) -> Algorithm:
         clip_low=3e-4,
         clip_high=4e-4,
         widen=True,
-        note=f"up to {count} {each} each failure, K = {options.k}, then {2 * options.k}, then all",
+        note=f"up to {count} {each} each failure, {'K = all of the patch' if options.form == 'patch' else kept}",
     )

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
+from kintsugi.engines.rejoin import first_return, rejoined
 from kintsugi.engines.sample import Sample
 from kintsugi.records import Completion, KintsugiError
 
@@ -284,7 +285,8 @@ def decode(forward: Forward, samples: Sequence[Sample], pad_id: int, version: in
     if not bool(torch.isfinite(logprobs_TR).all()):
         raise KintsugiError("the model's logits are not finite (NaN or infinity): its weights have diverged")
     drawn = zip(samples, tokens_TR.T.tolist(), logprobs_TR.T.tolist(), strict=True)
-    return [sample.completion(ids, logprobs, version) for sample, ids, logprobs in drawn]
+    whole = ((sample, sample.completion(ids, logprobs, version)) for sample, ids, logprobs in drawn)
+    return [cut_where_returned(sample, completion) for sample, completion in whole]
 
 
 def _decode(forward: Forward, samples: Sequence[Sample], pad_id: int) -> tuple[Tensor, Tensor]:
@@ -299,6 +301,7 @@ def _decode(forward: Forward, samples: Sequence[Sample], pad_id: int) -> tuple[T
     logits_RV = logits_RV[prompt_R]
     rows = Rows.of(samples, mask_RK[prompt_R].bool() if ready else mask_RK[prompt_R])
     ended_R = torch.zeros(len(samples), dtype=torch.bool, device=device)
+    may_rejoin = any(s.params.rejoin for s in samples)
     steps = rows.uniforms_RT.shape[1]
     tokens_TR = torch.zeros(steps, len(samples), dtype=torch.long, device=device)
     logprobs_TR = torch.zeros(steps, len(samples), device=device)
@@ -308,6 +311,8 @@ def _decode(forward: Forward, samples: Sequence[Sample], pad_id: int) -> tuple[T
         tokens_TR[step].index_copy_(0, rows.number_R, tokens_R1[:, 0])
         logprobs_TR[step].index_copy_(0, rows.number_R, logprobs_R1[:, 0])
         ended_R |= (tokens_R1 == rows.stop_ids_RS).any(dim=1) | (rows.limit_R <= step + 1)
+        if may_rejoin:
+            ended_R |= torch.tensor(returned(samples, rows, tokens_TR[: step + 1]), device=device)
         going = len(ended_R) - int(ended_R.sum())
         if going == 0:
             break
@@ -319,3 +324,22 @@ def _decode(forward: Forward, samples: Sequence[Sample], pad_id: int) -> tuple[T
         mask = mask[:, None, None] if ready else mask
         logits_RV = forward(tokens_R1, cache, mask if padded else None, rows.positions(step))
     return tokens_TR, logprobs_TR
+
+
+def returned(samples: Sequence[Sample], rows: Rows, tokens_TR: Tensor) -> list[bool]:
+    """By row still in the batch: whether its tokens have come back to the text that its call may rejoin."""
+    written = tokens_TR[:, rows.number_R].T.tolist()
+    asked = [samples[number].params for number in rows.number_R.tolist()]
+    return [
+        rejoined(ids, params.rejoin, params.rejoin_after) is not None
+        for ids, params in zip(written, asked, strict=True)
+    ]
+
+
+def cut_where_returned(sample: Sample, completion: Completion) -> Completion:
+    """The completion as far as it was written until it came back to the text it may rejoin."""
+    after = first_return(completion.token_ids, sample.params.rejoin, sample.params.rejoin_after)
+    if not sample.params.rejoin or after is None:
+        return completion
+    ids, logprobs = completion.token_ids[:after], completion.logprobs[:after]
+    return Completion(ids, logprobs, "stop", completion.version)

@@ -110,8 +110,10 @@ class Context:
         phase: Phase,
         index: object = 0,
         prefix: tuple[int, ...] = (),
+        rejoin: tuple[int, ...] = (),
+        rejoin_after: int = 0,
     ) -> list[Completion]:
-        """n completions of `prompt_ids + prefix`, in seconds of `phase`.
+        """n completions of `prompt_ids + prefix`, in seconds of `phase`; for `rejoin` see SamplingParams.
 
         `index` tells calls of one problem and phase apart, so that each has a seed of its own.
         """
@@ -122,6 +124,8 @@ class Context:
             top_p=sampling.top_p,
             seed=derive_seed(self.recipe.seed, self.step, problem.id, phase, index),
             stop_ids=self.codec.stop_ids,
+            rejoin=rejoin,
+            rejoin_after=rejoin_after,
         )
         with self.meter.phase(phase):
             return await self.sampler.generate((*prompt_ids, *prefix), params, n)
@@ -132,9 +136,12 @@ class Context:
         prompt_ids: tuple[int, ...],
         completions: Sequence[Completion],
         prefix: tuple[int, ...] = (),
+        tails: Sequence[tuple[int, ...]] = (),
     ) -> tuple[Rollout, ...]:
-        """The completions as rollouts: decoded (after `prefix`) and verified in one call."""
-        texts = [self.codec.decode((*prefix, *c.token_ids)) for c in completions]
+        """The completions as rollouts: decoded (after `prefix`, before their tails) and verified in one call."""
+        tails = tails or [()] * len(completions)
+        ids = [(*prefix, *c.token_ids, *tail) for c, tail in zip(completions, tails, strict=True)]
+        texts = [self.codec.decode(text) for text in ids]
         verdicts = self.verifier(problem, texts)
         return tuple(
             Rollout(prompt_ids, completion, text, verdict)

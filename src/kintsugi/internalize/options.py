@@ -21,6 +21,11 @@ class RepairOptions(Section):
     )
     failures: int = Field(0, ge=0, description="failures of a group that are mended at most; 0: all")
     candidates: int = Field(2, ge=1, description="repairs sampled per failed rollout (G_rep)")
+    rejoin: int = Field(
+        0,
+        ge=0,
+        description="a rewrite that has written so many tokens as the failure did is cut short; 0: never",
+    )
     audit: bool = Field(True, description="rules reject repairs that game the verifier")
     k: int = Field(8, ge=1, description="edits kept at first; doubled once, then all (K)")
     check: Literal["continue", "graft", "none"] = Field(

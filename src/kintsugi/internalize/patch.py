@@ -17,16 +17,23 @@ from collections.abc import Callable, Sequence
 from kintsugi.internalize.audit import answer_marks
 
 ARROW = "\n=>\n"
+MOST_LINES = 3
+"""A patch corrects a step. More lines than this, on either side, could carry the whole anchor over."""
 Decode = Callable[[Sequence[int]], str]
 Encode = Callable[[str], tuple[int, ...]]
 
 
 def parse_patch(text: str) -> tuple[str, str] | None:
-    """(wrong step, replacement) of a patch; None unless it is exactly two different texts around one arrow."""
-    wrong, *rest = (part.strip("\n") for part in text.split(ARROW))
-    if len(rest) != 1 or not wrong.strip() or not rest[0].strip() or wrong == rest[0]:
+    """(wrong step, replacement) of a patch: two different texts of a few lines around one arrow, else None.
+
+    None as well where the replacement brings a final answer and the step had none: a patch is written with
+    the anchor in view, so the answer is left to the policy.
+    """
+    parts = [part.strip("\n") for part in text.split(ARROW)]
+    if len(parts) != 2 or any(not part.strip() or part.count("\n") >= MOST_LINES for part in parts):
         return None
-    return wrong, rest[0]
+    wrong, new = parts
+    return None if wrong == new or answer_marks(new) > answer_marks(wrong) else (wrong, new)
 
 
 def find_step(text: str, step: str) -> int | None:
@@ -41,15 +48,14 @@ def patched_head(
 ) -> tuple[int, ...] | None:
     """The failure's tokens up to the wrong step, then the replacement's (and its line end, where it has one).
 
-    None for what is no patch, for a step that the failure does not have, and for a replacement that brings
-    a final answer where the step had none: it would answer with the anchor in view.
+    None for what is no patch, and for a step that the failure does not have.
     """
     parsed = parse_patch(patch)
     if parsed is None:
         return None
     wrong, new = parsed
     place = find_step(failed, wrong)
-    if place is None or answer_marks(new) > answer_marks(wrong):
+    if place is None:
         return None
     end = place + len(wrong)
     kept = tokens_before(failed_ids, failed, place, decode)
@@ -75,7 +81,8 @@ def derive_patch(failed: str, repaired: str) -> str | None:
     """The patch that begins to turn `failed` into `repaired`: its first differing line and the repair's.
 
     A failure that ends too early gets its last line back together with the line it misses. None where no
-    patch does it: equal texts, lines left out at the end, or a wrong line that stands earlier as well.
+    patch does it: equal texts, lines left out at the end, a final answer that only the repair has, or a wrong
+    line that stands earlier as well.
     """
     before, after = failed.rstrip("\n").split("\n"), repaired.rstrip("\n").split("\n")
     pairs = zip(before, after, strict=False)

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kintsugi.engines.base import derive_seed
+from kintsugi.engines.rejoin import rejoined
 from kintsugi.internalize.align import align, distance, gates
-from kintsugi.internalize.audit import NO_PATCH, Suspect, audit
+from kintsugi.internalize.audit import NO_PATCH, Suspect, answer_marks, audit
 from kintsugi.internalize.context import Context
 from kintsugi.internalize.options import RepairOptions
 from kintsugi.internalize.patch import patched_head
@@ -74,12 +75,28 @@ async def repair_one(mender: Mender, passing: Sequence[Rollout]) -> Sequence[Rep
     if ctx.max_prompt is not None and len(prompt_ids) > ctx.max_prompt:
         return []  # metrics show it: fewer failures tried than there were
     if options.form == "rewrite":
-        written = await ctx.sample(problem, prompt_ids, options.candidates, "repair", mender.index)
-        return [judged(mender, anchor, rollout) for rollout in written]
+        return await rewrite(mender, anchor, prompt_ids)
     patches = await ctx.generate(problem, prompt_ids, options.candidates, "repair", mender.index)
     return await asyncio.gather(
         *(patch_one(mender, anchor, prompt_ids, patch, j) for j, patch in enumerate(patches))
     )
+
+
+async def rewrite(mender: Mender, anchor: str | None, prompt_ids: tuple[int, ...]) -> list[Repair]:
+    """G_rep rewrites. Where `rejoin` allows it, one that has come back to the failure gets its rest from there.
+
+    Never where the failure states its final answer: the rest would end in that same answer, which failed.
+    """
+    problem, failed, ctx, options = mender.problem, mender.failed, mender.ctx, mender.options
+    old = failed.completion.token_ids if options.rejoin and not answer_marks(failed.text) else ()
+    completions = await ctx.generate(
+        problem, prompt_ids, options.candidates, "repair", mender.index, (), old, options.rejoin
+    )
+    places = [rejoined(c.token_ids, old, options.rejoin) if c.finish == "stop" else None for c in completions]
+    tails = [() if place is None else old[place:] for place in places]
+    with ctx.meter.phase("repair"):
+        rollouts = ctx.judge(problem, prompt_ids, completions, tails=tails)
+    return [judged(mender, anchor, r, tail=tail) for r, tail in zip(rollouts, tails, strict=True)]
 
 
 async def patch_one(
@@ -96,21 +113,23 @@ async def patch_one(
     name, tries = f"{mender.index}/{number}", mender.options.continuations
     continued = await ctx.sample(mender.problem, failed.prompt_ids, tries, "check", name, head)
     solution = first_passing(continued)
-    return judged(mender, anchor, Rollout(prompt_ids, patch, text, solution.verdict), head, continued)
+    written = Rollout(prompt_ids, patch, text, solution.verdict)
+    return judged(mender, anchor, written, head=head, continued=continued)
 
 
 def judged(
     mender: Mender,
     anchor: str | None,
     rollout: Rollout,
-    head: tuple[int, ...] = (),
-    continued: tuple[Rollout, ...] = (),
     *,
     written: bool = True,
+    head: tuple[int, ...] = (),
+    tail: tuple[int, ...] = (),
+    continued: tuple[Rollout, ...] = (),
 ) -> Repair:
     """The repair that these make (see Repair), audited and scored."""
     failed, ctx, options = mender.failed, mender.ctx, mender.options
-    repair = Repair(mender.index, anchor, rollout, "", 0.0, 0.0, written, head, continued)
+    repair = Repair(mender.index, anchor, rollout, "", 0.0, 0.0, written, head, tail, continued)
     suspect = Suspect(
         failed=failed.text,
         repaired=repair.solution.text,
@@ -150,8 +169,8 @@ async def join_one(mender: Mender, repair: Repair, chosen: int) -> Seam:
     failed, options = mender.failed, mender.options
     edits = align(failed.completion.token_ids, repair.ids)
     if repair.head:  # the policy has continued the patch and passed: it needs no other check
-        patched = max(1, sum(edit.repaired_at < len(repair.head) for edit in edits))
-        settled: tuple[int, KeptBy, tuple[Check, ...]] = (patched, "patch", ())
+        patched = sum(edit.repaired_at < len(repair.head) for edit in edits)
+        settled: tuple[int, KeptBy, tuple[Check, ...]] = (max(patched, min(1, len(edits))), "patch", ())
     else:
         problem, ctx = mender.problem, mender.ctx
         settled = await truncate(problem, failed, repair.ids, edits, ctx, options, mender.index)
