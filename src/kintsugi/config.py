@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from rapidfuzz import fuzz, process
 
 from kintsugi.records import KintsugiError
@@ -50,6 +50,7 @@ class Optim(Section):
 
 class Evaluation(Section):
     every: int = Field(0, ge=0, description="steps between evaluations; 0: before and after only")
+    every_tokens: int = Field(0, ge=0, description="generated tokens between evaluations; 0: none by tokens")
     problems: int = Field(200, ge=1, description="held-out problems")
     samples: int = Field(4, ge=1, description="samples per problem (k of pass@k)")
 
@@ -73,8 +74,13 @@ class Recipe(Section):
         None, description="exact, math, gym or my_file.py:function; null: the task's"
     )
     prompts: str = Field("chat-v1", description="prompt templates: chat-v1 or terse-v1")
-    algorithm: Spec = Field("iop", description="iop, gspo or grpo; its options beside `name`")
+    algorithm: Spec = Field(
+        "iop", description="iop, gspo, grpo or my_file.py:MINE; its options beside `name`"
+    )
     steps: int = Field(100, ge=0, description="training steps")
+    budget: int | None = Field(
+        None, ge=1, description="generated tokens, all phases, after which training ends; null: steps decide"
+    )
     seed: int = Field(0, ge=0, le=2**63 - 1, description="of everything that is drawn")
     output_dir: str = Field("runs/run", description="the run directory")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda")
@@ -89,6 +95,12 @@ class Recipe(Section):
     optim: Optim = Field(default_factory=lambda: Optim())
     eval: Evaluation = Field(default_factory=lambda: Evaluation())
     sft: Sft = Field(default_factory=lambda: Sft())
+
+    @model_validator(mode="after")
+    def _schedule_knows_its_end(self) -> Recipe:
+        if self.budget is not None and self.optim.schedule == "cosine":
+            raise ValueError("optim.schedule: cosine counts steps; with a budget of tokens use constant")
+        return self
 
     @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -217,6 +229,7 @@ def derived(recipe: Recipe) -> list[str]:
         f"{recipe.optim.minibatches * recipe.steps} optimizer steps at most, lr {recipe.optim.lr:g} "
         f"after {recipe.optim.warmup} warm-up steps",
         f"evaluation: {recipe.eval.problems} problems x {recipe.eval.samples} samples and 1 greedy",
+        *([f"ends after {recipe.budget:,} generated tokens, all phases"] if recipe.budget else []),
     ]
 
 
