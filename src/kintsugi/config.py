@@ -239,5 +239,8 @@ def fields_table(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[
         if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
             yield from fields_table(info.annotation, f"{prefix}{name}.")
         else:
-            default = "required" if info.is_required() else yaml.safe_dump(info.default).split("\n")[0]
+            default = "required"
+            if not info.is_required():
+                value = info.get_default(call_default_factory=True)
+                default = yaml.safe_dump(value, default_flow_style=True).split("\n")[0]
             yield f"| `{prefix}{name}` | {default} | {info.description} |"

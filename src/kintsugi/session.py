@@ -62,7 +62,8 @@ def expected_steps(recipe: Recipe, progress: Progress) -> int:
     """The number of steps the run will make; where a budget decides, as if steps went on costing what they cost."""
     if recipe.budget is None or not progress.tokens:
         return recipe.steps
-    return min(recipe.steps, math.ceil(progress.step * recipe.budget / progress.tokens))
+    needed = math.ceil(progress.step * recipe.budget / progress.tokens)
+    return min(recipe.steps, max(progress.step, needed))
 
 
 def evaluation_due(recipe: Recipe, progress: Progress, tokens_before: int) -> bool:
