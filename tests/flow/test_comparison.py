@@ -112,11 +112,12 @@ def test_a_run_that_fails_leaves_its_reason_and_stops_no_other(tmp_path: Path) -
 
 
 def test_an_interrupted_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    # The run is cut after one step, as a killed one would be; the comparison makes the rest of it.
+    # The run's first step is made here and left as a killed process leaves it; the comparison makes the rest.
     found = plan_of(tmp_path, "algorithms=[grpo]", "tuning=null", "seeds=[0]", "keep=true", "budget=1500")
     (run,) = found.main_runs({})
     train(run.recipe.model_copy(update={"steps": 1}))
     place = Path(run.recipe.output_dir)
+    (place / "recipe.yaml").write_text(run.recipe.to_yaml())
     first = (place / "metrics.jsonl").read_text().splitlines()[1]
     rows = compare(found, lambda _: None)
     assert rows[-1].generated_tokens >= 1500

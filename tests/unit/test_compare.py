@@ -305,6 +305,7 @@ def test_a_file_becomes_runs_of_equal_budget(tmp_path: Path) -> None:
     assert {(r.recipe.eval.every_tokens, r.recipe.eval.samples, r.recipe.eval.problems) for r in main} == {
         (250, 8, 7)
     }
+    assert {r.recipe.eval.every_tokens for r in tuning} == {250}
     assert main[1].recipe.algorithm == {"name": "iop", "k": 8}
     assert [r.outcome_only for r in main[:2]] == [True, False]
     assert len({r.fingerprint for r in main + tuning}) == 8

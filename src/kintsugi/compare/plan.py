@@ -72,7 +72,9 @@ class Comparison(Section):
     )
     budget: int = Field(ge=1, description="generated tokens of a run, all phases")
     evaluations: int = Field(
-        8, ge=1, description="evaluations of a run, evenly spaced in tokens, beside the first"
+        8,
+        ge=1,
+        description="evaluations of a run beside the first, evenly spaced in tokens; tuning runs: as far apart",
     )
     seeds: tuple[NonNegativeInt, ...] = Field(
         (0, 1, 2, 3, 4), min_length=1, description="one run of each algorithm per seed"
@@ -169,7 +171,7 @@ class Plan:
             "output_dir": str(place),
             "optim": recipe.optim.model_copy(update={"lr": lr}),
             "eval": recipe.eval.model_copy(
-                update={"every": 0, "every_tokens": ceil(budget / c.evaluations), "samples": SAMPLES}
+                update={"every": 0, "every_tokens": ceil(c.budget / c.evaluations), "samples": SAMPLES}
             ),
         }
         return Run(

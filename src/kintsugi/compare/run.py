@@ -73,6 +73,7 @@ def compare(plan: Plan, say: Say = print) -> list[ResultRow]:
     """Makes every run that is still missing and returns all rows of this comparison. Ctrl-C: KeyboardInterrupt.
 
     A learning rate that is best at the edge of the grid asks for the next one beyond, `tuning.extend` times.
+    Runs are processes made by multiprocessing: a script that calls this does so under `if __name__ == "__main__"`.
     """
     c = plan.comparison
     clock = Clock(0)
