@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -60,22 +60,26 @@ def page(results: Path, images: Path) -> str:
     names = {c.head.comparison for c in curves if c.head.stage == "main"}
     for name in sorted(names, key=lambda n: (list(TITLES).index(n) if n in TITLES else len(TITLES), n)):
         parts += [f"## {TITLES.get(name, name)}"]
-        for task in sorted({c.head.task for c in curves if c.head.comparison == name}):
+        for task in tasks_of(c for c in curves if c.head.comparison == name):
             parts += section(name, task, pick(curves, name, task), errors, images)
     surprises = results / "surprises.md"
     if surprises.exists():
         parts += ["## Surprises", surprises.read_text(encoding="utf-8").strip()]
     if (results / "credit.jsonl").exists():
         parts += ["## Where credit goes", credit_table(results / "credit.jsonl")]
-    parts += [
-        "## Training dynamics",
-        "First → last evaluation, means over the steps before it and over seeds.",
-    ]
-    for task in sorted({c.head.task for c in curves}):
-        mine = pick(curves, "main", task)
-        if mine:
-            parts += [f"### {task}", dynamics_table(mine)]
+    moving = [(task, mine) for task in tasks_of(curves) if (mine := pick(curves, "main", task))]
+    if moving:
+        parts += [
+            "## Training dynamics",
+            "First → last evaluation, means over the steps before it and over seeds.",
+        ]
+    for task, mine in moving:
+        parts += [f"### {task}", dynamics_table(mine)]
     return "\n\n".join(parts) + "\n"
+
+
+def tasks_of(curves: Iterable[Curve]) -> list[str]:
+    return sorted({c.head.task for c in curves})
 
 
 def pick(curves: Sequence[Curve], name: str, task: str) -> list[Curve]:
