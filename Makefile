@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart test test-slow test-vllm lint gym nano-base nano-brackets nano-columns nano-dag bench clean
+.PHONY: setup quickstart compare-smoke results test test-slow test-vllm lint gym nano-base nano-brackets nano-columns nano-dag bench clean
 
 setup: $(STAMP)
 
@@ -27,6 +27,16 @@ $(VENV)/.gym: $(STAMP)
 
 quickstart: setup
 	$(BIN)/kintsugi train recipes/quickstart.yaml --overwrite
+
+# The whole comparison at toy size: tuning, runs, table and plot. The flow tests run the same file.
+compare-smoke: setup
+	rm -rf runs/compare-smoke
+	$(BIN)/kintsugi compare benchmarks/comparisons/smoke.yaml
+	test -s runs/compare-smoke/dag-smoke.md && test -s runs/compare-smoke/dag-smoke.svg
+
+# docs/results.md and its plots, from the rows in benchmarks/results.
+results: setup
+	$(BIN)/python -m kintsugi.compare.report
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""The command line: `kintsugi train | sft | eval RECIPE [key=value ...]`. Loads torch only to work."""
+"""The command line: `kintsugi train | sft | eval | compare FILE [key=value ...]`. Loads torch only to work."""
 
 from __future__ import annotations
 
@@ -96,6 +96,32 @@ def eval_command(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRu
     for note in parts.notes:
         typer.echo(f"note: {note}")
     typer.echo(table(resolved.model, evaluate(parts)))
+
+
+@app.command("compare")
+def compare_command(
+    comparison: Annotated[
+        Path, typer.Argument(metavar="COMPARISON", help="A YAML file; see docs/compare.md.")
+    ],
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Several algorithms on one task at an equal budget of generated tokens: tuned, resumed, one table, one plot."""
+    from kintsugi.compare.plan import load_plan, outline
+    from kintsugi.compare.plots import pyplot
+    from kintsugi.compare.report import summary
+    from kintsugi.compare.run import compare
+
+    plan = load_plan(comparison, overrides or ())
+    for line in outline(plan):
+        typer.echo(line)
+    if dry_run:
+        return
+    pyplot()  # a missing library is told before hours of work, not after
+    rows = compare(plan, typer.echo)
+    c = plan.comparison
+    table, picture = summary(rows, Path(c.output_dir), f"{plan.task}-{c.name}")
+    typer.echo(f"\n{table}\n\nplot: {picture}")
 
 
 def show(recipe: object, note: str = "") -> None:

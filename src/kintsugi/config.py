@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from rapidfuzz import fuzz, process
 
 from kintsugi.records import KintsugiError
@@ -58,6 +58,7 @@ class Optim(Section):
 
 class Evaluation(Section):
     every: int = Field(0, ge=0, description="steps between evaluations; 0: before and after only")
+    every_tokens: int = Field(0, ge=0, description="generated tokens between evaluations; 0: none by tokens")
     problems: int = Field(200, ge=1, description="held-out problems")
     samples: int = Field(4, ge=1, description="samples per problem (k of pass@k)")
 
@@ -83,11 +84,14 @@ class Recipe(Section):
     prompts: str = Field("chat-v1", description="prompt templates: chat-v1 or terse-v1")
     algorithm: Spec = Field(
         "iop",
-        description="kintsugi, iop, grpo, gspo, dr_grpo, dapo, rloo, raft, extra_rollouts, vineppo, resets, mgrpo or "
-        "sdpo; its options beside `name`",
+        description="kintsugi, iop, grpo, gspo, dr_grpo, dapo, rloo, raft, extra_rollouts, vineppo, resets, mgrpo, "
+        "sdpo or my_file.py:MINE; its options beside `name`",
     )
     engine: Spec = Field("local", description="who samples: local or vllm; arguments beside `name`")
     steps: int = Field(100, ge=0, description="training steps")
+    budget: int | None = Field(
+        None, ge=1, description="generated tokens, all phases, after which training ends; null: steps decide"
+    )
     seed: int = Field(0, ge=0, le=2**63 - 1, description="of everything that is drawn")
     output_dir: str = Field("runs/run", description="the run directory")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda")
@@ -102,6 +106,12 @@ class Recipe(Section):
     optim: Optim = Field(default_factory=lambda: Optim())
     eval: Evaluation = Field(default_factory=lambda: Evaluation())
     sft: Sft = Field(default_factory=lambda: Sft())
+
+    @model_validator(mode="after")
+    def _schedule_knows_its_end(self) -> Recipe:
+        if self.budget is not None and self.optim.schedule == "cosine":
+            raise ValueError("optim.schedule: cosine counts steps; with a budget of tokens use constant")
+        return self
 
     @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -230,6 +240,7 @@ def derived(recipe: Recipe) -> list[str]:
         f"{recipe.optim.minibatches * recipe.steps} optimizer steps at most, lr {recipe.optim.lr:g} "
         f"after {recipe.optim.warmup} warm-up steps",
         f"evaluation: {recipe.eval.problems} problems x {recipe.eval.samples} samples and 1 greedy",
+        *([f"ends after {recipe.budget:,} generated tokens, all phases"] if recipe.budget else []),
     ]
 
 
@@ -239,5 +250,8 @@ def fields_table(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[
         if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
             yield from fields_table(info.annotation, f"{prefix}{name}.")
         else:
-            default = "required" if info.is_required() else yaml.safe_dump(info.default).split("\n")[0]
+            default = "required"
+            if not info.is_required():
+                value = info.get_default(call_default_factory=True)
+                default = yaml.safe_dump(value, default_flow_style=True).split("\n")[0]
             yield f"| `{prefix}{name}` | {default} | {info.description} |"

@@ -50,7 +50,7 @@ class Reporter:
         left = elapsed / max(1, self.done - self.first) * (self.steps - self.done)
         line = describe(metrics)
         if self.live is not None and self.bar is not None:
-            self.live.update(self.bar, completed=self.done, description=line)
+            self.live.update(self.bar, total=self.steps, completed=self.done, description=line)
         else:
             self.say(f"{line}  {left:.0f} s left")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 
 from kintsugi.assembly import Parts
 from kintsugi.checkpoint import Progress
+from kintsugi.config import Recipe
 from kintsugi.console import Reporter
 from kintsugi.evaluation import evaluate
 from kintsugi.runlog import RunLog
@@ -49,6 +51,31 @@ def measure(parts: Parts, log: RunLog, out: Reporter, progress: Progress) -> dic
 def due(every: int, step: int, last: int) -> bool:
     """Whether something done every so many steps is due; what the end of the run does anyway is not."""
     return bool(every) and step % every == 0 and step != last
+
+
+def finished(recipe: Recipe, progress: Progress) -> bool:
+    """Whether the run has made its steps or spent its budget of generated tokens (by at most one step too many)."""
+    return progress.step >= recipe.steps or (recipe.budget is not None and progress.tokens >= recipe.budget)
+
+
+def expected_steps(recipe: Recipe, progress: Progress) -> int:
+    """The number of steps the run will make; where a budget decides, as if steps went on costing what they cost."""
+    if recipe.budget is None or not progress.tokens:
+        return recipe.steps
+    needed = math.ceil(progress.step * recipe.budget / progress.tokens)
+    return min(recipe.steps, max(progress.step, needed))
+
+
+def evaluation_due(recipe: Recipe, progress: Progress, tokens_before: int) -> bool:
+    """Whether the step that began at `tokens_before` asks for an evaluation; a run's end evaluates anyway.
+
+    By tokens: whenever a multiple of `eval.every_tokens` was reached or passed.
+    """
+    if finished(recipe, progress):
+        return False
+    spacing = recipe.eval.every_tokens
+    passed = bool(spacing) and progress.tokens // spacing > tokens_before // spacing
+    return passed or due(recipe.eval.every, progress.step, recipe.steps)
 
 
 @contextmanager

@@ -31,9 +31,27 @@ from kintsugi.metrics import step_metrics
 from kintsugi.models.loading import load_model
 from kintsugi.records import Episode, KintsugiError, Problem
 from kintsugi.runlog import RunLog
-from kintsugi.session import TrainResult, due, interruptible, measure
+from kintsugi.session import (
+    TrainResult,
+    due,
+    evaluation_due,
+    expected_steps,
+    finished,
+    interruptible,
+    measure,
+)
 
-MAY_CHANGE = {"steps", "save_every", "eval", "engine", "device", "dtype", "threads", "output_dir"}
+MAY_CHANGE = {
+    "steps",
+    "budget",
+    "save_every",
+    "eval",
+    "engine",
+    "device",
+    "dtype",
+    "threads",
+    "output_dir",
+}
 
 
 def train(
@@ -65,12 +83,13 @@ def train(
         if progress.before is None:
             progress.before = measure(parts, log, out, progress)
         started = time.perf_counter()
-        while progress.step < recipe.steps and not stop:
+        while not finished(recipe, progress) and not stop:
+            tokens = progress.tokens
             one_step(parts, algorithm, learner, watch, progress, log, out)
+            if evaluation_due(recipe, progress, tokens):
+                measure(parts, log, out, progress)
             if due(recipe.save_every, progress.step, recipe.steps):
                 checkpoint.save(directory, parts.loaded, learner, progress)
-            if due(recipe.eval.every, progress.step, recipe.steps):
-                measure(parts, log, out, progress)
         progress.seconds += time.perf_counter() - started
         saved = checkpoint.save(directory, parts.loaded, learner, progress)
         out.say(f"checkpoint: {saved}")
@@ -101,6 +120,7 @@ def one_step(
     remember(progress.memory, episodes)
     log.write(step, episodes, rows, stats.rows)
     log.metrics(metrics | {"tokens/total": progress.tokens})
+    out.steps = expected_steps(parts.recipe, progress)
     out.step(metrics)
     if warning := watch.check(rows, stats):
         out.say(f"warning: {warning}")

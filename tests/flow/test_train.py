@@ -138,6 +138,30 @@ def test_resume_ends_where_the_uninterrupted_run_ends(iop_run: TrainResult, tmp_
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
 
 
+def test_a_budget_of_tokens_ends_the_run_and_spaces_its_evaluations(tmp_path: Path) -> None:
+    # Steps cost about 1,000 tokens: the run ends with the first step at or past 5,000, and is evaluated before it,
+    # after the first step at or past 2,000 and at or past 4,000, and at its end. A run cut in two does the same.
+    changes = {
+        "algorithm": "grpo",
+        "budget": 5000,
+        "steps": 1000,
+        "eval": {"problems": 4, "samples": 2, "every_tokens": 2000},
+    }
+    whole = train(tiny(tmp_path / "whole", **changes))
+    train(tiny(tmp_path / "cut", **{**changes, "budget": 2500}))
+    cut = train(tiny(tmp_path / "cut", **changes), resume=True)
+    metrics = metrics_of(whole.directory)
+    totals = [m["tokens/total"] for m in metrics if "accuracy" in m]
+    assert totals[-2] < 5000 <= totals[-1]
+    assert whole.steps == cut.steps == len(totals)
+    evaluated = [m["tokens/total"] for m in metrics if "eval/pass@1" in m]
+    first_past = [next(t for t in totals if t >= mark) for mark in (2000, 4000)]
+    assert evaluated == [0, *first_past, totals[-1]]
+    assert [m["loss"] for m in metrics if "loss" in m] == [
+        m["loss"] for m in metrics_of(cut.directory) if "loss" in m
+    ]
+
+
 def test_a_resumed_run_must_be_the_same_run(iop_run: TrainResult) -> None:
     with pytest.raises(KintsugiError, match=r"the recipe has changed: seed \(0 -> 9\)"):
         train(tiny(iop_run.directory, seed=9, steps=3), resume=True)

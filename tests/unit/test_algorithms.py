@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,6 +90,32 @@ def test_objectives(name: str, level: str, low: float, high: float, widen: bool)
 def test_unknown_algorithm_names_the_nearest() -> None:
     with pytest.raises(KintsugiError, match="unknown 'gsop'; did you mean 'gspo'"):
         load_algorithm("gsop")
+
+
+OWN = """
+from kintsugi.algorithms.base import Algorithm, Family, outcome_rows, run_rollouts
+from kintsugi.config import Section
+
+class Options(Section):
+    clip: float = 0.2
+
+MINE = Algorithm("mine", run_rollouts, outcome_rows, level="token", clip_low=0.2, clip_high=0.2)
+FAMILY = Family(Options, lambda o: Algorithm("kin", run_rollouts, outcome_rows, "token", o.clip, o.clip))
+NEITHER = 1
+"""
+
+
+def test_an_algorithm_of_ones_own_is_named_by_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "own.py"
+    path.write_text(OWN)
+    assert load_algorithm(f"{path}:MINE").name == "mine"
+    assert load_algorithm({"name": f"{path}:FAMILY", "clip": 0.5}).clip_high == 0.5
+    with pytest.raises(KintsugiError, match="unknown key 'clap'; did you mean 'clip'"):
+        load_algorithm({"name": f"{path}:FAMILY", "clap": 0.5})
+    with pytest.raises(KintsugiError, match="expected an Algorithm or a Family, found int"):
+        load_algorithm(f"{path}:NEITHER")
+    with pytest.raises(KintsugiError, match="no such file"):
+        load_algorithm(f"{path}.py:MINE")
 
 
 # ---- iop

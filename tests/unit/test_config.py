@@ -67,6 +67,13 @@ def test_missing_keys_and_files_that_are_no_recipe(tmp_path: Path) -> None:
             Recipe.load(path)
 
 
+def test_a_cosine_schedule_needs_steps_not_a_budget() -> None:
+    data = {**MINIMAL, "budget": 1000}
+    assert "ends after 1,000 generated tokens, all phases" in derived(Recipe.parse(data))
+    with pytest.raises(KintsugiError, match=r"optim\.schedule: cosine counts steps"):
+        Recipe.parse({**data, "optim": {"schedule": "cosine"}})
+
+
 def test_a_recipe_survives_its_own_yaml(tmp_path: Path) -> None:
     recipe = Recipe.parse({**MINIMAL, "optim": {"lr": 1e-5}, "task": {"name": "dag", "steps": 5}})
     path = tmp_path / "recipe.yaml"

@@ -14,7 +14,7 @@ import kintsugi
 
 SOURCE = Path(kintsugi.__file__).parent
 HEAVY = {"torch", "transformers", "trl", "verl", "vllm"}
-LIGHT_ROOMS = ("internalize", "algorithms", "tasks", "verifiers", "report")
+LIGHT_ROOMS = ("internalize", "algorithms", "tasks", "verifiers", "compare")
 LIGHT_FILES = ("records.py", "config.py", "prompts.py")
 OUTERMOST = ("kintsugi.cli", "kintsugi.bridges")
 
@@ -108,9 +108,10 @@ HELP = (
         "import kintsugi",
         "from kintsugi import Recipe, Problem, Verdict, Episode, Row, KintsugiError",
         "import kintsugi.algorithms, kintsugi.internalize.repair, kintsugi.tasks, kintsugi.verifiers",
+        "import kintsugi.compare.run, kintsugi.compare.report",
         HELP,
     ],
-    ids=["package", "records", "light rooms", "help"],
+    ids=["package", "records", "light rooms", "compare", "help"],
 )
 def test_no_torch_is_loaded(code: str) -> None:
     done = subprocess.run(

@@ -11,6 +11,7 @@ from kintsugi.algorithms.raft import RAFT
 from kintsugi.algorithms.rloo import RLOO
 from kintsugi.algorithms.sdpo import SDPO
 from kintsugi.config import Spec, parse_section, split_spec
+from kintsugi.loading import is_file_spec, load_object
 from kintsugi.records import KintsugiError
 from kintsugi.tasks.base import did_you_mean
 
@@ -32,14 +33,30 @@ ALGORITHMS: dict[str, Family] = {
 
 
 def load_algorithm(spec: Spec) -> Algorithm:
-    """The algorithm that `iop` or `{name: iop, k: 1}` names; KintsugiError for an unknown name or option."""
+    """The algorithm that `iop`, `{name: iop, k: 1}` or `my_algorithm.py:MINE` names.
+
+    KintsugiError for an unknown name or option, and for a file that holds no algorithm there.
+    """
     name, arguments = split_spec(spec, "algorithm")
-    if name not in ALGORITHMS:
+    family = own_family(name) if is_file_spec(name) else ALGORITHMS.get(name)
+    if family is None:
         raise KintsugiError(
-            f"algorithm: unknown {name!r}; {did_you_mean(name, ALGORITHMS)} There are {', '.join(ALGORITHMS)}"
+            f"algorithm: unknown {name!r}; {did_you_mean(name, ALGORITHMS)} There are {', '.join(ALGORITHMS)}, "
+            "and my_algorithm.py:MINE"
         )
-    family = ALGORITHMS[name]
     return family.build(parse_section(family.options, arguments, f"algorithm {name}"))
+
+
+def own_family(name: str) -> Family:
+    """The Algorithm or Family that a file of the user's own defines."""
+    found = load_object(name, "algorithm")
+    if isinstance(found, Family):
+        return found
+    if isinstance(found, Algorithm):
+        return plain(found)
+    raise KintsugiError(
+        f"algorithm {name!r}: expected an Algorithm or a Family, found {type(found).__name__}"
+    )
 
 
 __all__ = ["ALGORITHMS", "Algorithm", "Family", "load_algorithm", "plain"]

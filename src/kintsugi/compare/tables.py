@@ -1,0 +1,207 @@
+"""Markdown tables of result rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from kintsugi.compare.results import (
+    Choice,
+    Curve,
+    Interval,
+    ResultRow,
+    censored_median,
+    choose_lr,
+    interval,
+    paired,
+)
+
+PAPER = {"repair_success": (0.384, 0.731), "train_accuracy": (0.521, 0.835), "active_ratio": (0.246, 0.098)}
+"""IOP on Qwen3-32B, start -> end of training, as published (arXiv:2605.05226)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One algorithm on one task. `tokens` and `seconds` are medians over seeds to the target; None: not reached."""
+
+    label: str
+    outcome_only: bool
+    lrs: tuple[float, ...]
+    choice: Choice | None
+    final: Interval
+    pass_at_8: Interval
+    versus: Interval | None
+    tokens: float | None
+    seconds: float | None
+    reached: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """All algorithms of one comparison on one task, best first. `target` is the mean final accuracy of `reference`."""
+
+    budget: int
+    reference: str | None
+    target: float | None
+    summaries: tuple[Summary, ...]
+
+
+def by_label(curves: Iterable[Curve]) -> dict[str, list[Curve]]:
+    found: dict[str, list[Curve]] = {}
+    for curve in curves:
+        found.setdefault(curve.head.algorithm, []).append(curve)
+    return found
+
+
+def standing(curves: Sequence[Curve], errors: Sequence[ResultRow] = ()) -> Standing:
+    """What the finished runs of one comparison on one task come to."""
+    main = by_label(c for c in curves if c.head.stage == "main")
+    tuning = choices([c for c in curves if c.head.stage == "tuning"])
+    means = {label: fmean(c.final() for c in found) for label, found in main.items()}
+    reference = pick_reference(main, means)
+    target = means[reference] if reference else None
+    finals = {label: {c.head.seed: c.final() for c in found} for label, found in main.items()}
+    summaries = []
+    for label, found in main.items():
+        times = [None if target is None else c.tokens_to_reach(target) for c in found]
+        versus = None if reference in (None, label) else paired(finals[label], finals[str(reference)])
+        summaries.append(
+            Summary(
+                label=label,
+                outcome_only=found[0].head.outcome_only,
+                lrs=tuple(sorted({c.head.lr for c in found})),
+                choice=tuning.get(label),
+                final=interval(list(finals[label].values())),
+                pass_at_8=interval([c.final("pass_at_8") for c in found]),
+                versus=versus,
+                tokens=censored_median(times),
+                seconds=censored_median(
+                    [None if t is None else c.seconds_at(t) for c, t in zip(found, times, strict=True)]
+                ),
+                reached=sum(t is not None for t in times),
+                failed=sum((e.algorithm, e.stage) == (label, "main") for e in errors),
+            )
+        )
+    budget = max(c.head.budget for found in main.values() for c in found)
+    return Standing(budget, reference, target, tuple(sorted(summaries, key=lambda s: -s.final.mean)))
+
+
+def pick_reference(main: Mapping[str, Sequence[Curve]], means: Mapping[str, float]) -> str | None:
+    """The label marked as reference, or the outcome-only one with the best final accuracy; None without either."""
+    marked = [label for label, found in main.items() if found[0].head.reference]
+    outcome_only = [label for label, found in main.items() if found[0].head.outcome_only]
+    return max(marked or outcome_only, key=lambda label: means[label], default=None)
+
+
+def choices(tuning: Sequence[Curve]) -> dict[str, Choice]:
+    """The learning rate chosen for each label, from its tuning runs at its latest budget."""
+    found = {}
+    for label, curves in by_label(tuning).items():
+        budget = curves[-1].head.budget
+        if choice := choose_lr(c for c in curves if c.head.budget == budget):
+            found[label] = choice
+    return found
+
+
+def comparison_table(s: Standing) -> str:
+    """One line per algorithm: accuracy at the budget, difference from the reference, tokens and time to its score."""
+    goal = "" if s.target is None else f" to {s.target:.3f}"
+    head = [
+        "algorithm",
+        "lr",
+        "seeds",
+        "accuracy",
+        f"less `{s.reference}`",
+        "pass@8",
+        f"tokens{goal}",
+        f"s{goal}",
+    ]
+    lines = []
+    for a in s.summaries:
+        seeds = f"{a.final.n}" + (f" ({a.failed} failed)" if a.failed else "")
+        rates = ", ".join(f"{lr:g}" for lr in a.lrs) + edge_mark(a)
+        versus = "" if a.versus is None else signed(a.versus)
+        tokens = seconds = ""
+        if s.target is not None:
+            share = "" if a.reached == a.final.n else f" ({a.reached} of {a.final.n})"
+            tokens = (f"> {thousands(s.budget)}" if a.tokens is None else thousands(a.tokens)) + share
+            seconds = "" if a.seconds is None else f"{a.seconds:.0f}"
+        name = f"`{a.label}`" + (" (outcome only)" if a.outcome_only else "")
+        lines.append([name, rates, seeds, str(a.final), versus, str(a.pass_at_8), tokens, seconds])
+    if s.reference is None:
+        keep = [i for i in range(len(head)) if i not in (4, 6, 7)]
+        head, lines = [head[i] for i in keep], [[line[i] for i in keep] for line in lines]
+    return markdown(head, lines)
+
+
+def edge_mark(a: Summary) -> str:
+    at_edge = a.choice is not None and bool(a.choice.edge) and a.lrs == (a.choice.lr,)
+    return f" ({a.choice.edge} of its grid)" if a.choice and at_edge else ""
+
+
+def tuning_table(tuning: Sequence[Curve]) -> str:
+    """One line per algorithm: the score of each learning rate, the chosen one in bold."""
+    found = choices(tuning)
+    grid = sorted({lr for choice in found.values() for lr in choice.scores})
+
+    def cell(choice: Choice, lr: float) -> str:
+        if lr not in choice.scores:
+            return ""
+        return f"**{choice.scores[lr]:.3f}**" if lr == choice.lr else f"{choice.scores[lr]:.3f}"
+
+    lines = [
+        [f"`{label}`", *(cell(c, lr) for lr in grid), f"at the {c.edge} rate" if c.edge else ""]
+        for label, c in sorted(found.items())
+    ]
+    return markdown(["algorithm", *(f"{lr:g}" for lr in grid), ""], lines)
+
+
+DYNAMICS = {
+    "train_accuracy": "accuracy of rollouts",
+    "repair_success": "repair success",
+    "active_ratio": "active tokens",
+    "entropy": "entropy",
+    "groups_mixed": "mixed groups",
+}
+
+
+def dynamics_table(curves: Sequence[Curve]) -> str:
+    """One line per algorithm and measure at the first and the last evaluation, means over seeds; the paper's on top."""
+    head = ["algorithm", *DYNAMICS.values(), "tokens not spent on rollouts"]
+    paper = ["IOP as published", *(arrow(*PAPER[key]) if key in PAPER else "" for key in DYNAMICS), ""]
+    lines = [paper]
+    for label, found in by_label(c for c in curves if c.head.stage == "main").items():
+        cells = [arrow(*ends(found, key)) for key in DYNAMICS]
+        rollouts = ends(found, "share_rollout")
+        rest = tuple(None if share is None else 1 - share for share in rollouts)
+        lines.append([f"`{label}`", *cells, arrow(*rest)])
+    return markdown(head, lines)
+
+
+def ends(curves: Sequence[Curve], key: str) -> tuple[float | None, float | None]:
+    """The measure's mean over seeds at the first and at the last evaluation after some training."""
+    pairs = []
+    for curve in curves:
+        values = [value for row in curve.rows if (value := row.dynamics.get(key)) is not None]
+        if values:
+            pairs.append((values[0], values[-1]))
+    return (fmean(a for a, _ in pairs), fmean(b for _, b in pairs)) if pairs else (None, None)
+
+
+def arrow(first: float | None, last: float | None) -> str:
+    return "" if first is None or last is None else f"{first:.3f} → {last:.3f}"
+
+
+def signed(value: Interval) -> str:
+    return f"{value.mean:+.3f}" if value.half is None else f"{value.mean:+.3f} ± {value.half:.3f}"
+
+
+def thousands(tokens: float) -> str:
+    return f"{tokens / 1000:.0f}k"
+
+
+def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)

@@ -1,0 +1,364 @@
+"""Comparisons: what a file comes to, and the statistics of its rows, by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kintsugi.compare.plan import Comparison, Plan, Tuning, load_plan
+from kintsugi.compare.plots import apart, assign
+from kintsugi.compare.report import page
+from kintsugi.compare.results import (
+    Choice,
+    Curve,
+    ResultRow,
+    append_rows,
+    censored_median,
+    choose_lr,
+    first_crossing,
+    interval,
+    latest,
+    paired,
+    read_rows,
+    rows_of_log,
+    t_975,
+)
+from kintsugi.compare.tables import comparison_table, dynamics_table, standing, tuning_table
+from kintsugi.config import fields_table
+from kintsugi.records import KintsugiError
+
+QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
+FILE: dict[str, Any] = {
+    "recipe": str(QUICKSTART),
+    "algorithms": ["grpo", {"label": "iop-k8", "algorithm": {"name": "iop", "k": 8}}],
+    "budget": 1000,
+    "evaluations": 4,
+    "seeds": [0, 1],
+    "tuning": {"lrs": [1e-5, 1e-4], "seeds": [9], "budget": 500},
+}
+
+
+def plan(tmp_path: Path, *overrides: str, **changes: Any) -> Plan:
+    path = tmp_path / "comparison.yaml"
+    path.write_text(yaml.safe_dump({**FILE, **changes}))
+    return load_plan(path, overrides)
+
+
+def curve(*points: tuple[int, float], **changes: Any) -> Curve:
+    """A run with evaluations at (tokens, accuracy); 100 tokens take a second; budget 1,000."""
+    row = ResultRow(
+        comparison="main", stage="main", task="dag", algorithm="grpo", outcome_only=True, reference=False,
+        model="nano", seed=0, lr=1e-4, budget=1000, step=0, generated_tokens=0, wall_s=0.0, accuracy=0.0,
+        pass_at_8=1.0, commit="abc", recipe="0", dynamics={},
+    )  # fmt: skip
+    row = replace(row, **changes)
+    return Curve(
+        tuple(
+            replace(row, step=i, generated_tokens=tokens, accuracy=accuracy, wall_s=tokens / 100)
+            for i, (tokens, accuracy) in enumerate(points)
+        )
+    )
+
+
+# ---- statistics
+
+
+def test_the_interval_of_three_numbers() -> None:
+    # mean 0.6; deviations -0.1, 0, 0.1: s^2 = 0.02 / 2 = 0.01, s = 0.1; t(0.975, 2) = 4.3027:
+    # half width 4.3027 * 0.1 / sqrt(3) = 0.24842
+    found = interval([0.5, 0.6, 0.7])
+    assert (found.mean, found.n) == (pytest.approx(0.6), 3)
+    assert found.half == pytest.approx(0.24842, abs=1e-5)
+    assert str(found) == "0.600 ± 0.248"
+    assert interval([0.4]).half is None
+    assert str(interval([0.4])) == "0.400"
+
+
+@pytest.mark.parametrize(
+    ("df", "published"), [(1, 12.706), (4, 2.776), (10, 2.228), (11, 2.201), (20, 2.086), (120, 1.980)]
+)
+def test_students_t_agrees_with_published_tables(df: int, published: float) -> None:
+    assert t_975(df) == pytest.approx(published, abs=6e-4)
+
+
+def test_paired_differences_use_shared_seeds_alone() -> None:
+    # Seeds 0 and 1: differences 0.2 and 0.4; mean 0.3, s = sqrt(0.02), half = 12.7062 * sqrt(0.02 / 2) = 1.27062
+    found = paired({0: 0.5, 1: 0.9, 2: 0.1}, {0: 0.3, 1: 0.5, 7: 1.0})
+    assert found is not None
+    assert (found.mean, found.half, found.n) == (pytest.approx(0.3), pytest.approx(1.27062), 2)
+    assert paired({0: 0.5}, {1: 0.5}) is None
+
+
+def test_tokens_to_reach_lie_on_the_line_between_two_evaluations() -> None:
+    # 0.3 at 400, 0.7 at 800: 0.5 is half way, at 600, after 6 s. Later dips do not undo it.
+    found = curve((0, 0.1), (400, 0.3), (800, 0.7), (1100, 0.4))
+    assert found.tokens_to_reach(0.5) == pytest.approx(600)
+    assert found.seconds_at(600) == pytest.approx(6.0)
+    assert found.tokens_to_reach(0.1) == 0
+    assert found.tokens_to_reach(0.71) is None
+    assert first_crossing([0, 10], [0.0, 0.0], 0.5) is None
+
+
+def test_what_is_reached_beyond_the_budget_is_not_reached() -> None:
+    # 0.2 at 900, 0.6 at 1,100: 0.4 exactly at the budget of 1,000, 0.5 at 1,050.
+    found = curve((0, 0.2), (900, 0.2), (1100, 0.6))
+    assert found.final() == pytest.approx(0.4)  # the overshoot of the last step is taken off
+    assert found.tokens_to_reach(0.39) == pytest.approx(995)
+    assert found.tokens_to_reach(0.5) is None
+
+
+def test_a_run_that_never_gets_there_is_later_than_all_others() -> None:
+    assert censored_median([300.0, None, 100.0]) == 300
+    assert censored_median([300.0, None, None]) is None
+    # Of four, the median lies half way between the second and the third: never, if the third is never.
+    assert censored_median([100.0, 300.0, None, None]) is None
+
+
+def test_the_best_rate_has_the_highest_mean_of_last_two_evaluations_over_seeds() -> None:
+    def tuned(lr: float, seed: int, *accuracies: float) -> Curve:
+        points = [(500 * i, a) for i, a in enumerate(accuracies)]
+        return curve(*points, stage="tuning", lr=lr, seed=seed)
+
+    runs = [
+        tuned(1e-5, 8, 0.1, 0.3, 0.4), tuned(1e-5, 9, 0.1, 0.3, 0.4),  # (0.35 + 0.35) / 2
+        tuned(1e-4, 8, 0.1, 0.9, 0.1), tuned(1e-4, 9, 0.1, 0.6, 0.6),  # (0.50 + 0.60) / 2: a collapse costs
+        tuned(1e-3, 8, 0.1, 0.9, 0.9),  # one of its two seeds failed: out
+    ]  # fmt: skip
+    choice = choose_lr(runs)
+    assert choice == Choice(1e-4, {1e-5: pytest.approx(0.35), 1e-4: pytest.approx(0.55)})
+    assert (choice.edge, choice.beyond()) == ("highest", 1e-3)
+    assert choose_lr([]) is None
+    tie = choose_lr([tuned(1e-4, 8, 0.5, 0.5), tuned(1e-5, 8, 0.5, 0.5), tuned(1e-3, 8, 0.1, 0.1)])
+    assert tie is not None
+    assert (tie.lr, tie.edge, tie.beyond()) == (1e-5, "lowest", 1e-6)
+    assert Choice(1e-4, {1e-5: 0.1, 1e-4: 0.5, 1e-3: 0.1}).beyond() is None
+
+
+# ---- rows
+
+
+def test_rows_survive_their_file_and_the_last_word_on_a_run_counts(tmp_path: Path) -> None:
+    path = tmp_path / "rows" / "learning.jsonl"
+    failed = replace(curve((0, 0.0)).head, accuracy=None, pass_at_8=None, error="out of memory", seed=1)
+    append_rows(path, curve((0, 0.1), (1000, 0.2)).rows)
+    append_rows(path, [failed])
+    append_rows(path, curve((0, 0.1), (1000, 0.9)).rows)  # the same run again
+    append_rows(path, curve((0, 0.1), (1000, 0.5), lr=1e-5, seed=2).rows)
+    rows = read_rows(path)
+    assert rows[2] == failed
+    curves, errors = latest(rows)
+    assert [(c.head.seed, c.final()) for c in curves] == [(0, 0.9), (2, 0.5)]
+    assert errors == [failed]
+    append_rows(path, curve((0, 0.1), (1000, 0.7), seed=1).rows)  # tried again, this time with success
+    curves, errors = latest(read_rows(path))
+    assert (sorted(c.head.seed for c in curves), errors) == ([0, 1, 2], [])
+    path.write_text(path.read_text() + '{"task": "dag"}\n')
+    with pytest.raises(KintsugiError, match=r"learning\.jsonl: line 10: expected a result row"):
+        read_rows(path)
+
+
+def test_a_runs_log_becomes_rows_with_the_means_of_the_steps_between() -> None:
+    def step(number: int, tokens: int, accuracy: float, repaired: float | None) -> dict[str, Any]:
+        return {
+            "step": number, "accuracy": accuracy, "repair/success_per_failure": repaired, "active_ratio": 0.2,
+            "tokens/rollout": 75, "tokens/repair": 25, "tokens/total": tokens, "groups/mixed": 1,
+            "groups/all_passed": 2, "groups/all_failed": 1, "seconds/rollout": 1.0, "seconds/train": 0.5,
+        }  # fmt: skip
+
+    def evaluation(number: int, tokens: int, accuracy: float) -> dict[str, Any]:
+        return {"step": number, "tokens/total": tokens, "eval/pass@1": accuracy, "eval/pass@8": 0.9}
+
+    log = [
+        evaluation(0, 0, 0.1),
+        step(1, 100, 0.2, 0.5),
+        step(2, 200, 0.4, None),  # nothing to repair in it: not a 0
+        evaluation(2, 200, 0.3),
+        evaluation(2, 200, 0.3),  # a resumed run evaluates its end again
+    ]
+    common = {k: v for k, v in vars_of(curve((0, 0.0)).head).items() if k not in FROM_THE_LOG}
+    first, last = rows_of_log(log, common)
+    assert (first.generated_tokens, first.wall_s, first.dynamics) == (0, 0.0, {})
+    assert (last.generated_tokens, last.wall_s, last.accuracy, last.pass_at_8) == (200, 3.0, 0.3, 0.9)
+    assert last.dynamics["train_accuracy"] == pytest.approx(0.3)
+    assert (last.dynamics["repair_success"], last.dynamics["entropy"]) == (0.5, None)
+    assert (last.dynamics["share_rollout"], last.dynamics["share_repair"]) == (0.75, 0.25)
+    assert (last.dynamics["groups_mixed"], last.dynamics["groups_all_passed"]) == (0.25, 0.5)
+
+
+FROM_THE_LOG = {"step", "generated_tokens", "wall_s", "accuracy", "pass_at_8", "dynamics"}
+
+
+def vars_of(row: ResultRow) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in ResultRow.__slots__}
+
+
+# ---- tables and the page
+
+
+def contest() -> list[Curve]:
+    """grpo ends at 0.5 and 0.7, raft lower, iop gets to grpo's 0.6 at 500 with one seed and never with the other."""
+    iop = {"algorithm": "iop", "outcome_only": False}
+    return [
+        curve((0, 0.1), (1000, 0.5)),
+        curve((0, 0.1), (1000, 0.7), seed=1),
+        curve((0, 0.1), (1000, 0.2), algorithm="raft"),
+        curve((0, 0.2), (500, 0.6), (1000, 0.8), **iop, dynamics={"repair_success": 0.4}),
+        curve((0, 0.2), (500, 0.3), (1000, 0.4), **iop, seed=1),
+        curve((0, 0.2), (500, 0.3), **iop, stage="tuning", seed=9),
+        curve((0, 0.2), (500, 0.4), **iop, stage="tuning", seed=9, lr=1e-3),
+    ]
+
+
+def test_others_are_measured_against_the_best_outcome_only_algorithm() -> None:
+    found = standing(contest())
+    assert (found.reference, found.target, found.budget) == ("grpo", pytest.approx(0.6), 1000)
+    by_name = {s.label: s for s in found.summaries}
+    iop, grpo = by_name["iop"], by_name["grpo"]
+    # 0.8 - 0.5 = 0.3 and 0.4 - 0.7 = -0.3
+    assert iop.versus is not None
+    assert iop.versus.mean == pytest.approx(0.0)
+    assert (iop.reached, iop.tokens) == (1, None)  # one of two: the median is never
+    assert (grpo.reached, grpo.versus) == (1, None)
+    table = comparison_table(found)
+    assert "less `grpo`" in table
+    assert "> 1k (1 of 2)" in table
+    assert "`grpo` (outcome only)" in table
+
+
+def test_a_named_reference_goes_before_the_outcome_only_ones() -> None:
+    runs = [Curve(tuple(replace(r, reference=r.algorithm == "iop") for r in c.rows)) for c in contest()]
+    assert standing(runs).reference == "iop"
+    alone = [Curve(tuple(replace(r, outcome_only=False) for r in c.rows)) for c in contest()]
+    assert standing(alone).reference is None
+    assert "tokens" not in comparison_table(standing(alone))
+
+
+def test_a_best_rate_at_the_edge_is_marked() -> None:
+    tuning = [c for c in contest() if c.head.stage == "tuning"]
+    # (0.2 + 0.3) / 2 and (0.2 + 0.4) / 2
+    assert tuning_table(tuning).splitlines()[-1] == "| `iop` | 0.250 | **0.300** | at the highest rate |"
+
+
+def test_the_dynamics_stand_beside_the_papers() -> None:
+    lines = dynamics_table(contest()).splitlines()
+    assert "0.384 → 0.731" in lines[2]
+    assert "0.400 → 0.400" in next(line for line in lines if line.startswith("| `iop`"))
+
+
+def test_the_page_holds_tables_plots_failures_and_what_was_written_by_hand(tmp_path: Path) -> None:
+    rows = [row for c in contest() for row in c.rows]
+    failed = replace(rows[0], algorithm="gspo", accuracy=None, error="exit code 1: boom", seed=3)
+    append_rows(tmp_path / "learning.jsonl", [*rows, failed])
+    (tmp_path / "surprises.md").write_text("Seed 1 never took off.")
+    credit = {"task": "dag", "algorithm": "iop", "seed": 0, "first_error_hit": 0.75}
+    (tmp_path / "credit.jsonl").write_text(json.dumps(credit) + "\n")
+    text = page(tmp_path, tmp_path / "images")
+    assert "`gspo`, main, lr 0.0001, seed 3: exit code 1: boom" in text
+    assert "Seed 1 never took off." in text
+    assert "| dag | `iop` | 0.750 |" in text
+    picture = (tmp_path / "images" / "main-dag.svg").read_text()
+    assert "(images/main-dag.svg)" in text
+    assert all(label in picture for label in ("grpo", "raft", "iop", "held-out accuracy"))
+    assert page(tmp_path, tmp_path / "images") == text
+    assert (tmp_path / "images" / "main-dag.svg").read_text() == picture  # the same rows, the same file
+    with pytest.raises(KintsugiError, match="no result rows there"):
+        page(tmp_path / "images", tmp_path)
+
+
+def test_many_algorithms_become_dots_of_which_each_is_named(tmp_path: Path) -> None:
+    labels = [f"variant{i}" for i in range(12)]
+    rows = [row for i, a in enumerate(labels) for row in curve((0, 0.1), (1000, i / 20), algorithm=a).rows]
+    append_rows(tmp_path / "learning.jsonl", rows)
+    page(tmp_path, tmp_path / "images")
+    picture = (tmp_path / "images" / "main-dag.svg").read_text()
+    assert [a for a in labels if a not in picture] == []
+
+
+def test_labels_move_apart_and_keep_their_order() -> None:
+    # a and b want 0.50 and 0.52: their middle is 0.51, 0.1 apart; c is far enough; d would leave the picture.
+    found = apart({"a": 0.50, "b": 0.52, "c": 0.8, "d": 1.02}, 0.1)
+    assert found == pytest.approx({"a": 0.46, "b": 0.56, "c": 0.8, "d": 1.0})
+    colours = assign(["grpo", "iop", "mine", "other"])
+    assert len(set(colours.values())) == 4
+    assert colours["iop"] == assign(["iop"])["iop"]
+
+
+# ---- the plan
+
+
+def test_a_file_becomes_runs_of_equal_budget(tmp_path: Path) -> None:
+    found = plan(tmp_path, "settings.eval.problems=7")
+    tuning = found.tuning_runs()
+    # one seed x two algorithms x two rates
+    assert [(r.label, r.recipe.optim.lr, r.recipe.seed, r.budget) for r in tuning] == [
+        ("grpo", 1e-5, 9, 500), ("grpo", 1e-4, 9, 500), ("iop-k8", 1e-5, 9, 500), ("iop-k8", 1e-4, 9, 500),
+    ]  # fmt: skip
+    main = found.main_runs({"grpo": 1e-5, "iop-k8": 1e-4})
+    assert [(r.recipe.seed, r.label) for r in main] == [(s, a) for s in (0, 1) for a in ("grpo", "iop-k8")]
+    assert {r.budget for r in main} == {1000}
+    assert {(r.recipe.eval.every_tokens, r.recipe.eval.samples, r.recipe.eval.problems) for r in main} == {
+        (250, 8, 7)
+    }
+    assert {r.recipe.eval.every_tokens for r in tuning} == {250}
+    assert main[1].recipe.algorithm == {"name": "iop", "k": 8}
+    assert [r.outcome_only for r in main[:2]] == [True, False]
+    assert len({r.fingerprint for r in main + tuning}) == 8
+    assert len({r.recipe.output_dir for r in main + tuning}) == 8
+    assert found.tuning_runs({"grpo": [3e-4]})[0].recipe.optim.lr == 3e-4
+
+
+def test_the_docs_hold_every_key() -> None:
+    docs = (QUICKSTART.parents[1] / "docs" / "compare.md").read_text()
+    lines = [*fields_table(Comparison), *fields_table(Tuning, "tuning.")]
+    assert [line for line in lines if line not in docs] == []
+
+
+def test_the_fingerprint_ignores_where_and_not_what(tmp_path: Path) -> None:
+    rates = {"grpo": 1e-5, "iop-k8": 1e-5}
+    base, elsewhere, other = (
+        plan(tmp_path, *overrides).main_runs(rates)[0].fingerprint
+        for overrides in (
+            (),
+            ("output_dir=/elsewhere", "settings.threads=3"),
+            ("settings.sampling.top_p=0.9",),
+        )
+    )
+    assert base == elsewhere
+    assert base != other
+
+
+def test_an_entry_with_a_rate_of_its_own_is_not_tuned(tmp_path: Path) -> None:
+    own = {"label": "fixed", "algorithm": "grpo", "optim": {"lr": 5e-5}}
+    found = plan(tmp_path, algorithms=["grpo", own])
+    assert {r.label for r in found.tuning_runs()} == {"grpo"}
+    runs = found.main_runs({"grpo": 1e-4})
+    assert [r.recipe.optim.lr for r in runs[:2]] == [1e-4, 5e-5]
+    assert runs[1].recipe.optim.warmup == 5  # the rest of the section is the recipe's
+    assert [r.label for r in found.main_runs({})] == ["fixed", "fixed"]  # without a rate there is no run
+    assert math.isclose(plan(tmp_path, tuning=None).main_runs({})[0].recipe.optim.lr, 6e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"budgett": 1}, "unknown key 'budgett'; did you mean 'budget'"),
+        ({"algorithms": ["grpp"]}, "unknown 'grpp'; did you mean 'grpo'"),
+        ({"algorithms": ["grpo", "grpo"]}, "the label 'grpo' occurs twice"),
+        ({"algorithms": [{"label": "x"}]}, "expected a name or a mapping with `algorithm`"),
+        ({"algorithms": [{"algorithm": "grpo", "optm": {}}]}, "algorithm grpo: unknown key 'optm'"),
+        ({"baselines": ["raft"]}, "'raft' is no label"),
+        ({"seeds": [9]}, r"expected seeds that no run has, got \[9\] in both"),
+        ({"settings": {"optim": {"schedule": "cosine"}}}, "cosine counts steps"),
+        ({"recipe": "nowhere.yaml"}, "no such recipe file"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_one_line(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(KintsugiError, match=said) as error:
+        plan(tmp_path, **changes).main_runs({"grpo": 1e-4})
+    assert "\n" not in str(error.value)
