@@ -104,6 +104,14 @@ def test_truncated_and_broken_rollouts_are_not_repaired() -> None:
     assert [(s.failed, s.repair) for s in episode.seams] == [(2, 0)]
 
 
+def test_a_pass_that_was_cut_off_is_no_anchor() -> None:
+    long = "1+1=2 2+2=4, which is the answer #### 4" + " " * 9  # passes the verifier, cut at 40 tokens
+    ctx, sampler = make_context({"[Q]": [long, WRONG]}, **settings(2))
+    episode = run_iop(PROBLEM, ctx)
+    assert [(r.verdict.state, r.truncated) for r in episode.rollouts] == [("pass", True), ("fail", False)]
+    assert (episode.skipped, episode.repairs, len(sampler.calls)) == ("all failed", (), 1)
+
+
 def test_an_unscorable_rollout_that_ended_is_repaired() -> None:
     cut_short = "1+1=3 3+2=5"
     script = {"[Q]": [cut_short, OTHER_RIGHT], mend(cut_short, OTHER_RIGHT): [MENDED, cut_short]}
