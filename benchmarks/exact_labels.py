@@ -4,30 +4,48 @@ In every rollout each token before the first wrong one gets +1, the first wrong 
 If this does not lift the nano model above 90%, curves on this model mean nothing; and where it does not beat
 every outcome-only method, the task is too easy to tell methods apart.
 
-    python benchmarks/exact_labels.py recipes/quickstart.yaml steps=150 output_dir=runs/exact_labels
+    kintsugi train recipes/quickstart.yaml algorithm=benchmarks/exact_labels.py:EXACT_LABELS steps=150
 """
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
-from kintsugi import Recipe, train
-from kintsugi.algorithms import ALGORITHMS, Algorithm, plain
-from kintsugi.algorithms.base import run_rollouts
-from kintsugi.models.loading import load_model
-from kintsugi.records import Episode, KintsugiError, Row
+from kintsugi.algorithms import Algorithm, plain
+from kintsugi.internalize.context import Context
+from kintsugi.records import Episode, KintsugiError, Problem, Row
 from kintsugi.tasks import load_task
 from kintsugi.tasks.labels import Decode, Labelled, wrong_tokens
 
 
-def exact_labels(task: Labelled, decode: Decode) -> Algorithm:
-    """The algorithm that knows the labels of `task`, for token ids that `decode` turns into text."""
+@dataclass(frozen=True, slots=True)
+class LabelledEpisode(Episode):
+    """An episode with the labels of its rollouts: rows as they are to be trained on."""
 
-    def rows(episode: Episode) -> list[Row]:
-        return [exact_row(task, decode, episode, index) for index in range(len(episode.rollouts))]
+    labelled: tuple[Row, ...] = ()
 
-    return Algorithm("exact_labels", run_rollouts, rows, level="token", clip_low=0.2, clip_high=0.2)
+
+async def run(problem: Problem, ctx: Context) -> Episode:
+    """Rollouts and their exact labels."""
+    task = load_labelled(ctx.recipe.task)
+    rollouts = await ctx.rollouts(problem, ctx.recipe.sampling.group_size)
+    episode = Episode(problem, rollouts)
+    labelled = (exact_row(task, ctx.codec.decode, episode, i) for i in range(len(rollouts)))
+    return LabelledEpisode(problem, rollouts, labelled=tuple(labelled))
+
+
+def rows(episode: Episode) -> list[Row]:
+    assert isinstance(episode, LabelledEpisode)
+    return list(episode.labelled)
+
+
+def load_labelled(spec: Any) -> Labelled:
+    """The task of this spec; KintsugiError where it has no exact labels."""
+    task = load_task(spec)
+    if not isinstance(task, Labelled):
+        raise KintsugiError(f"task {spec!r} has no exact labels (tasks.labels.Labelled)")
+    return task
 
 
 def exact_row(task: Labelled, decode: Decode, episode: Episode, index: int) -> Row:
@@ -41,18 +59,4 @@ def exact_row(task: Labelled, decode: Decode, episode: Episode, index: int) -> R
     return Row(rollout.prompt_ids, ids, gate, credit, rollout.completion.logprobs, "policy", name, name)
 
 
-def register(recipe: Recipe) -> None:
-    """Makes `exact_labels` an algorithm for runs of this recipe's task and model."""
-    task = load_task(recipe.task)
-    if not isinstance(task, Labelled):
-        raise KintsugiError(f"task {recipe.task!r} has no exact labels (tasks.labels.Labelled)")
-    decode = load_model(recipe.model, device="cpu").codec.decode
-    ALGORITHMS["exact_labels"] = plain(exact_labels(task, decode))
-
-
-if __name__ == "__main__":
-    path, *overrides = sys.argv[1:]
-    recipe = Recipe.load(path, [*overrides, "algorithm=exact_labels"])
-    register(recipe)
-    result = train(recipe, overwrite=True)
-    print(result.summary(f"exact_labels on {Path(path).stem}"))
+EXACT_LABELS = plain(Algorithm("exact_labels", run, rows, level="token", clip_low=0.2, clip_high=0.2))
