@@ -63,7 +63,8 @@ class Ours:
         from kintsugi.runlog import RunLog
         from kintsugi.trainer import build_learner, check_algorithm
 
-        parsed = Recipe.parse({**recipe, "output_dir": tempfile.mkdtemp(prefix="bench-run-")})
+        self.run = tempfile.TemporaryDirectory(prefix="bench-run-")
+        parsed = Recipe.parse({**recipe, "output_dir": self.run.name})
         self.algorithm = check_algorithm(parsed)
         self.parts = assemble(parsed, version=lambda: 0)
         self.learner = build_learner(self.parts, self.algorithm)

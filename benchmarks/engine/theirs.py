@@ -87,12 +87,13 @@ class Theirs:
         data = Dataset.from_list(
             [{"prompt": [{"role": "user", "content": r["prompt"]}], "answer": r["answer"]} for r in rows]
         )
+        self.run = tempfile.TemporaryDirectory(prefix="bench-trl-")
         self.trainer = GRPOTrainer(
             model=AutoModelForCausalLM.from_pretrained(
                 model, dtype=torch.float32, attn_implementation=attention
             ),
             reward_funcs=REWARDS[reward],
-            args=GRPOConfig(output_dir=tempfile.mkdtemp(prefix="bench-trl-"), **settings),
+            args=GRPOConfig(output_dir=self.run.name, **settings),
             train_dataset=data,
             processing_class=AutoTokenizer.from_pretrained(model),
             callbacks=[gate(self)],
