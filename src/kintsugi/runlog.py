@@ -17,7 +17,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
@@ -212,7 +212,8 @@ def seam_lines(step: int, episode: Episode) -> Iterable[dict[str, Any]]:
 def row_lines(step: int, rows: Sequence[Row], stats: Sequence[RowStats | None]) -> Iterable[dict[str, Any]]:
     """One mapping per row; rows that cost no forward pass have no log-probabilities and no loss."""
     for row, found in zip(rows, stats, strict=True):
-        learned = asdict(found) if found else {}
+        # By name: asdict would copy every float of every token.
+        learned = {field.name: getattr(found, field.name) for field in fields(RowStats)} if found else {}
         yield {
             "step": step, "role": row.role, "problem_id": row.problem_id, "group_id": row.group_id,
             "weight": row.weight, "hold": row.hold, "prompt_ids": row.prompt_ids, "completion_ids": row.completion_ids,

@@ -14,19 +14,24 @@ from kintsugi.records import Edit, EditKind
 
 Mask = tuple[int, ...]
 
+FEW = 64
+"""Edits that are looked for first, in a band along the diagonal: repairs change little. Exact in any case; at
+32,768 tokens and 0.1% edits 0.012 s instead of 0.29 s (docs/performance.md).
+"""
+
 
 def align(failed: Sequence[int], repaired: Sequence[int]) -> tuple[Edit, ...]:
     """The fewest single-token edits that turn `failed` into `repaired`, from left to right."""
     return tuple(
         Edit(cast(EditKind, op.tag), op.src_pos, op.dest_pos)
-        for op in Levenshtein.editops(list(failed), list(repaired))
+        for op in Levenshtein.editops(list(failed), list(repaired), score_hint=FEW)
     )
 
 
 def distance(a: Sequence[int], b: Sequence[int]) -> float:
     """D(a, b): token edits over the longer length, in [0, 1]; two empty texts are at 0."""
     longer = max(len(a), len(b))
-    return Levenshtein.distance(list(a), list(b)) / longer if longer else 0.0
+    return Levenshtein.distance(list(a), list(b), score_hint=FEW) / longer if longer else 0.0
 
 
 def gates(
