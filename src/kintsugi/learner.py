@@ -101,7 +101,9 @@ class LocalLearner:
         tallies, norms, updates = [], [], 0
         counts = defaultdict[str, float](float)
         for row in rows:
-            counts[term_of(row)] += share(self.objective, row.active)[1]
+            # What is credited beside a seam belongs to a rollout that counts already.
+            if row.role != "rest" or self.objective.reduction == "token":
+                counts[term_of(row)] += share(self.objective, row.active)[1]
         for part, plan in zip(parts, plans, strict=True):
             dealt = len(part) / max(1, len(live))
             tally, norm = self._update(rows, plan, old, reference, {t: n * dealt for t, n in counts.items()})

@@ -541,3 +541,11 @@ def test_a_row_without_credit_may_be_held(base: Any) -> None:
     assert norms[0] < 1e-6 < 1e-2 < norms[1]
     with pytest.raises(ValueError, match="need a reference model"):
         learner(base).step([only_held])
+
+
+def test_credit_beside_a_seam_does_not_dilute_the_mean(base: Any) -> None:
+    # Two rollouts: the mean divides by 2, whatever further gates the first one has. On policy every ratio is 1,
+    # so the loss is (1 - 1) / 2, and -0.5 / 2 more with the praised prefix.
+    prefix = row([5, 6, 7], FAILED.completion_ids, 0.5, [1, 0, 0, 0, 0], "rest")
+    assert learner(base).step([FAILED, REPAIRED]).loss == pytest.approx(0.0, abs=1e-6)
+    assert learner(base).step([FAILED, REPAIRED, prefix]).loss == pytest.approx(-0.25, abs=1e-6)

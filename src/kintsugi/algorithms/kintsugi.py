@@ -88,7 +88,7 @@ def seam_rows(episode: Episode, seam: Seam, options: Options) -> Iterator[Row]:
     """The failure blamed at its seam and praised before it; the fix praised, as far as pi would write it."""
     repair, name = episode.repairs[seam.repair], f"{episode.problem.id}/seam/{seam.failed}"
     failed = uniform_row(episode.rollouts[seam.failed], -1.0, "failed", episode.problem, name)
-    praised = int(PREFIX_SHARE * seam.failed_mask.index(1)) if options.prefix else 0
+    praised = int(PREFIX_SHARE * seam.edits[0].failed_at) if options.prefix and seam.edits else 0
     credit = [-float(gate) for gate in seam.failed_mask]
     credit[:praised] = [options.prefix] * praised
     yield replace(failed, mask=tuple(int(c != 0) for c in credit), advantages=tuple(credit))
