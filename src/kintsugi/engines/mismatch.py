@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from kintsugi.engines.base import StepStats
 from kintsugi.records import Row
 
-TOLERATED = {"float32": 1e-3, "bfloat16": 3e-2}
+TOLERATED = {"float32": 1e-3, "bfloat16": 0.1}
 """The largest mean gap, in nats a token, that rounding alone is taken to explain (docs/engines.md measures it).
 
-The mean decides: in bfloat16 single tokens are off by 1 and more between two correct engines.
+The mean decides: in bfloat16 single tokens were off by up to 0.96 between two correct engines.
 """
 
 GROWTH = 2.0
