@@ -16,7 +16,7 @@ from kintsugi.coldstart import corrupted, mixed_rows, read_examples, sibling_pai
 from kintsugi.console import Reporter
 from kintsugi.internalize.patch import patched_head
 from kintsugi.records import Completion, Rollout, Verdict
-from kintsugi.tasks.dag import first_error
+from kintsugi.tasks.dag import DagTask
 
 FEW = {"sft": {"batch": 8, "repair_share": 0.25}}
 
@@ -62,7 +62,7 @@ def test_the_patch_form_is_taught_from_the_same_pairs(tmp_path: Path) -> None:
     changes = {"algorithm": {"name": "iop", "form": "patch"}, "sft": {"batch": 24, "repair_share": 1.0}}
     parts = assemble(tiny(tmp_path / "run", **changes))
     rows = mixed_rows(parts, *sources(parts, Reporter(0)))
-    codec = parts.loaded.codec
+    codec, task = parts.loaded.codec, DagTask()
     assert len(rows) == 24
     for row in rows:
         prompt, patch = codec.decode(row.prompt_ids), codec.decode(row.completion_ids)
@@ -74,11 +74,12 @@ def test_the_patch_form_is_taught_from_the_same_pairs(tmp_path: Path) -> None:
         ids = codec.encode(failed)
         head = patched_head(patch, failed, ids, codec.decode, codec.encode)
         assert head is not None
-        wrong = first_error(question, failed)
+        wrong = failed[: task.wrong_characters(question, failed)[0]].count("\n")
         kept = codec.decode(head).rstrip("\n").split("\n")
         assert wrong == len(kept) - 1
         assert kept[:-1] == failed.split("\n")[:wrong]
-        assert first_error(question, codec.decode(head)) == len(kept)  # nothing wrong in it, only unfinished
+        text = codec.decode(head)
+        assert task.wrong_characters(question, text) == (len(text),)  # nothing wrong in it, only unfinished
 
 
 def test_pairs_that_no_patch_mends_are_left_out(tmp_path: Path) -> None:
