@@ -60,6 +60,7 @@ class Ours:
         from kintsugi.checkpoint import Progress
         from kintsugi.config import Recipe
         from kintsugi.console import Reporter
+        from kintsugi.engines.mismatch import MismatchWatch
         from kintsugi.runlog import RunLog
         from kintsugi.trainer import build_learner, check_algorithm
 
@@ -70,6 +71,7 @@ class Ours:
         self.learner = build_learner(self.parts, self.algorithm)
         self.log = RunLog.open(parsed, overwrite=True, machine=self.parts.machine)
         self.progress, self.out = Progress(), Reporter(parsed.steps, console=Console(quiet=True))
+        self.mismatch = MismatchWatch(self.parts.machine["dtype"].removeprefix("torch."))
         self.device = self.parts.loaded.model.device.type
         reset_peak(self.device)
         return {"dtype": self.parts.machine["dtype"], **memory(self.device)}
@@ -79,7 +81,7 @@ class Ours:
         from kintsugi.trainer import one_step
 
         watch = Watch(self.device)
-        one_step(self.parts, self.algorithm, self.learner, self.progress, self.log, self.out)
+        one_step(self.parts, self.algorithm, self.learner, self.mismatch, self.progress, self.log, self.out)
         spent = watch.read()
         metrics = json.loads((self.log.directory / "metrics.jsonl").read_text().splitlines()[-1])
         phases = {k.partition("/")[2]: v for k, v in metrics.items() if k.startswith("seconds/")}
