@@ -88,7 +88,7 @@ def iop(lab: Lab, pairs: int) -> Row:
     """
     work = Work("nano-dag", 12, 8, 80, None)
     common = {"task": "dag", "verifier": None, "optim": {"token_budget": 16384}}
-    mend = {"algorithm": "iop", "repair": {"k": 1, "lambda_rep": 5}}
+    mend = {"algorithm": {"name": "iop", "k": 1, "lambda_rep": 5}}
     with lab.ours() as a, lab.ours() as b:
         lab.set_up_ours(a, work, **common, **mend)
         a.ask("time_alignment")
