@@ -21,7 +21,7 @@ from torch import Tensor
 
 from kintsugi.config import Optim
 from kintsugi.engines.base import RowStats, StepStats
-from kintsugi.loss import LOSSES, Objective, hold_loss, share
+from kintsugi.loss import LOSSES, Objective, RowLosses, hold_loss, share
 from kintsugi.records import Row
 from kintsugi.scoring import Scorer, Target, micro_batches, sequences
 
@@ -192,28 +192,11 @@ class LocalLearner:
             logprobs_BT = self.scorer(chunk)[places]
             now = logprobs_BT.detach().tolist()
             before = [old.get(i, values) for i, values in zip(indices, now, strict=True)]
-            width, device = logprobs_BT.shape[1], logprobs_BT.device
-            mask_BT = pad([rows[i].mask for i in indices], width, device)
-            losses = LOSSES[self.objective.level](
-                logprobs_BT,
-                pad(before, width, device),
-                mask_BT,
-                pad([rows[i].advantages for i in indices], width, device),
-                self.objective,
-                torch.tensor([len(rows[i].completion_ids) for i in indices], device=device),
-            )
+            losses, held_B = self._losses([rows[i] for i in indices], logprobs_BT, before, reference, indices)
             scale_B = torch.tensor(
-                [self._weight(rows[i]) / counts[term_of(rows[i])] for i in indices], device=device
+                [self._weight(rows[i]) / counts[term_of(rows[i])] for i in indices], device=logprobs_BT.device
             )
-            loss = (losses.loss_B * scale_B).sum()
-            if any(rows[i].hold for i in indices):
-                outside_BT = (
-                    pad([[rows[i].hold > 0] * len(rows[i].mask) for i in indices], width, device) - mask_BT
-                )
-                hold_B = torch.tensor([rows[i].hold for i in indices], device=device)
-                reference_BT = pad([reference[i] for i in indices], width, device)
-                kept_B = hold_loss(logprobs_BT, reference_BT, outside_BT.clamp(min=0))
-                loss = loss + (kept_B * hold_B * scale_B).sum()
+            loss = ((losses.loss_B + held_B) * scale_B).sum()
             loss.backward()  # type: ignore[no-untyped-call]
             tally.loss += float(loss.detach())
             columns = [t.detach().tolist() for t in (losses.ratio_B, losses.clipped_B, losses.loss_B)]
@@ -232,6 +215,32 @@ class LocalLearner:
                 f"gradient norm is {norm}: the update is skipped, it would destroy the weights", stacklevel=3
             )
         return tally, norm
+
+    def _losses(
+        self,
+        chunk: Sequence[Row],
+        logprobs_BT: Tensor,
+        before: Sequence[Sequence[float]],
+        reference: dict[int, list[float]],
+        indices: Sequence[int],
+    ) -> tuple[RowLosses, Tensor]:
+        """(the objective's losses, what holds each row to the reference times its `hold`), by row."""
+        width, device = logprobs_BT.shape[1], logprobs_BT.device
+        mask_BT = pad([row.mask for row in chunk], width, device)
+        losses = LOSSES[self.objective.level](
+            logprobs_BT,
+            pad(before, width, device),
+            mask_BT,
+            pad([row.advantages for row in chunk], width, device),
+            self.objective,
+            torch.tensor([len(row.completion_ids) for row in chunk], device=device),
+        )
+        hold_B = torch.tensor([row.hold for row in chunk], device=device)
+        if not reference:
+            return losses, torch.zeros_like(losses.loss_B)
+        held_BT = pad([[row.hold > 0] * len(row.mask) for row in chunk], width, device)
+        told_BT = pad([reference.get(i, ()) for i in indices], width, device)
+        return losses, hold_B * hold_loss(logprobs_BT, told_BT, (held_BT - mask_BT).clamp(min=0))
 
 
 def recompute_activations(model: PreTrainedModel) -> None:
