@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-
 from benchmarks.exact_labels import exact_row
+
 from kintsugi.records import Completion, Episode, Finish, Problem, Rollout, Verdict
 from kintsugi.tasks.dag import DagTask
 from kintsugi.tasks.labels import GateScore, score_gates, wrong_tokens

@@ -69,7 +69,7 @@ def test_a_tokenizer_with_neither_pad_nor_end_token_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["./nowhere", "nowhere", "/no/such/dir"])
 def test_an_unknown_model_is_one_line(name: str) -> None:
-    with pytest.raises(KintsugiError, match="no such directory; expected nano, .*nano-random"):
+    with pytest.raises(KintsugiError, match=r"no such directory; expected nano, .*nano-random"):
         load_model(name)
 
 
