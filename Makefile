@@ -82,20 +82,28 @@ $(PEER)/.ready: constraints-trl.txt
 	$(PEER)/bin/python -m pip install -q -c constraints-trl.txt trl
 	touch $@
 # The other shipped bases start from the nano base, which can copy and add already: short problems first.
+SFT = $(BIN)/kintsugi sft --overwrite
 nano-brackets: setup
-	$(BIN)/kintsugi sft recipes/brackets_base.yaml 'task.brackets=[1,2]' steps=500 optim.lr=2e-3 sft.batch=44 \
-	  output_dir=runs/brackets_short --overwrite
-	$(BIN)/kintsugi sft recipes/brackets_base.yaml model=runs/brackets_short/checkpoints/step-000500 --overwrite
+	$(SFT) recipes/brackets_base.yaml 'task.brackets=[1,2]' steps=500 optim.lr=2e-3 sft.batch=44 \
+	  output_dir=runs/brackets_1
+	$(SFT) recipes/brackets_base.yaml model=runs/brackets_1/checkpoints/step-000500
 	$(BIN)/python -m kintsugi.models.ship runs/brackets_base recipes/learning/brackets.yaml
 
+COLUMNS = $(SFT) recipes/columns_base.yaml task.slip_facts=0.6
 nano-columns: setup
-	$(BIN)/kintsugi sft recipes/columns_base.yaml 'task.columns=[1,3]' steps=500 optim.lr=2e-3 sft.batch=44 \
-	  output_dir=runs/columns_short --overwrite
-	$(BIN)/kintsugi sft recipes/columns_base.yaml model=runs/columns_short/checkpoints/step-000500 --overwrite
+	$(COLUMNS) 'task.columns=[1,3]' steps=500 optim.lr=2e-3 optim.warmup=30 sft.batch=44 sft.repair_share=0.28 \
+	  output_dir=runs/columns_1
+	$(COLUMNS) 'task.columns=[1,8]' steps=700 optim.lr=1.5e-3 optim.warmup=30 sft.repair_share=0.28 \
+	  model=runs/columns_1/checkpoints/step-000500 output_dir=runs/columns_2
+	$(COLUMNS) 'task.columns=[4,8]' steps=500 optim.lr=1.5e-3 \
+	  model=runs/columns_2/checkpoints/step-000700 output_dir=runs/columns_3
+	$(SFT) recipes/columns_base.yaml model=runs/columns_3/checkpoints/step-000500
 	$(BIN)/python -m kintsugi.models.ship runs/columns_base recipes/learning/columns.yaml
 
 nano-dag: setup
-	$(BIN)/kintsugi sft recipes/dag_base.yaml --overwrite
+	$(SFT) recipes/dag_base.yaml 'task.steps=[3,12]' steps=800 optim.lr=1e-3 optim.warmup=30 sft.batch=32 \
+	  sft.repair_share=0.33 output_dir=runs/dag_1
+	$(SFT) recipes/dag_base.yaml model=runs/dag_1/checkpoints/step-000800
 	$(BIN)/python -m kintsugi.models.ship runs/dag_base recipes/learning/dag.yaml
 
 clean:

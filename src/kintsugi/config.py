@@ -76,7 +76,7 @@ class Recipe(Section):
 
     model: str = Field(description="nano, nano-TASK, nano-random, a local path or a Hub id")
     task: Spec = Field(
-        description="dag, brackets, columns, jsonl, hub, reasoning_gym or my_file.py:MyTask; arguments beside `name`"
+        description="dag, brackets, columns, dot, jsonl, hub, reasoning_gym or my_file.py:MyTask; arguments with `name`"
     )
     verifier: Spec | None = Field(
         None, description="exact, math, gym or my_file.py:function; null: the task's"

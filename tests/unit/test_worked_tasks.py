@@ -1,4 +1,4 @@
-"""Chained brackets and column addition: values worked out by hand, paths, labels, slips and repair pairs."""
+"""Brackets, columns and sums of products: values worked out by hand, paths, labels, slips, repair pairs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from kintsugi.tasks import load_task
 from kintsugi.tasks.base import Demonstrator, Task, in_evaluation
 from kintsugi.tasks.brackets import BracketsTask
 from kintsugi.tasks.columns import CARRYING, ColumnsTask
+from kintsugi.tasks.dot import DotTask
 from kintsugi.tasks.labels import Labelled
 from kintsugi.tasks.worked import EVALUATION_SHARE, Choose, Step, WorkedTask, answer_of
 
 BRACKETS = BracketsTask()
 COLUMNS = ColumnsTask()
+DOT = DotTask()
 
 # Modulo 10: 4+7 = 1, 1*3 = 3; expanded 4*3 = 2, 7*3 = 1, 2+1 = 3. Then 3-9 = 4, 4*9 = 6; expanded
 # 3*9 = 7, 9*9 = 1, 7-1 = 6.
@@ -31,6 +33,11 @@ EXPANDED = "a:4*3=2\na:7*3=1\na=2+1=3\nb:9*9=1\nb:3*9=7\nb=7-1=6\n#### 6"
 SUM = "a6+7,b9+1,c0+4"
 STRAIGHT = "a6+7=13\nb9+1=11\nc0+4=05\n#### a3b1c5"
 TURNED = "a7+6=13\nb1+9=11\nc0+4=05\n#### a3b1c5"
+
+# Modulo 10: 3*4 = 2, 7*2 = 4, 9*9 = 1. In order 4+2 = 6, 6+4 = 0, 0+1 = 1; from the back 4+1 = 5, 5+4 = 9, 9+2 = 1.
+DOTTED = "s=4,a=3*4,b=7*2,c=9*9"
+FORTH = "a:3*4=2\na=4+2=6\nb:7*2=4\nb=6+4=0\nc:9*9=1\nc=0+1=1\n#### 1"
+BACK = "c:9*9=1\nc=4+1=5\nb:7*2=4\nb=5+4=9\na:3*4=2\na=9+2=1\n#### 1"
 
 
 def by_stems(*stems: str) -> Choose:
@@ -58,6 +65,31 @@ def test_columns_by_hand_in_both_directions() -> None:
     assert COLUMNS.solve(problem, by_stems("a7", "b1", "c0")) == TURNED
     # Written units first, so the numbers are 096 and 419 read from the right: 96 + 417 = 513.
     assert 96 + 417 == 513
+
+
+def test_dot_by_hand_in_two_orders() -> None:
+    problem = DOT.parse(DOTTED)
+    assert DOT.text(problem) == DOTTED
+    assert DOT.solve(problem) == FORTH
+    assert DOT.solve(problem, by_stems("c", "b")) == BACK
+
+
+@pytest.mark.parametrize(
+    ("solution", "wrong"),
+    # Eight characters a line, the result at 6: FORTH's lines start at 0, 8, 16, 24, 32, 40, the answer at 48.
+    [
+        (FORTH, ()),
+        (BACK, ()),
+        (FORTH.replace("b:7*2=4", "b:7*2=3").replace("6+4=0", "6+3=9").replace("0+1=1", "9+1=0"), (22, 53)),
+        # Wrong by one up and one down: both are errors, and the answer is right.
+        (FORTH.replace("a:3*4=2\na=4+2=6\nb:7*2=4\nb=6+4=0", "a:3*4=3\na=4+3=7\nb:7*2=3\nb=7+3=0"), (6, 22)),
+        (FORTH.replace("a=4+2=6", "a=2+4=6"), (10,)),  # the running sum comes first
+        (FORTH.replace("a=4+2=6", "b:7*2=4"), (8,)),  # a product is added at once
+        (FORTH.replace("b:7*2", "a:3*4"), (16,)),  # a is done
+    ],
+)
+def test_wrong_characters_of_dot(solution: str, wrong: tuple[int, ...]) -> None:
+    assert DOT.wrong_characters(DOTTED, solution) == wrong
 
 
 @pytest.mark.parametrize(
@@ -108,7 +140,7 @@ def test_wrong_characters_of_columns(solution: str, wrong: tuple[int, ...]) -> N
     assert COLUMNS.wrong_characters(SUM, solution) == wrong
 
 
-@pytest.mark.parametrize("task", [BRACKETS, COLUMNS], ids=["brackets", "columns"])
+@pytest.mark.parametrize("task", [BRACKETS, COLUMNS, DOT], ids=["brackets", "columns", "dot"])
 class TestEveryWorkedTask:
     def test_splits_are_distinct_and_disjoint(self, task: WorkedTask) -> None:
         assert isinstance(task, Task)
@@ -175,8 +207,11 @@ def test_slips_are_a_share_of_the_facts() -> None:
     assert len(BRACKETS.slips) == 60 + 9  # 0.3 of 200 sums and of 30 products
     # x + y >= 10 has 9+8+...+1 = 45 solutions, x + y + 1 >= 10 has 45 + 10 = 55.
     assert len(CARRYING) == 100
-    assert len(COLUMNS.slips) == 60
+    assert len(COLUMNS.slips) == 100
+    assert len(ColumnsTask(slip_facts=0.6).slips) == 60
     assert all(sum(fact) >= 10 for fact in COLUMNS.slips)
+    assert len(DOT.slips) == 70
+    assert {op for _, op, _ in DOT.slips} == {"*"}
     assert all(value % 10 != sum(fact) % 10 for fact, value in COLUMNS.slips.items())
 
 
@@ -184,6 +219,7 @@ def test_problems_stay_what_they_were() -> None:
     """Models are trained on these problems: changing the stream would mix the splits of old and new runs."""
     assert BracketsTask(brackets=3, problems=1).train()[0].prompt == "a=(4+6)*9,b=(a+2)*9,c=(b+3)*3"
     assert ColumnsTask(columns=5, problems=1).train()[0].prompt == "a4+3,b6+3,c2+8,d2+3,e3+3"
+    assert DotTask(terms=4, problems=1).train()[0].prompt == "s=4,a=3*6,b=3*2,c=8*2,d=3*3"
 
 
 @pytest.mark.parametrize(

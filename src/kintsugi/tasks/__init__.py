@@ -22,6 +22,7 @@ TASKS = {
     "dag": ("kintsugi.tasks.dag", "DagTask"),
     "brackets": ("kintsugi.tasks.brackets", "BracketsTask"),
     "columns": ("kintsugi.tasks.columns", "ColumnsTask"),
+    "dot": ("kintsugi.tasks.dot", "DotTask"),
     "jsonl": ("kintsugi.tasks.jsonl", "JsonlTask"),
     "hub": ("kintsugi.tasks.hub", "HubTask"),
     "reasoning_gym": ("kintsugi.tasks.gym", "GymTask"),

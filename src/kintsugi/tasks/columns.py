@@ -6,8 +6,9 @@ answer is every column's digit: `#### a1b9c4`. A column may be read in either di
 two right solutions rarely have the same text. A wrong digit spoils the answer but not the next column: one
 failure can hold several errors, none follows from another unless a carry is wrong too, and no luck mends it.
 
-Demonstrations slip only where a carry is made: on a fixed share of the 100 facts that come to ten or more
-(see kintsugi.tasks.worked).
+Demonstrations slip only where a carry is made: on the 100 facts that come to ten or more (see
+kintsugi.tasks.worked). With a share of them only, a model soon learns to read each column in the direction
+that it knows, and outcome rewards suffice.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class ColumnsTask(WorkedTask[Columns]):
         columns: int | Sequence[int] = 8,
         problems: int = 4000,
         evaluation_problems: int = 400,
-        slip_facts: float = 0.6,
+        slip_facts: float = 1.0,
         slip_rate: float = 0.6,
         seed: int = 0,
     ) -> None:
