@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart compare-smoke results test test-slow test-vllm lint gym nano-base nano-brackets nano-columns nano-dag bench clean
+.PHONY: setup quickstart compare-smoke results test test-slow test-vllm lint gym nano-base nano-brackets nano-columns nano-dot nano-dag bench clean
 
 setup: $(STAMP)
 
@@ -99,6 +99,13 @@ nano-columns: setup
 	  model=runs/columns_2/checkpoints/step-000700 output_dir=runs/columns_3
 	$(SFT) recipes/columns_base.yaml model=runs/columns_3/checkpoints/step-000500
 	$(BIN)/python -m kintsugi.models.ship runs/columns_base recipes/learning/columns.yaml
+
+nano-dot: setup nano-brackets
+	$(SFT) recipes/dot_base.yaml 'task.terms=[1,3]' steps=400 optim.lr=2e-3 sft.batch=40 output_dir=runs/dot_1
+	$(SFT) recipes/dot_base.yaml 'task.terms=[3,5]' steps=400 model=runs/dot_1/checkpoints/step-000400 \
+	  output_dir=runs/dot_2
+	$(SFT) recipes/dot_base.yaml model=runs/dot_2/checkpoints/step-000400
+	$(BIN)/python -m kintsugi.models.ship runs/dot_base recipes/learning/dot.yaml
 
 nano-dag: setup
 	$(SFT) recipes/dag_base.yaml 'task.steps=[3,12]' steps=800 optim.lr=1e-3 optim.warmup=30 sft.batch=32 \
