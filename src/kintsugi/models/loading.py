@@ -144,8 +144,8 @@ def stop_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> t
 def settle_machine(threads: int | None) -> list[str]:
     """Sets torch's thread count and keeps freed memory in the process; notes what is unwise.
 
-    glibc hands large freed blocks back to the system, and training then spends up to half its time on
-    page faults; keeping them made the nano model's training step 1.2 to 1.4 times as fast.
+    glibc hands large freed blocks back to the system, and training then spends time on page faults; a whole
+    step with them kept takes 0.9 to 1 of the time (docs/performance.md).
     """
     import torch
 
