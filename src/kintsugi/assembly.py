@@ -60,6 +60,9 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
     task = load_task(recipe.task)
     verifier = load_verifier(recipe.verifier or task.verifier)
     train_problems, eval_problems = training_problems(task), evaluation_problems(task)
+    require_problems(
+        eval_problems[recipe.eval.skip :], f"held-out problems beyond eval.skip={recipe.eval.skip}"
+    )
     notes = settle_machine(recipe.threads)
     loaded = load_model(model or recipe.model, device=recipe.device, seed=recipe.seed, lora=recipe.optim.lora)
     device = loaded.model.device.type
@@ -88,7 +91,7 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
         recipe=recipe,
         task=task,
         train_problems=fitting,
-        eval_problems=eval_problems[: recipe.eval.problems],
+        eval_problems=eval_problems[recipe.eval.skip :][: recipe.eval.problems],
         verifier=verifier,
         prompts=prompts,
         loaded=loaded,

@@ -60,6 +60,7 @@ class Evaluation(Section):
     every: int = Field(0, ge=0, description="steps between evaluations; 0: before and after only")
     every_tokens: int = Field(0, ge=0, description="generated tokens between evaluations; 0: none by tokens")
     problems: int = Field(200, ge=1, description="held-out problems")
+    skip: int = Field(0, ge=0, description="held-out problems left out before them: kept for another purpose")
     samples: int = Field(4, ge=1, description="samples per problem (k of pass@k)")
 
 

@@ -180,6 +180,15 @@ def test_no_problem_comes_twice_in_a_step_and_every_epoch_is_shuffled_anew(tmp_p
     assert sorted(p.id for p in batch(problems, everything, 3)) == ["0", "1", "2", "3", "4"]
 
 
+def test_held_out_problems_may_be_kept_for_another_purpose(tmp_path: Path) -> None:
+    first, others = (
+        assemble(tiny(tmp_path, eval={"problems": 3, "skip": skip})).eval_problems for skip in (0, 3)
+    )
+    assert len({p.id for p in (*first, *others)}) == 6
+    with pytest.raises(KintsugiError, match="beyond eval.skip=9999: expected at least one problem"):
+        assemble(tiny(tmp_path, eval={"skip": 9999}))
+
+
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))
 def test_every_algorithm_trains(name: str, tmp_path: Path) -> None:
     result = train(tiny(tmp_path / "run", algorithm=name, steps=1))

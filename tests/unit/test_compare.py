@@ -306,6 +306,8 @@ def test_a_file_becomes_runs_of_equal_budget(tmp_path: Path) -> None:
         (250, 8, 7)
     }
     assert {r.recipe.eval.every_tokens for r in tuning} == {250}
+    # rates are chosen on the seven held-out problems after those that methods are compared on
+    assert ({r.recipe.eval.skip for r in main}, {r.recipe.eval.skip for r in tuning}) == ({0}, {7})
     assert main[1].recipe.algorithm == {"name": "iop", "k": 8}
     assert [r.outcome_only for r in main[:2]] == [True, False]
     assert len({r.fingerprint for r in main + tuning}) == 8

@@ -84,6 +84,13 @@ def test_what_precedes_a_seam_may_be_praised() -> None:
     assert places(failed) == {**dict.fromkeys(range(7), 0.5), 10: -1.0}
 
 
+def test_all_of_a_verified_repair_may_be_praised() -> None:
+    # One of three fails: 0.6 * (1 - 2/3) = 0.2 on all twelve tokens of the repair, and 1 more on its gate.
+    _, rows = rows_of(mended=0.6)
+    (repaired,) = by_role(rows, "repaired")
+    assert places(repaired) == pytest.approx({**dict.fromkeys(range(12), 0.2), 1: 1.2})
+
+
 def test_a_patch_is_continued_and_its_continuations_are_the_reset_group() -> None:
     ask = f"[Q\nwrong:\n{FAILED}\nright:\n{GOOD}\npatch:\n]"
     script = {"[Q]": [FAILED, GOOD, GOOD], ask: ["a3\n=>\na4", "no patch"], "[Q]a4": SCRIPT["[Q]a4"]}

@@ -17,53 +17,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from kintsugi.algorithms.base import Algorithm, group_advantages, uniform_row
-from kintsugi.internalize.context import Context
-from kintsugi.internalize.options import RepairOptions
-from kintsugi.internalize.repair import join_seams, repair_failures
-from kintsugi.records import Episode, Problem, Rollout, Row, Seam
-
-PREFIX_SHARE = 0.7
-"""How much of what precedes a seam is praised: VPPO (arXiv:2601.18984) shortens it against step inflation."""
+from kintsugi.algorithms.mending import MendingOptions, praised_prefix, repair_rows, run, unsolved
+from kintsugi.records import Episode, Rollout, Row, Seam
 
 
-def compares_candidates(options: Any) -> Any:
-    """ValueError where a repair objective is wanted but a failure has one candidate only."""
-    if options.candidates < 2 and options.lambda_rep and options.form != "sibling":
-        raise ValueError(
-            "candidates: the repair objective compares the candidates of a failure, expected at least 2 "
-            f"(or lambda_rep=0), got {options.candidates}"
-        )
-    return options
-
-
-class Options(RepairOptions):
-    lambda_rep: float = Field(0.2, ge=0, description="weight of the repair objective")
+class Options(MendingOptions):
     advantages: Literal["pair", "group"] = Field(
         "pair", description="credit of failure and repair: pair (-1 and +1), or as members of the group"
     )
-    praise: float = Field(
-        0.0, ge=0, description="credit of passing rollouts, times 1 - the group's pass rate"
-    )
-    prefix: float = Field(0.0, ge=0, description="credit of the first 70% of a failure before its seam")
     soft: float = Field(
         0.0, ge=0, le=1, description="share of the group advantage kept outside the gates; 0: hard gates"
     )
     hold: float = Field(0.0, ge=0, description="weight of a KL to the reference outside the gates")
-
-    _compares = model_validator(mode="after")(compares_candidates)
-
-
-async def run(problem: Problem, ctx: Context, options: Options) -> Episode:
-    """Rollouts, repairs of the failed ones, and the seam of each failure that was mended."""
-    rollouts = await ctx.rollouts(problem, ctx.recipe.sampling.group_size)
-    repairs, skipped = await repair_failures(problem, rollouts, ctx, options)
-    seams = await join_seams(problem, rollouts, repairs, ctx, options)
-    return Episode(problem, rollouts, repairs, seams, skipped)
 
 
 def rows(episode: Episode, options: Options) -> list[Row]:
@@ -74,18 +44,18 @@ def rows(episode: Episode, options: Options) -> list[Row]:
     full-sized, and the nano model, at 90% by step 40, fell back to 12% by step 80.
     """
     seams = {seam.failed: seam for seam in episode.seams}
-    judged = {i: r for i, r in enumerate(episode.rollouts) if r.verdict.state != "error"}
-    rewards = [r.verdict.reward for r in judged.values()]
-    unsolved = 1 - sum(r.verdict.passed for r in judged.values()) / max(1, len(judged))
+    members = [i for i, r in enumerate(episode.rollouts) if r.verdict.state != "error"]
+    rewards = [episode.rollouts[i].verdict.reward for i in members]
+    advantages, left = group_advantages(rewards), unsolved(episode.rollouts)
     policy: list[Row] = []
-    for place, (i, rollout) in enumerate(judged.items()):
-        spare = options.soft * group_advantages(rewards)[place]
+    for place, i in enumerate(members):
+        rollout, spare = episode.rollouts[i], options.soft * advantages[place]
         if i in seams:
             credit = seam_credit(episode, seams[i], rewards, place, options)
             policy += seam_rows(episode, seams[i], credit, options)
             policy += rest_rows(episode, seams[i], spare, options)
         else:
-            praise = options.praise * unsolved * rollout.verdict.passed
+            praise = options.praise * left * rollout.verdict.passed
             policy.append(whole_row(episode, rollout, spare + praise, options))
     return [*policy, *repair_rows(episode, options.lambda_rep)]
 
@@ -128,8 +98,7 @@ def seam_rows(episode: Episode, seam: Seam, credit: tuple[float, float], options
 
 def rest_rows(episode: Episode, seam: Seam, spare: float, options: Options) -> Iterator[Row]:
     """Credit of a mended failure outside its seam: `prefix` on what precedes it, `spare` on all else."""
-    before_seam = seam.edits[0].failed_at if seam.edits else 0
-    praised = int(PREFIX_SHARE * before_seam) if options.prefix else 0
+    praised = praised_prefix(seam, options)
     if praised:
         before = tuple(int(t < praised) for t in range(len(seam.failed_mask)))
         yield gated(episode, seam, before, options.prefix)
@@ -151,16 +120,6 @@ def whole_row(episode: Episode, rollout: Rollout, credit: float, options: Option
     if credit or not options.hold:
         return row
     return replace(row, mask=(0,) * len(row.mask), hold=options.hold)
-
-
-def repair_rows(episode: Episode, weight: float) -> Iterator[Row]:
-    """What repair mode wrote, under its prompt; its group is the candidates of the same failure."""
-    written = [r for r in episode.repairs if r.written and r.rollout.verdict.state != "error"]
-    for failed in sorted({r.failed for r in written}):
-        group = [r for r in written if r.failed == failed]
-        for repair, advantage in zip(group, group_advantages([r.score for r in group]), strict=True):
-            name = f"{episode.problem.id}/repair/{failed}"
-            yield uniform_row(repair.rollout, advantage, "repair", episode.problem, name, weight)
 
 
 def iop(options: Options) -> Algorithm:

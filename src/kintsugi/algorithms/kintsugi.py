@@ -20,51 +20,38 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from kintsugi.algorithms.base import Algorithm, group_rows, uniform_row
-from kintsugi.algorithms.iop import PREFIX_SHARE, compares_candidates, repair_rows
-from kintsugi.internalize.context import Context
-from kintsugi.internalize.options import RepairOptions
-from kintsugi.internalize.repair import join_seams, repair_failures
-from kintsugi.records import Episode, Problem, Rollout, Row, Seam
+from kintsugi.algorithms.mending import MendingOptions, praised_prefix, repair_rows, run, unsolved
+from kintsugi.records import Episode, Rollout, Row, Seam
 
 
-class Options(RepairOptions):
+class Options(MendingOptions):
     continuations: int = Field(2, ge=1, description="samples of a `continue` check or of a patch (m)")
     failures: int = Field(2, ge=0, description="failures of a group that are mended at most; 0: all")
-    lambda_rep: float = Field(0.2, ge=0, description="weight of the repair objective")
-    causal: bool = Field(True, description="drop fixes whose continuations never pass")
-    resets: bool = Field(True, description="train on the continuations, as a group of their own")
-    capped: bool = Field(True, description="credit of a fix times min(pi / rho, 2)")
     praise: float = Field(
         1.0, ge=0, description="credit of passing rollouts, times 1 - the group's pass rate"
     )
-    prefix: float = Field(0.0, ge=0, description="credit of the first 70% of a failure before its seam")
+    mended: float = Field(
+        0.0, ge=0, description="credit of all of a verified repair, times 1 - the group's pass rate"
+    )
+    causal: bool = Field(True, description="drop fixes whose continuations never pass")
+    resets: bool = Field(True, description="train on the continuations, as a group of their own")
+    capped: bool = Field(True, description="credit of a fix times min(pi / rho, 2)")
     reduction: Literal["row", "token"] = Field("row", description="loss: the mean over rows, or over tokens")
-
-    _compares = model_validator(mode="after")(compares_candidates)
-
-
-async def run(problem: Problem, ctx: Context, options: Options) -> Episode:
-    """Rollouts, repairs of some failed ones, and the seam of each failure that was mended."""
-    rollouts = await ctx.rollouts(problem, ctx.recipe.sampling.group_size)
-    repairs, skipped = await repair_failures(problem, rollouts, ctx, options)
-    seams = await join_seams(problem, rollouts, repairs, ctx, options)
-    return Episode(problem, rollouts, repairs, seams, skipped)
 
 
 def rows(episode: Episode, options: Options) -> list[Row]:
     """Rows of seams and of resets, one per other rollout (credited or not, it counts), then repair mode's."""
     seams = {seam.failed: seam for seam in episode.seams if causal(seam) or not options.causal}
-    judged = [r for r in episode.rollouts if r.verdict.state != "error"]
-    unsolved = 1 - sum(r.verdict.passed for r in judged) / max(1, len(judged))
+    left = unsolved(episode.rollouts)
     made: list[Row] = []
     for i, rollout in enumerate(episode.rollouts):
         if i in seams:
-            made += seam_rows(episode, seams[i], options)
+            made += seam_rows(episode, seams[i], left, options)
         elif rollout.verdict.state != "error":
-            praise = options.praise * unsolved * rollout.verdict.passed
+            praise = options.praise * left * rollout.verdict.passed
             name = f"{episode.problem.id}/rollouts"
             made.append(uniform_row(rollout, praise, "policy", episode.problem, name))
     if options.resets:
@@ -84,20 +71,21 @@ def continuations(episode: Episode, seam: Seam) -> tuple[Rollout, ...]:
     return patched or tuple(check.rollout for check in seam.checks if check.edits == seam.kept)
 
 
-def seam_rows(episode: Episode, seam: Seam, options: Options) -> Iterator[Row]:
+def seam_rows(episode: Episode, seam: Seam, left: float, options: Options) -> Iterator[Row]:
     """The failure blamed at its seam and praised before it; the fix praised, as far as pi would write it."""
     repair, name = episode.repairs[seam.repair], f"{episode.problem.id}/seam/{seam.failed}"
     failed = uniform_row(episode.rollouts[seam.failed], -1.0, "failed", episode.problem, name)
-    praised = int(PREFIX_SHARE * seam.edits[0].failed_at) if options.prefix and seam.edits else 0
+    praised = praised_prefix(seam, options)
     credit = [-float(gate) for gate in seam.failed_mask]
     credit[:praised] = [options.prefix] * praised
     yield replace(failed, mask=tuple(int(c != 0) for c in credit), advantages=tuple(credit))
     sampled = repair.rollout.completion.logprobs if options.form == "rewrite" and options.capped else None
+    mended = tuple(gate + options.mended * left for gate in seam.repaired_mask)
     yield replace(
         failed,
         completion_ids=seam.repaired_ids,
-        mask=seam.repaired_mask,
-        advantages=tuple(map(float, seam.repaired_mask)),
+        mask=tuple(int(c != 0) for c in mended),
+        advantages=mended,
         sampling_logprobs=None if repair.written else repair.rollout.completion.logprobs,
         behaviour_logprobs=sampled,
         role="repaired",

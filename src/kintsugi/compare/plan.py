@@ -164,6 +164,8 @@ class Plan:
             Path(c.output_dir) / f"{self.task}-{c.name}" / stage / f"{safe(entry.label)}-lr{lr:g}-seed{seed}"
         )
         recipe = entry.recipe
+        # A rate is not chosen on the problems that methods are compared on.
+        skip = recipe.eval.skip + (recipe.eval.problems if stage == "tuning" else 0)
         changed = {
             "seed": seed,
             "budget": budget,
@@ -171,7 +173,12 @@ class Plan:
             "output_dir": str(place),
             "optim": recipe.optim.model_copy(update={"lr": lr}),
             "eval": recipe.eval.model_copy(
-                update={"every": 0, "every_tokens": ceil(c.budget / c.evaluations), "samples": SAMPLES}
+                update={
+                    "every": 0,
+                    "every_tokens": ceil(c.budget / c.evaluations),
+                    "samples": SAMPLES,
+                    "skip": skip,
+                }
             ),
         }
         return Run(

@@ -338,8 +338,10 @@ def returned(samples: Sequence[Sample], rows: Rows, tokens_TR: Tensor) -> list[b
 
 def cut_where_returned(sample: Sample, completion: Completion) -> Completion:
     """The completion as far as it was written until it came back to the text it may rejoin."""
+    if not sample.params.rejoin:
+        return completion
     after = first_return(completion.token_ids, sample.params.rejoin, sample.params.rejoin_after)
-    if not sample.params.rejoin or after is None:
+    if after is None:
         return completion
     ids, logprobs = completion.token_ids[:after], completion.logprobs[:after]
     return Completion(ids, logprobs, "stop", completion.version)

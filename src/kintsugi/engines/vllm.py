@@ -173,7 +173,11 @@ def start(model: PreTrainedModel, engine: VllmEngine, dtype: torch.dtype, positi
                 disable_log_stats=True,
                 **(cpu_settings(positions) if model.device.type == "cpu" else {}),
             )
-    except (ValueError, NotImplementedError, RuntimeError) as error:
+    except (
+        ValueError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:  # what vLLM refuses a model or machine with
         reason = " ".join(str(error).split())[:500]
         raise KintsugiError(
             f"engine vllm: could not start: {reason} (engine.memory is {engine.memory} GiB, "

@@ -1,0 +1,62 @@
+"""What IOP and Kintsugi share: their episode, credit outside of seams, and the rows that train repair mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pydantic import Field, model_validator
+
+from kintsugi.algorithms.base import group_advantages, judged, uniform_row
+from kintsugi.internalize.context import Context
+from kintsugi.internalize.options import RepairOptions
+from kintsugi.internalize.repair import join_seams, repair_failures
+from kintsugi.records import Episode, Problem, Rollout, Row, Seam
+
+PREFIX_SHARE = 0.7
+"""How much of what precedes a seam is praised: VPPO (arXiv:2601.18984) shortens it against step inflation."""
+
+
+class MendingOptions(RepairOptions):
+    lambda_rep: float = Field(0.2, ge=0, description="weight of the repair objective")
+    praise: float = Field(
+        0.0, ge=0, description="credit of passing rollouts, times 1 - the group's pass rate"
+    )
+    prefix: float = Field(0.0, ge=0, description="credit of the first 70% of a failure before its seam")
+
+    @model_validator(mode="after")
+    def _compares(self) -> MendingOptions:
+        if self.candidates < 2 and self.lambda_rep and self.form != "sibling":
+            raise ValueError(
+                "candidates: the repair objective compares the candidates of a failure, expected at least 2 "
+                f"(or lambda_rep=0), got {self.candidates}"
+            )
+        return self
+
+
+async def run(problem: Problem, ctx: Context, options: MendingOptions) -> Episode:
+    """Rollouts, repairs of the failed ones, and the seam of each failure that was mended."""
+    rollouts = await ctx.rollouts(problem, ctx.recipe.sampling.group_size)
+    repairs, skipped = await repair_failures(problem, rollouts, ctx, options)
+    seams = await join_seams(problem, rollouts, repairs, ctx, options)
+    return Episode(problem, rollouts, repairs, seams, skipped)
+
+
+def unsolved(rollouts: Sequence[Rollout]) -> float:
+    """1 - the pass rate of the judged rollouts: how much a problem still has to teach. 1 without any."""
+    group = judged(rollouts)
+    return 1 - sum(r.verdict.passed for r in group) / max(1, len(group))
+
+
+def praised_prefix(seam: Seam, options: MendingOptions) -> int:
+    """How many of a failure's first tokens are praised."""
+    return int(PREFIX_SHARE * seam.edits[0].failed_at) if options.prefix and seam.edits else 0
+
+
+def repair_rows(episode: Episode, weight: float) -> Iterator[Row]:
+    """What repair mode wrote, under its prompt; its group is the candidates of the same failure."""
+    written = [r for r in episode.repairs if r.written and r.rollout.verdict.state != "error"]
+    for failed in sorted({r.failed for r in written}):
+        group = [r for r in written if r.failed == failed]
+        for repair, advantage in zip(group, group_advantages([r.score for r in group]), strict=True):
+            name = f"{episode.problem.id}/repair/{failed}"
+            yield uniform_row(repair.rollout, advantage, "repair", episode.problem, name, weight)
