@@ -185,7 +185,7 @@ def test_held_out_problems_may_be_kept_for_another_purpose(tmp_path: Path) -> No
         assemble(tiny(tmp_path, eval={"problems": 3, "skip": skip})).eval_problems for skip in (0, 3)
     )
     assert len({p.id for p in (*first, *others)}) == 6
-    with pytest.raises(KintsugiError, match="beyond eval.skip=9999: expected at least one problem"):
+    with pytest.raises(KintsugiError, match=r"beyond eval\.skip=9999: expected at least one problem"):
         assemble(tiny(tmp_path, eval={"skip": 9999}))
 
 
