@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,17 @@ def test_a_rollout_whose_verifier_broke_down_does_not_count_in_the_mean() -> Non
     rollouts = (make_rollout("ab", Verdict("error")), make_rollout("ax", 1.0))
     rows = load_algorithm("iop").rows(Episode(PROBLEM, rollouts))
     assert [row.completion_ids for row in rows] == [(*encode("ax"), STOP)]
+
+
+def test_with_one_candidate_each_the_repairs_of_a_problem_are_the_group() -> None:
+    episode = iop_episode()
+    single = replace(episode, repairs=(episode.repairs[1], episode.repairs[2]), seams=())
+    rows = [
+        row for row in load_algorithm({"name": "iop", "candidates": 1}).rows(single) if row.role == "repair"
+    ]
+    # Scores 0.9 and -0.1 of two failures: mean 0.4, std 0.5, so +1 and -1.
+    assert [row.advantages[0] for row in rows] == pytest.approx([1.0, -1.0])
+    assert len({row.group_id for row in rows}) == 1
 
 
 def test_iop_trains_repair_mode_on_group_relative_scores() -> None:

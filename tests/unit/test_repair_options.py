@@ -226,7 +226,6 @@ def test_without_a_passing_sibling_there_is_none_to_take() -> None:
     ("options", "said"),
     [
         ({"form": "sibling", "anchor": "none"}, "anchor: form=sibling takes a passing sibling"),
-        ({"candidates": 1}, "candidates: the repair objective compares"),
         ({"form": "splice"}, "form: .*'rewrite', 'patch' or 'sibling'"),
         ({"soft": 2}, "soft: .*less than or equal to 1"),
     ],

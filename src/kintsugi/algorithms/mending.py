@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from kintsugi.algorithms.base import group_advantages, judged, uniform_row
 from kintsugi.internalize.context import Context
@@ -22,15 +22,6 @@ class MendingOptions(RepairOptions):
         0.0, ge=0, description="credit of passing rollouts, times 1 - the group's pass rate"
     )
     prefix: float = Field(0.0, ge=0, description="credit of the first 70% of a failure before its seam")
-
-    @model_validator(mode="after")
-    def _compares(self) -> MendingOptions:
-        if self.candidates < 2 and self.lambda_rep and self.form != "sibling":
-            raise ValueError(
-                "candidates: the repair objective compares the candidates of a failure, expected at least 2 "
-                f"(or lambda_rep=0), got {self.candidates}"
-            )
-        return self
 
 
 async def run(problem: Problem, ctx: Context, options: MendingOptions) -> Episode:
@@ -53,10 +44,15 @@ def praised_prefix(seam: Seam, options: MendingOptions) -> int:
 
 
 def repair_rows(episode: Episode, weight: float) -> Iterator[Row]:
-    """What repair mode wrote, under its prompt; its group is the candidates of the same failure."""
+    """What repair mode wrote, under its prompt, credited within groups by s_rep.
+
+    A group is the candidates of one failure. Where each failure has a single one it is the problem's
+    repairs [ours]: half the tokens, and still a baseline of the same question.
+    """
     written = [r for r in episode.repairs if r.written and r.rollout.verdict.state != "error"]
-    for failed in sorted({r.failed for r in written}):
-        group = [r for r in written if r.failed == failed]
+    single = len(written) == len({r.failed for r in written})
+    for failed in sorted({-1 if single else r.failed for r in written}):
+        group = [r for r in written if single or r.failed == failed]
+        name = f"{episode.problem.id}/repair" + ("" if single else f"/{failed}")
         for repair, advantage in zip(group, group_advantages([r.score for r in group]), strict=True):
-            name = f"{episode.problem.id}/repair/{failed}"
             yield uniform_row(repair.rollout, advantage, "repair", episode.problem, name, weight)

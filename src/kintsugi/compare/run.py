@@ -4,7 +4,7 @@
 2. The learning rate of every algorithm is chosen from its tuning runs alone.
 3. A run that fails leaves a row that says why, and the others go on. The next call tries it again.
 
-    kintsugi compare benchmarks/comparisons/dag.yaml
+    kintsugi compare benchmarks/comparisons/main.yaml
 """
 
 from __future__ import annotations
