@@ -53,7 +53,6 @@ def sft(recipe: Recipe, *, overwrite: bool = False, reporter: Reporter | None = 
         recipe.optim,
         Objective("nll"),
         pad_id=parts.loaded.tokenizer.pad_token_id,
-        total_updates=recipe.steps * recipe.optim.minibatches,
         autocast=parts.autocast,
     )
     progress = Progress()
@@ -67,7 +66,7 @@ def sft(recipe: Recipe, *, overwrite: bool = False, reporter: Reporter | None = 
         while progress.step < recipe.steps and not stop:
             progress.step += 1
             rows = mixed_rows(parts, solutions, pairs)
-            stats = learner.step(rows)
+            stats = learner.step(rows, (progress.step - 1) / recipe.steps)
             record = {"step": progress.step, "loss": stats.loss, "lr": stats.lr, "grad_norm": stats.grad_norm}
             log.metrics(record | {"seconds/train": round(stats.seconds, 4)})
             out.step(record)

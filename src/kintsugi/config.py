@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rapidfuzz import fuzz, process
 
 from kintsugi.records import KintsugiError
@@ -37,7 +37,7 @@ class Optim(Section):
     lr: float = Field(1e-6, gt=0, description="peak learning rate (AdamW)")
     warmup: int = Field(10, ge=0, description="optimizer steps of linear warm-up")
     schedule: Literal["constant", "cosine"] = Field(
-        "constant", description="after warm-up; cosine ends at 5%"
+        "constant", description="after warm-up; cosine ends at 5%, by steps or by the budget of tokens"
     )
     grad_clip: float = Field(1.0, gt=0, description="largest gradient norm")
     clip_low: float | None = Field(None, gt=0, description="ratio clip below 1; null: the algorithm's own")
@@ -107,12 +107,6 @@ class Recipe(Section):
     optim: Optim = Field(default_factory=lambda: Optim())
     eval: Evaluation = Field(default_factory=lambda: Evaluation())
     sft: Sft = Field(default_factory=lambda: Sft())
-
-    @model_validator(mode="after")
-    def _schedule_knows_its_end(self) -> Recipe:
-        if self.budget is not None and self.optim.schedule == "cosine":
-            raise ValueError("optim.schedule: cosine counts steps; with a budget of tokens use constant")
-        return self
 
     @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

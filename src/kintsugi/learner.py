@@ -46,7 +46,7 @@ class Tally:
 class LocalLearner:
     """Trains `model` in place. `version` counts its optimizer steps.
 
-    `total_updates` is what a cosine schedule ends at. `temperature` is the sampler's, so that ratios
+    `temperature` is the sampler's, so that ratios
     compare the distributions that were sampled from. `reference` makes the model that rows with `hold` are
     held to; it is asked for with the first such row.
     """
@@ -58,13 +58,11 @@ class LocalLearner:
         objective: Objective,
         *,
         pad_id: int,
-        total_updates: int,
         temperature: float = 1.0,
         autocast: torch.dtype | None = None,
         reference: Callable[[], PreTrainedModel] | None = None,
     ) -> None:
         self.model, self.optim, self.objective = model, optim, objective
-        self.total_updates = total_updates
         self.version = 0
         model.eval()  # dropout would move ratios off 1 before anything was learned
         if optim.gradient_checkpointing:
@@ -75,8 +73,9 @@ class LocalLearner:
         trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, lr=optim.lr, betas=BETAS, weight_decay=0.0, fused=True)
 
-    def step(self, rows: Sequence[Row]) -> StepStats:
-        """Trains on the rows in `optim.minibatches` optimizer steps; see StepStats.
+    def step(self, rows: Sequence[Row], done: float = 0.0) -> StepStats:
+        """Trains on the rows in `optim.minibatches` optimizer steps; see StepStats. `done`: the run's share
+        before this step, which a cosine schedule follows.
 
         pi_old is this learner's own policy before the first of them, so that a ratio starts at 1 (exactly,
         with one minibatch) even where a sampler computes in lower precision; how far the two are apart is
@@ -106,7 +105,9 @@ class LocalLearner:
                 counts[term_of(row)] += share(self.objective, row.active)[1]
         for part, plan in zip(parts, plans, strict=True):
             dealt = len(part) / max(1, len(live))
-            tally, norm = self._update(rows, plan, old, reference, {t: n * dealt for t, n in counts.items()})
+            tally, norm = self._update(
+                rows, plan, old, reference, {t: n * dealt for t, n in counts.items()}, done
+            )
             tallies.append(tally)
             norms.append(norm)
             updates += bool(part) and math.isfinite(norm)
@@ -114,7 +115,7 @@ class LocalLearner:
         return StepStats(
             loss=mean([t.loss for t in tallies]),
             grad_norm=mean(norms),
-            lr=self.learning_rate(self.version - 1) if updates else 0.0,
+            lr=self.learning_rate(self.version - 1, done) if updates else 0.0,
             updates=updates,
             clip_fraction=mean([c for t in tallies for c in t.clipped]),
             ratio=mean([r for t in tallies for r in t.ratios], empty=1.0),
@@ -126,13 +127,13 @@ class LocalLearner:
             rows=tuple(by_row.get(i) for i in range(len(rows))),
         )
 
-    def learning_rate(self, update: int) -> float:
-        """The rate of optimizer step number `update` (from 0): linear warm-up, then the schedule."""
+    def learning_rate(self, update: int, done: float) -> float:
+        """The rate of optimizer step number `update` (from 0) once `done` of the run is over."""
         warm = min(1.0, (update + 1) / (self.optim.warmup + 1))
         if self.optim.schedule == "constant":
             return self.optim.lr * warm
-        done = min(1.0, update / max(1, self.total_updates))
-        return self.optim.lr * warm * (WARM_DOWN + (1 - WARM_DOWN) * 0.5 * (1 + math.cos(math.pi * done)))
+        left = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        return self.optim.lr * warm * (WARM_DOWN + (1 - WARM_DOWN) * left)
 
     def logprobs(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
         """log pi(completion token | prompt) of every row under the present weights, without gradient."""
@@ -177,6 +178,7 @@ class LocalLearner:
         old: dict[int, list[float]],
         reference: dict[int, list[float]],
         counts: dict[str, float],
+        done: float,
     ) -> tuple[Tally, float]:
         """One optimizer step over the rows of `plan`. Returns what was tallied and the gradient norm.
 
@@ -184,7 +186,7 @@ class LocalLearner:
         """
         tally = Tally()
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(self.version)
+            group["lr"] = self.learning_rate(self.version, done)
         self.optimizer.zero_grad(set_to_none=True)
         for chunk in plan:
             indices = [i for item in chunk for i in item.rows]

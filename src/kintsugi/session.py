@@ -66,6 +66,12 @@ def expected_steps(recipe: Recipe, progress: Progress) -> int:
     return min(recipe.steps, max(progress.step, needed))
 
 
+def share_done(recipe: Recipe, progress: Progress) -> float:
+    """How much of the run is over, by steps or by tokens, whichever is further."""
+    by_tokens = progress.tokens / recipe.budget if recipe.budget else 0.0
+    return max(progress.step / recipe.steps, by_tokens)
+
+
 def evaluation_due(recipe: Recipe, progress: Progress, tokens_before: int) -> bool:
     """Whether the step that began at `tokens_before` asks for an evaluation; a run's end evaluates anyway.
 

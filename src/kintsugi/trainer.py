@@ -39,6 +39,7 @@ from kintsugi.session import (
     finished,
     interruptible,
     measure,
+    share_done,
 )
 
 MAY_CHANGE = {
@@ -113,7 +114,7 @@ def one_step(
     problems = batch(parts.train_problems, parts.recipe, step)
     episodes = asyncio.run(run_all(parts, algorithm, problems, step, progress, meter))
     rows = settled([row for episode in episodes for row in algorithm.rows(episode)], learner.logprobs)
-    stats = learner.step(rows)
+    stats = learner.step(rows, share_done(parts.recipe, progress))
     metrics = step_metrics(step, episodes, rows, stats, meter.seconds)
     progress.step = step
     progress.tokens += metrics["tokens/generated"]
@@ -205,7 +206,6 @@ def build_learner(parts: Parts, algorithm: Algorithm) -> LocalLearner:
             parts.recipe.sampling.max_new_tokens,
         ),
         pad_id=parts.loaded.tokenizer.pad_token_id,
-        total_updates=parts.recipe.steps * optim.minibatches,
         temperature=parts.recipe.sampling.temperature,
         autocast=parts.autocast,
         reference=lambda: load_model(parts.recipe.model, seed=parts.recipe.seed).model,

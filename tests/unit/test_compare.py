@@ -356,7 +356,7 @@ def test_an_entry_with_a_rate_of_its_own_is_not_tuned(tmp_path: Path) -> None:
         ({"algorithms": [{"algorithm": "grpo", "optm": {}}]}, "algorithm grpo: unknown key 'optm'"),
         ({"baselines": ["raft"]}, "'raft' is no label"),
         ({"seeds": [9]}, r"expected seeds that no run has, got \[9\] in both"),
-        ({"settings": {"optim": {"schedule": "cosine"}}}, "cosine counts steps"),
+        ({"settings": {"optim": {"schedule": "linear"}}}, "'constant' or 'cosine'"),
         ({"recipe": "nowhere.yaml"}, "no such recipe file"),
     ],
 )

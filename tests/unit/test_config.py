@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from kintsugi.algorithms import ALGORITHMS
+from kintsugi.checkpoint import Progress
 from kintsugi.config import Recipe, apply_overrides, derived, fields_table, known_keys, split_spec
 from kintsugi.records import KintsugiError
+from kintsugi.session import share_done
 
 MINIMAL = {"model": "nano", "task": "dag"}
 DOCS = Path(__file__).parents[2] / "docs"
@@ -67,11 +69,19 @@ def test_missing_keys_and_files_that_are_no_recipe(tmp_path: Path) -> None:
             Recipe.load(path)
 
 
-def test_a_cosine_schedule_needs_steps_not_a_budget() -> None:
-    data = {**MINIMAL, "budget": 1000}
-    assert "ends after 1,000 generated tokens, all phases" in derived(Recipe.parse(data))
-    with pytest.raises(KintsugiError, match=r"optim\.schedule: cosine counts steps"):
-        Recipe.parse({**data, "optim": {"schedule": "cosine"}})
+@pytest.mark.parametrize(
+    ("budget", "expected"),
+    [(None, 0.25), (1000, 0.6), (10_000, 0.25)],  # 5 of 20 steps; 600 tokens of the budget
+)
+def test_a_run_is_over_by_steps_or_by_tokens(budget: int | None, expected: float) -> None:
+    recipe = Recipe.parse({**MINIMAL, "steps": 20, "budget": budget})
+    assert share_done(recipe, Progress(step=5, tokens=600)) == pytest.approx(expected)
+
+
+def test_a_budget_is_told() -> None:
+    assert "ends after 1,000 generated tokens, all phases" in derived(
+        Recipe.parse({**MINIMAL, "budget": 1000})
+    )
 
 
 def test_a_recipe_survives_its_own_yaml(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ class Sampler(Protocol):
 
 
 class Learner(Protocol):
-    def step(self, rows: Sequence[Row]) -> StepStats: ...
+    def step(self, rows: Sequence[Row], done: float = 0.0) -> StepStats: ...
 
 
 def derive_seed(*parts: object) -> int:
