@@ -28,8 +28,14 @@ from kintsugi.records import Episode, Rollout, Row, Seam
 
 
 class Options(MendingOptions):
+    candidates: int = Field(1, ge=1, description="repairs sampled per failed rollout (G_rep)")
+    k: int = Field(1, ge=1, description="edits kept at first; doubled once, then all (K)")
+    check: Literal["continue", "graft", "none"] = Field(
+        "none", description="how the first K edits are tried: continue, graft, or none (kept untried)"
+    )
+    lambda_rep: float = Field(1.0, ge=0, description="weight of the repair objective")
     continuations: int = Field(2, ge=1, description="samples of a `continue` check or of a patch (m)")
-    failures: int = Field(2, ge=0, description="failures of a group that are mended at most; 0: all")
+    failures: int = Field(3, ge=0, description="failures of a group that are mended at most; 0: all")
     praise: float = Field(
         1.0, ge=0, description="credit of passing rollouts, times 1 - the group's pass rate"
     )
@@ -38,7 +44,7 @@ class Options(MendingOptions):
     )
     causal: bool = Field(True, description="drop fixes whose continuations never pass")
     resets: bool = Field(True, description="train on the continuations, as a group of their own")
-    capped: bool = Field(True, description="credit of a fix times min(pi / rho, 2)")
+    capped: bool = Field(False, description="credit of a fix times min(pi / rho, 2)")
     reduction: Literal["row", "token"] = Field("row", description="loss: the mean over rows, or over tokens")
 
 
