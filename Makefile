@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart compare-smoke results test test-slow test-vllm lint gym nano-base nano-brackets nano-columns nano-dot nano-dag bench clean
+.PHONY: setup quickstart compare-smoke results test test-slow test-vllm lint gym nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
 
 setup: $(STAMP)
 
@@ -81,13 +81,23 @@ $(PEER)/.ready: constraints-trl.txt
 	$(PEER)/bin/python -m pip install -q -c constraints-trl.txt torch
 	$(PEER)/bin/python -m pip install -q -c constraints-trl.txt trl
 	touch $@
-# The other shipped bases start from the nano base, which can copy and add already: short problems first.
+# The bases of recipes/learning start from the nano base, which can copy and add already: short problems first.
 SFT = $(BIN)/kintsugi sft --overwrite
 nano-brackets: setup
-	$(SFT) recipes/brackets_base.yaml 'task.brackets=[1,2]' steps=500 optim.lr=2e-3 sft.batch=44 \
-	  output_dir=runs/brackets_1
-	$(SFT) recipes/brackets_base.yaml model=runs/brackets_1/checkpoints/step-000500
+	$(SFT) recipes/brackets_base.yaml model=nano 'task.brackets=[1,2]' steps=500 optim.lr=2e-3 sft.batch=44 \
+	  sft.repair_share=0.28 output_dir=runs/brackets_1
+	$(SFT) recipes/brackets_base.yaml model=runs/brackets_1/checkpoints/step-000500 'task.brackets=[1,4]' \
+	  steps=700 sft.batch=36 sft.repair_share=0.28 output_dir=runs/brackets_2
+	$(SFT) recipes/brackets_base.yaml model=runs/brackets_2/checkpoints/step-000700 'task.brackets=[2,4]' \
+	  steps=1400 sft.repair_share=0.5 output_dir=runs/brackets_3
+	$(SFT) recipes/brackets_base.yaml
 	$(BIN)/python -m kintsugi.models.ship runs/brackets_base recipes/learning/brackets.yaml
+
+nano-chain: setup
+	$(SFT) recipes/chain_base.yaml model=nano 'task.steps=[2,11]' steps=500 optim.lr=1.5e-3 optim.warmup=30 \
+	  sft.batch=40 sft.repair_share=0.3 output_dir=runs/chain_1
+	$(SFT) recipes/chain_base.yaml
+	$(BIN)/python -m kintsugi.models.ship runs/chain_base recipes/learning/chain.yaml
 
 COLUMNS = $(SFT) recipes/columns_base.yaml task.slip_facts=0.6
 nano-columns: setup
@@ -101,17 +111,10 @@ nano-columns: setup
 	$(BIN)/python -m kintsugi.models.ship runs/columns_base recipes/learning/columns.yaml
 
 nano-dot: setup nano-brackets
-	$(SFT) recipes/dot_base.yaml 'task.terms=[1,3]' steps=400 optim.lr=2e-3 sft.batch=40 output_dir=runs/dot_1
-	$(SFT) recipes/dot_base.yaml 'task.terms=[3,5]' steps=400 model=runs/dot_1/checkpoints/step-000400 \
-	  output_dir=runs/dot_2
-	$(SFT) recipes/dot_base.yaml model=runs/dot_2/checkpoints/step-000400
+	$(SFT) recipes/dot_base.yaml model=runs/brackets_base/checkpoints/step-001000 'task.terms=[1,4]' steps=600 \
+	  sft.batch=40 sft.repair_share=0.3 output_dir=runs/dot_1
+	$(SFT) recipes/dot_base.yaml
 	$(BIN)/python -m kintsugi.models.ship runs/dot_base recipes/learning/dot.yaml
-
-nano-dag: setup
-	$(SFT) recipes/dag_base.yaml 'task.steps=[3,12]' steps=800 optim.lr=1e-3 optim.warmup=30 sft.batch=32 \
-	  sft.repair_share=0.33 output_dir=runs/dag_1
-	$(SFT) recipes/dag_base.yaml model=runs/dag_1/checkpoints/step-000800
-	$(BIN)/python -m kintsugi.models.ship runs/dag_base recipes/learning/dag.yaml
 
 clean:
 	rm -rf $(VENV) $(VLLM) $(PEER) runs .pytest_cache .mypy_cache .ruff_cache

@@ -27,7 +27,8 @@ SCRIPT = {
 
 
 def rows_of(script: Any = SCRIPT, **options: Any) -> tuple[Episode, list[Row]]:
-    spec = {"name": "kintsugi", "k": 1, "audit": False, **options}
+    whole = {"check": "continue", "candidates": 2, "lambda_rep": 0.2, "failures": 2, "capped": True}
+    spec = {"name": "kintsugi", "audit": False, **whole, **options}
     ctx, _ = make_context(script, algorithm=spec, sampling={"group_size": 3, "max_new_tokens": 20})
     algorithm = load_algorithm(spec)
     episode = run(algorithm.run(PROBLEM, ctx))
@@ -57,6 +58,21 @@ def test_a_mended_failure_by_hand() -> None:
     # s_rep is 1 - 0.2 * 3 / 12 and 0: +1 and -1 in a group of two, at lambda_rep.
     assert [(row.advantages[0], row.weight) for row in by_role(rows, "repair")] == [(1.0, 0.2), (-1.0, 0.2)]
     assert episode.tokens == {"rollout": 12 + 11 + 11, "repair": 24, "check": 20}
+
+
+def test_by_default_a_failure_has_one_repair_and_its_first_edit_is_kept_untried() -> None:
+    script = {"[Q]": [FAILED, GOOD, GOOD], REPAIR: [MENDED]}
+    ctx, _ = make_context(script, sampling={"group_size": 3, "max_new_tokens": 20})
+    algorithm = load_algorithm("kintsugi")
+    episode = run(algorithm.run(PROBLEM, ctx))
+    rows = algorithm.rows(episode)
+    assert episode.tokens == {"rollout": 12 + 11 + 11, "repair": 12, "check": 0}
+    assert places(by_role(rows, "failed")[0]) == {1: -1.0} and places(by_role(rows, "repaired")[0]) == {
+        1: 1.0
+    }
+    assert by_role(rows, "repaired")[0].behaviour_logprobs is None
+    assert [row.weight for row in by_role(rows, "repair")] == [1.0]  # alone in its group: no credit
+    assert by_role(rows, "repair")[0].advantages[0] == 0.0
 
 
 def test_a_fix_whose_continuations_all_fail_is_no_cause() -> None:

@@ -1,16 +1,23 @@
-"""Kintsugi [ours]: IOP's mended failures, credited with what pays per token in neighbouring work.
+"""Kintsugi [ours]: IOP's mended failures, at a price that pays, credited with what neighbouring work proved.
 
 How this differs from IOP (algorithms/iop.py), each item a switch:
-1. A fix must be causal (`causal`): failures whose continuations from the fix never pass get no credit.
-2. The continuations that try a fix are samples of the policy itself, from a better state: they are trained
-   on, as a group with its own baseline, prefix masked (`resets`; arXiv:2605.25507).
-3. A fix was sampled with the anchor in view: its credit is times min(pi(f | x, y_<s) / rho(f | repair prompt), 2),
-   token by token and without gradient (`capped`; arXiv:2605.15224). A patch is no sample of the fix: not there.
-4. Passing rollouts are praised by 1 - the group's pass rate (`praise`), what precedes a seam by `prefix`.
-5. At most `failures` failures of a group are mended, so that repairs stay below half of the tokens.
-6. Token-level clipped ratio; every group is normalised by itself.
+1. Few repairs: `failures` of a group with one candidate each, so that repairs stay far below half of the tokens.
+   Their s_rep is compared within the problem, at a weight (`lambda_rep`) that keeps repair mode alive.
+2. The first edit alone is gated, untried (`k`, `check`): what follows it is mostly its consequence.
+3. Passing rollouts are praised by 1 - the group's pass rate (`praise`), what precedes a seam by `prefix`,
+   all of a repair by `mended`.
+4. Token-level clipped ratio; every group is normalised by itself.
 
-    kintsugi train recipes/quickstart.yaml algorithm=kintsugi
+With `check: continue` or patches, whose fixes the policy continues without the anchor in view:
+5. A fix must be causal (`causal`): failures whose continuations from the fix never pass get no credit.
+6. The continuations are samples of the policy itself, from a better state: they are trained on, as a group
+   with its own baseline, prefix masked (`resets`; arXiv:2605.25507).
+
+Off by default: a fix was sampled with the anchor in view, so its credit may be multiplied by
+min(pi(f | x, y_<s) / rho(f | repair prompt), 2), token by token and without gradient (`capped`; arXiv:2605.15224).
+A patch is no sample of the fix: not there.
+
+    kintsugi train recipes/learning/brackets.yaml
 """
 
 from __future__ import annotations

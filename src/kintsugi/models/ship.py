@@ -28,7 +28,7 @@ QUICKSTART = "recipes/quickstart.yaml"
 
 def ship(run: Path, learning: str = QUICKSTART) -> str:
     """Checks the newest checkpoint of `run` on the recipe it is to learn from, and ships it under the name
-    of the model there (`nano-columns`); returns the evaluation.
+    of the model there (`nano-chain`); returns the evaluation.
     """
     source = latest(run)
     name = Recipe.load(learning).model
