@@ -2,13 +2,17 @@
 
 Of every rollout that a run blamed: precision, the share of blamed tokens (gate 1, negative credit) that are
 wrong; recall, the share of wrong tokens that are blamed; first, the share of failures whose first wrong token
-is blamed. Rollouts that passed by luck count as failures when they were blamed. One line per tenth of the run.
+is blamed. Rollouts that passed by luck count as failures when they were blamed. Three parts of the run: before
+training has moved it far, half way, and at its end. `TASK=RUN` also adds the figures to the file that
+`make results` makes the credit table from.
 
     python benchmarks/gates.py runs/quickstart
+    python benchmarks/gates.py brackets=runs/learning_brackets
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -17,13 +21,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from kintsugi import Recipe
+from kintsugi.config import split_spec
 from kintsugi.models.loading import HFCodec, load_model
 from kintsugi.records import KintsugiError
 from kintsugi.tasks import load_task
-from kintsugi.tasks.labels import Labelled, score_gates, wrong_tokens
+from kintsugi.tasks.labels import GateScore, Labelled, score_gates, wrong_tokens
 
 Blame = tuple[tuple[int, ...], tuple[int, ...]]
-PARTS = 10
+PARTS = ("early", "middle", "late")
+RESULTS = Path(__file__).parent / "results" / "credit.jsonl"
 
 
 def blames(directory: Path, task: Labelled, codec: HFCodec) -> Iterator[tuple[int, Blame]]:
@@ -42,25 +48,46 @@ def blames(directory: Path, task: Labelled, codec: HFCodec) -> Iterator[tuple[in
             )
 
 
-def report(directory: Path) -> Iterator[str]:
-    """A line per part of the run."""
+def measure(directory: Path) -> dict[str, GateScore]:
+    """The score of each part of the run that blamed anything."""
     recipe = Recipe.load(directory / "recipe.yaml")
     task = load_task(recipe.task)
     if not isinstance(task, Labelled):
         raise KintsugiError(f"task {recipe.task!r} has no exact labels (tasks.labels.Labelled)")
-    parts: defaultdict[int, list[Blame]] = defaultdict(list)
-    for step, blame in blames(directory, task, load_model(recipe.model, device="cpu").codec):
-        parts[(step - 1) * PARTS // recipe.steps].append(blame)
-    for part, found in sorted(parts.items()):
-        score = score_gates(found)
+    found = list(blames(directory, task, load_model(recipe.model, device="cpu").codec))
+    steps = max((step for step, _ in found), default=1)
+    parts: defaultdict[str, list[Blame]] = defaultdict(list)
+    for step, blame in found:
+        parts[PARTS[(step - 1) * len(PARTS) // steps]].append(blame)
+    return {part: score_gates(parts[part]) for part in PARTS if parts[part]}
+
+
+def report(name: str) -> Iterator[str]:
+    """A line per part of the run `RUN` or `TASK=RUN`; the second is also added to RESULTS."""
+    task, _, place = name.rpartition("=")
+    scores = measure(Path(place))
+    if task:
+        recipe = Recipe.load(Path(place) / "recipe.yaml")
+        line: dict[str, object] = {"task": task, "algorithm": split_spec(recipe.algorithm, "algorithm")[0]}
+        line |= {"seed": recipe.seed}
+        for part, score in scores.items():
+            line |= {
+                f"{part}_precision": score.precision,
+                f"{part}_recall": score.recall,
+                f"{part}_first": score.first,
+            }
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+    for part, score in scores.items():
         yield (
-            f"until step {(part + 1) * recipe.steps // PARTS:>4}  precision {score.precision:.3f}  "
-            f"recall {score.recall:.3f}  first {score.first:.3f}  ({score.failures} failures)"
+            f"{part:<6}  precision {score.precision:.3f}  recall {score.recall:.3f}  first {score.first:.3f}  "
+            f"({score.failures} failures)"
         )
 
 
 if __name__ == "__main__":
     try:
-        print("\n".join(report(Path(sys.argv[1]))))
+        for run in sys.argv[1:]:
+            print(run, *report(run), sep="\n")
     except KintsugiError as error:
         sys.exit(f"kintsugi: {error}")
