@@ -61,7 +61,6 @@ BAD = {
     "unknown option": (lambda t: {"algorithm": {"name": "iop", "kk": 1}}, "did you mean 'k'"),
     "option of another": (lambda t: {"algorithm": {"name": "grpo", "k": 1}}, "unknown key 'k'"),
     "unknown prompts": (lambda t: {"prompts": "terse"}, "terse-v1"),
-    "one candidate": (lambda t: {"algorithm": {"name": "iop", "candidates": 1}}, "candidates: the repair"),
     "no model there": (lambda t: {"model": str(t)}, "no config.json there"),
     "task that raises": (
         lambda t: {"task": own_task(t, "def train(self): return 1 / 0")},
