@@ -27,7 +27,16 @@ SCRIPT = {
 
 
 def rows_of(script: Any = SCRIPT, **options: Any) -> tuple[Episode, list[Row]]:
-    whole = {"check": "continue", "candidates": 2, "lambda_rep": 0.2, "failures": 2, "capped": True}
+    whole = {
+        "check": "continue",
+        "candidates": 2,
+        "lambda_rep": 0.2,
+        "failures": 2,
+        "capped": True,
+        "rest": "praise",
+        "seam": 1.0,
+        "prefix": 0.0,
+    }
     spec = {"name": "kintsugi", "audit": False, **whole, **options}
     ctx, _ = make_context(script, algorithm=spec, sampling={"group_size": 3, "max_new_tokens": 20})
     algorithm = load_algorithm(spec)
@@ -55,8 +64,10 @@ def test_a_mended_failure_by_hand() -> None:
     policy = by_role(rows, "policy")
     assert [row.prompt_ids for row in policy] == [encode("[Q]")] * 2 + [encode("[Q]a4")] * 2
     assert [row.advantages[0] for row in policy] == pytest.approx([1 / 3, 1 / 3, 1.0, -1.0])
-    # s_rep is 1 - 0.2 * 3 / 12 and 0: +1 and -1 in a group of two, at lambda_rep.
-    assert [(row.advantages[0], row.weight) for row in by_role(rows, "repair")] == [(1.0, 0.2), (-1.0, 0.2)]
+    # s_rep is 1 - 0.2 * 3 / 12 = 0.95 and 0, less their mean, at lambda_rep.
+    repair = by_role(rows, "repair")
+    assert [row.advantages[0] for row in repair] == pytest.approx([0.475, -0.475])
+    assert [row.weight for row in repair] == [0.2, 0.2]
     assert episode.tokens == {"rollout": 12 + 11 + 11, "repair": 24, "check": 20}
 
 
@@ -67,9 +78,10 @@ def test_by_default_a_failure_has_one_repair_and_its_first_edit_is_kept_untried(
     episode = run(algorithm.run(PROBLEM, ctx))
     rows = algorithm.rows(episode)
     assert episode.tokens == {"rollout": 12 + 11 + 11, "repair": 12, "check": 0}
-    assert places(by_role(rows, "failed")[0]) == {1: -1.0} and places(by_role(rows, "repaired")[0]) == {
-        1: 1.0
-    }
+    # The seam weighs ten tokens. The passes keep their advantage of rewards 0, 1, 1: mean 2/3, std sqrt(2)/3.
+    assert places(by_role(rows, "failed")[0]) == {1: -10.0}  # 70% of the one token before it is none
+    assert places(by_role(rows, "repaired")[0]) == {1: 10.0}
+    assert [row.advantages[0] for row in by_role(rows, "policy")] == pytest.approx([1 / math.sqrt(2)] * 2)
     assert by_role(rows, "repaired")[0].behaviour_logprobs is None
     assert [row.weight for row in by_role(rows, "repair")] == [1.0]  # alone in its group: no credit
     assert by_role(rows, "repair")[0].advantages[0] == 0.0
@@ -100,11 +112,20 @@ def test_what_precedes_a_seam_may_be_praised() -> None:
     assert places(failed) == {**dict.fromkeys(range(7), 0.5), 10: -1.0}
 
 
-def test_all_of_a_verified_repair_may_be_praised() -> None:
-    # One of three fails: 0.6 * (1 - 2/3) = 0.2 on all twelve tokens of the repair, and 1 more on its gate.
-    _, rows = rows_of(mended=0.6)
-    (repaired,) = by_role(rows, "repaired")
-    assert places(repaired) == pytest.approx({**dict.fromkeys(range(12), 0.2), 1: 1.2})
+def test_a_failure_that_was_not_mended_keeps_its_group_advantage() -> None:
+    script = {**SCRIPT, "[Q]": [FAILED, GOOD, FAILED], REPAIR: [MENDED]}
+    _, rows = rows_of(script, rest="group", failures=1, candidates=1, check="none")
+    # Rewards 0, 1, 0: mean 1/3, std sqrt(2)/3; the first failure has a seam instead.
+    whole = [row.advantages[0] for row in by_role(rows, "policy")]
+    assert whole == pytest.approx([math.sqrt(2), -1 / math.sqrt(2)])
+    assert len(by_role(rows, "failed")) == 1
+
+
+def test_repairs_are_compared_within_the_problem_and_not_scaled_to_one() -> None:
+    script = {**SCRIPT, "[Q]": [FAILED, GOOD, FAILED], REPAIR: [MENDED, FAILED]}
+    _, rows = rows_of(script, candidates=1, check="none")
+    # One repair of each failure; s_rep 1 - 0.2 * 3 / 12 = 0.95 and 0, less their mean.
+    assert [row.advantages[0] for row in by_role(rows, "repair")] == pytest.approx([0.475, -0.475])
 
 
 def test_a_patch_is_continued_and_its_continuations_are_the_reset_group() -> None:

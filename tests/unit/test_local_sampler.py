@@ -202,7 +202,8 @@ def test_stop_ids_end_a_sample_and_stay_in_it(llama: PreTrainedModel) -> None:
     stopping = [SamplingParams(max_new_tokens=12, seed=4, stop_ids=ids) for ids in stops]
     (one,), (two,), (three,) = run(*[sampler.generate(PROMPTS[0], params) for params in stopping])
     assert (one.token_ids, one.finish) == (whole.token_ids[:end], "stop")
-    assert two == one
+    assert (two.token_ids, two.finish) == (one.token_ids, one.finish)
+    assert two.logprobs == pytest.approx(one.logprobs, abs=1e-5)  # sampled in another batch: other rounding
     # a stop id as the very last token allowed is a stop
     assert three.finish == "stop"
 

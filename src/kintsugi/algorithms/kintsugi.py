@@ -1,16 +1,22 @@
-"""Kintsugi [ours]: IOP's mended failures, at a price that pays, credited with what neighbouring work proved.
+"""Kintsugi [ours]: GRPO whose blame is gathered at the seam, with IOP's mended failures at a price that pays.
+
+Rollouts without a seam are credited as in GRPO: nothing is lost where no repair is found. A failure that was
+mended is blamed at its seam only, and what it got right is praised instead of blamed with the rest.
 
 How this differs from IOP (algorithms/iop.py), each item a switch:
-1. Few repairs: `failures` of a group with one candidate each, so that repairs stay far below half of the tokens.
-   Their s_rep is compared within the problem, at a weight (`lambda_rep`) that keeps repair mode alive.
-2. The first edit alone is gated, untried (`k`, `check`): what follows it is mostly its consequence.
-3. Passing rollouts are praised by 1 - the group's pass rate (`praise`), what precedes a seam by `prefix`,
-   all of a repair by `mended`.
-4. Token-level clipped ratio; every group is normalised by itself.
+1. Passing rollouts, and failures that were not mended, keep their group advantage (`rest`). IOP leaves them out,
+   and so nothing holds what no seam ever touches: copies and operators drift until repairs fail as well.
+2. Loss is a token mean (`reduction`) in which a seam's token weighs `seam` others, and what precedes it in the
+   failure is praised (`prefix`).
+3. Few repairs: `failures` of a group with one candidate each, so that repairs stay far below half of the tokens.
+   Their s_rep is compared within the problem, centred but not scaled: where all of them pass, what is left of
+   it is edit distance, and a unit spread would make that as loud as right and wrong.
+4. The first edit alone is gated, untried (`k`, `check`): what follows it is mostly its consequence.
+5. Token-level clipped ratio; every group is normalised by itself.
 
 With `check: continue` or patches, whose fixes the policy continues without the anchor in view:
-5. A fix must be causal (`causal`): failures whose continuations from the fix never pass get no credit.
-6. The continuations are samples of the policy itself, from a better state: they are trained on, as a group
+6. A fix must be causal (`causal`): failures whose continuations from the fix never pass are treated as not mended.
+7. The continuations are samples of the policy itself, from a better state: they are trained on, as a group
    with its own baseline, prefix masked (`resets`; arXiv:2605.25507).
 
 Off by default: a fix was sampled with the anchor in view, so its credit may be multiplied by
@@ -29,7 +35,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from kintsugi.algorithms.base import Algorithm, group_rows, uniform_row
+from kintsugi.algorithms.base import Algorithm, centred, group_advantages, group_rows, judged, uniform_row
 from kintsugi.algorithms.mending import MendingOptions, praised_prefix, repair_rows, run, unsolved
 from kintsugi.records import Episode, Rollout, Row, Seam
 
@@ -43,34 +49,50 @@ class Options(MendingOptions):
     lambda_rep: float = Field(1.0, ge=0, description="weight of the repair objective")
     continuations: int = Field(2, ge=1, description="samples of a `continue` check or of a patch (m)")
     failures: int = Field(3, ge=0, description="failures of a group that are mended at most; 0: all")
+    rest: Literal["group", "praise"] = Field(
+        "group",
+        description="credit of rollouts without a seam: their group advantage, or `praise` of passing ones alone",
+    )
+    seam: float = Field(
+        10.0, gt=0, description="credit of a seam's tokens: blame of the failure's, praise of the fix"
+    )
     praise: float = Field(
-        1.0, ge=0, description="credit of passing rollouts, times 1 - the group's pass rate"
+        1.0,
+        ge=0,
+        description="with `rest: praise`: credit of passing rollouts, times 1 - the group's pass rate",
     )
-    mended: float = Field(
-        0.0, ge=0, description="credit of all of a verified repair, times 1 - the group's pass rate"
-    )
+    prefix: float = Field(1.0, ge=0, description="credit of the first 70% of a failure before its seam")
     causal: bool = Field(True, description="drop fixes whose continuations never pass")
     resets: bool = Field(True, description="train on the continuations, as a group of their own")
     capped: bool = Field(False, description="credit of a fix times min(pi / rho, 2)")
-    reduction: Literal["row", "token"] = Field("row", description="loss: the mean over rows, or over tokens")
+    reduction: Literal["row", "token"] = Field(
+        "token", description="loss: the mean over rows, or over tokens"
+    )
 
 
 def rows(episode: Episode, options: Options) -> list[Row]:
     """Rows of seams and of resets, one per other rollout (credited or not, it counts), then repair mode's."""
     seams = {seam.failed: seam for seam in episode.seams if causal(seam) or not options.causal}
-    left = unsolved(episode.rollouts)
+    members = [i for i, r in enumerate(episode.rollouts) if r.verdict.state != "error"]
     made: list[Row] = []
-    for i, rollout in enumerate(episode.rollouts):
+    for i, advantage in zip(members, rest_credit(episode, options), strict=True):
         if i in seams:
-            made += seam_rows(episode, seams[i], left, options)
-        elif rollout.verdict.state != "error":
-            praise = options.praise * left * rollout.verdict.passed
+            made += seam_rows(episode, seams[i], options)
+        else:
             name = f"{episode.problem.id}/rollouts"
-            made.append(uniform_row(rollout, praise, "policy", episode.problem, name))
+            made.append(uniform_row(episode.rollouts[i], advantage, "policy", episode.problem, name))
     if options.resets:
         for seam in episode.seams:
             made += group_rows(episode.problem, continuations(episode, seam), f"reset/{seam.failed}")
-    return [*made, *repair_rows(episode, options.lambda_rep)]
+    return [*made, *repair_rows(episode, options.lambda_rep, centred)]
+
+
+def rest_credit(episode: Episode, options: Options) -> list[float]:
+    """What each judged rollout gets on every token if it has no seam."""
+    group = judged(episode.rollouts)
+    if options.rest == "group":
+        return group_advantages([r.verdict.reward for r in group])
+    return [options.praise * unsolved(group) * r.verdict.passed for r in group]
 
 
 def causal(seam: Seam) -> bool:
@@ -84,21 +106,20 @@ def continuations(episode: Episode, seam: Seam) -> tuple[Rollout, ...]:
     return patched or tuple(check.rollout for check in seam.checks if check.edits == seam.kept)
 
 
-def seam_rows(episode: Episode, seam: Seam, left: float, options: Options) -> Iterator[Row]:
+def seam_rows(episode: Episode, seam: Seam, options: Options) -> Iterator[Row]:
     """The failure blamed at its seam and praised before it; the fix praised, as far as pi would write it."""
     repair, name = episode.repairs[seam.repair], f"{episode.problem.id}/seam/{seam.failed}"
     failed = uniform_row(episode.rollouts[seam.failed], -1.0, "failed", episode.problem, name)
     praised = praised_prefix(seam, options)
-    credit = [-float(gate) for gate in seam.failed_mask]
+    credit = [-options.seam * gate for gate in seam.failed_mask]
     credit[:praised] = [options.prefix] * praised
     yield replace(failed, mask=tuple(int(c != 0) for c in credit), advantages=tuple(credit))
     sampled = repair.rollout.completion.logprobs if options.form == "rewrite" and options.capped else None
-    mended = tuple(gate + options.mended * left for gate in seam.repaired_mask)
     yield replace(
         failed,
         completion_ids=seam.repaired_ids,
-        mask=tuple(int(c != 0) for c in mended),
-        advantages=mended,
+        mask=seam.repaired_mask,
+        advantages=tuple(options.seam * gate for gate in seam.repaired_mask),
         sampling_logprobs=None if repair.written else repair.rollout.completion.logprobs,
         behaviour_logprobs=sampled,
         role="repaired",

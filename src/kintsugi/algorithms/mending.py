@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from pydantic import Field
 
-from kintsugi.algorithms.base import group_advantages, judged, uniform_row
+from kintsugi.algorithms.base import Credit, group_advantages, judged, uniform_row
 from kintsugi.internalize.context import Context
 from kintsugi.internalize.options import RepairOptions
 from kintsugi.internalize.repair import join_seams, repair_failures
@@ -43,7 +43,7 @@ def praised_prefix(seam: Seam, options: MendingOptions) -> int:
     return int(PREFIX_SHARE * seam.edits[0].failed_at) if options.prefix and seam.edits else 0
 
 
-def repair_rows(episode: Episode, weight: float) -> Iterator[Row]:
+def repair_rows(episode: Episode, weight: float, credit: Credit = group_advantages) -> Iterator[Row]:
     """What repair mode wrote, under its prompt, credited within groups by s_rep.
 
     A group is the candidates of one failure. Where each failure has a single one it is the problem's
@@ -54,5 +54,5 @@ def repair_rows(episode: Episode, weight: float) -> Iterator[Row]:
     for failed in sorted({-1 if single else r.failed for r in written}):
         group = [r for r in written if single or r.failed == failed]
         name = f"{episode.problem.id}/repair" + ("" if single else f"/{failed}")
-        for repair, advantage in zip(group, group_advantages([r.score for r in group]), strict=True):
+        for repair, advantage in zip(group, credit([r.score for r in group]), strict=True):
             yield uniform_row(repair.rollout, advantage, "repair", episode.problem, name, weight)
