@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from kintsugi.compare.overall import overall_table, shared, speed_table
 from kintsugi.compare.plan import Comparison, Plan, Tuning, load_plan
 from kintsugi.compare.plots import apart, assign
 from kintsugi.compare.report import page
@@ -249,6 +250,27 @@ def test_the_dynamics_stand_beside_the_papers() -> None:
     lines = dynamics_table(contest()).splitlines()
     assert "0.384 → 0.731" in lines[2]
     assert "0.400 → 0.400" in next(line for line in lines if line.startswith("| `iop`"))
+
+
+def test_tasks_count_the_same_over_all() -> None:
+    def on(task: str, *ends: float, **changes: Any) -> list[Curve]:
+        return [curve((0, 0.0), (1000, end), task=task, seed=i, **changes) for i, end in enumerate(ends)]
+
+    iop = {"algorithm": "iop", "outcome_only": False}
+    runs = {
+        "dag": [*on("dag", 0.4, 0.6), *on("dag", 0.8, 1.0, **iop), *on("dag", 0.1, algorithm="raft")],
+        "dot": [*on("dot", 0.2, 0.4), *on("dot", 0.1, 0.3, **iop)],
+    }
+    tasks = shared(runs)
+    # iop: seeds (0.8 + 0.1) / 2 and (1.0 + 0.3) / 2; grpo: 0.3 and 0.5; both differ by 0.15. raft ran on one task.
+    lines = overall_table(tasks).splitlines()
+    assert lines[0] == "| algorithm | seeds | dag | dot | mean | less `grpo` | pass@8 |"
+    assert lines[2].startswith("| `iop` | 2 | 0.900 | 0.200 | 0.550 ±")
+    assert "| +0.150 ± 0.000 |" in lines[2]
+    assert lines[3].startswith("| `grpo` (outcome only) | 2 | 0.500 | 0.300 | 0.400 ±")
+    assert len(lines) == 4
+    # dag: 0.5 lies at 500 / 0.8 = 625 and at 500 of 1,000 tokens, median 0.5625; dot: one of two gets to 0.3.
+    assert speed_table(tasks).splitlines()[2:] == ["| `grpo` | 0.56, >1 |"]
 
 
 def test_the_page_holds_tables_plots_failures_and_what_was_written_by_hand(tmp_path: Path) -> None:

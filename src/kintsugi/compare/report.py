@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
+from kintsugi.compare.overall import overall_table, shared, speed_table
 from kintsugi.compare.plots import draw
 from kintsugi.compare.results import Curve, ResultRow, latest, read_rows
 from kintsugi.compare.tables import (
@@ -59,9 +60,10 @@ def page(results: Path, images: Path) -> str:
     parts += ["## How to read this", HOW_TO_READ]
     names = {c.head.comparison for c in curves if c.head.stage == "main"}
     for name in sorted(names, key=lambda n: (list(TITLES).index(n) if n in TITLES else len(TITLES), n)):
-        parts += [f"## {TITLES.get(name, name)}"]
-        for task in tasks_of(c for c in curves if c.head.comparison == name):
-            parts += section(name, task, pick(curves, name, task), errors, images)
+        found = {task: runs for task in tasks_of(curves) if (runs := pick(curves, name, task))}
+        parts += [f"## {TITLES.get(name, name)}", *over_tasks(found)]
+        for task, mine in found.items():
+            parts += section(name, task, mine, errors, images)
     surprises = results / "surprises.md"
     if surprises.exists():
         parts += ["## Surprises", surprises.read_text(encoding="utf-8").strip()]
@@ -78,6 +80,20 @@ def page(results: Path, images: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def over_tasks(curves: Mapping[str, Sequence[Curve]]) -> list[str]:
+    """The tables over all tasks of a comparison; nothing where there is one task, or no algorithm was run on all."""
+    tasks = shared(curves)
+    if len(tasks) < 2 or not all(tasks.values()):
+        return []
+    names = ", ".join(tasks)
+    return [
+        "### all tasks",
+        overall_table(tasks),
+        f"Tokens to each outcome-only algorithm's final accuracy, as a share of the budget, on {names}:",
+        speed_table(tasks),
+    ]
+
+
 def tasks_of(curves: Iterable[Curve]) -> list[str]:
     return sorted({c.head.task for c in curves})
 
@@ -91,9 +107,7 @@ def pick(curves: Sequence[Curve], name: str, task: str) -> list[Curve]:
 def section(
     name: str, task: str, curves: Sequence[Curve], errors: Sequence[ResultRow], images: Path
 ) -> list[str]:
-    """Table, picture and learning rates of one comparison on one task; nothing while no run of it counts."""
-    if not curves:
-        return []
+    """Table, picture and learning rates of one comparison on one task."""
     mine = [e for e in errors if (e.comparison, e.task) == (name, task)]
     found = standing(curves, mine)
     picture = images / f"{name}-{task}.svg"
