@@ -217,6 +217,17 @@ def test_the_nearest_sibling_is_a_repair_that_costs_nothing() -> None:
     assert repaired.sampling_logprobs == episode.rollouts[2].completion.logprobs
 
 
+def test_either_writes_nothing_where_a_sibling_takes_the_failures_own_steps() -> None:
+    # Steps are lines and sentences, numbers apart: RIGHT has a comma that WRONG has not, so it takes others.
+    same = WRONG.replace("3", "2").replace("5", "4")
+    ctx, sampler = make_context({"[Q]": [WRONG, RIGHT, same]}, **settings(3, form="either", check="none"))
+    (repair,) = run_iop(PROBLEM, ctx).repairs
+    assert (repair.solution.text, repair.written, len(sampler.calls)) == (same, False, 1)
+    script = {"[Q]": [WRONG, LONG, LONG], mend(WRONG, LONG): [MENDED, MENDED]}
+    ctx, _ = make_context(script, **settings(3, form="either", check="none"))
+    assert [r.written for r in run_iop(PROBLEM, ctx).repairs] == [True, True]
+
+
 def test_without_a_passing_sibling_there_is_none_to_take() -> None:
     ctx, _ = make_context({"[Q]": [WRONG, WRONG]}, memory={"p1": RIGHT}, **settings(2, form="sibling"))
     assert run_iop(PROBLEM, ctx).skipped == "all failed"
@@ -226,7 +237,8 @@ def test_without_a_passing_sibling_there_is_none_to_take() -> None:
     ("options", "said"),
     [
         ({"form": "sibling", "anchor": "none"}, "anchor: form=sibling takes a passing sibling"),
-        ({"form": "splice"}, "form: .*'rewrite', 'patch' or 'sibling'"),
+        ({"form": "either", "anchor": "none"}, "anchor: form=either takes a passing sibling"),
+        ({"form": "splice"}, "form: .*'rewrite', 'patch', 'sibling' or 'either'"),
         ({"soft": 2}, "soft: .*less than or equal to 1"),
     ],
 )

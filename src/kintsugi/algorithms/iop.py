@@ -123,7 +123,7 @@ def whole_row(episode: Episode, rollout: Rollout, credit: float, options: Option
 
 
 def iop(options: Options) -> Algorithm:
-    each = {"rewrite": "repairs of", "patch": "patches of", "sibling": "siblings for"}[options.form]
+    each = {"patch": "patches of", "sibling": "siblings for"}.get(options.form, "repairs of")
     count = 1 if options.form == "sibling" else options.candidates
     kept = f"K = {options.k}, then {2 * options.k}, then all"
     return Algorithm(

@@ -8,7 +8,8 @@ How this differs from IOP (algorithms/iop.py), each item a switch:
    and so nothing holds what no seam ever touches: copies and operators drift until repairs fail as well.
 2. Loss is a token mean (`reduction`) in which a seam's token weighs `seam` others, and what precedes it in the
    failure is praised (`prefix`).
-3. Few repairs: `failures` of a group with one candidate each, so that repairs stay far below half of the tokens.
+3. Few repairs: `failures` of a group with one candidate each, and none is written where a passing sibling takes
+   the failure's own steps (`form: either`), so that repairs stay far below half of the tokens.
    Their s_rep is compared within the problem, centred but not scaled: where all of them pass, what is left of
    it is edit distance, and a unit spread would make that as loud as right and wrong.
 4. The first edit alone is gated, untried (`k`, `check`): what follows it is mostly its consequence.
@@ -37,10 +38,12 @@ from pydantic import Field
 
 from kintsugi.algorithms.base import Algorithm, centred, group_advantages, group_rows, judged, uniform_row
 from kintsugi.algorithms.mending import MendingOptions, praised_prefix, repair_rows, run, unsolved
+from kintsugi.internalize.options import FORMS, Form
 from kintsugi.records import Episode, Rollout, Row, Seam
 
 
 class Options(MendingOptions):
+    form: Form = Field("either", description=FORMS)
     candidates: int = Field(1, ge=1, description="repairs sampled per failed rollout (G_rep)")
     k: int = Field(1, ge=1, description="edits kept at first; doubled once, then all (K)")
     check: Literal["continue", "graft", "none"] = Field(
@@ -114,7 +117,9 @@ def seam_rows(episode: Episode, seam: Seam, options: Options) -> Iterator[Row]:
     credit = [-options.seam * gate for gate in seam.failed_mask]
     credit[:praised] = [options.prefix] * praised
     yield replace(failed, mask=tuple(int(c != 0) for c in credit), advantages=tuple(credit))
-    sampled = repair.rollout.completion.logprobs if options.form == "rewrite" and options.capped else None
+    sampled = (
+        repair.rollout.completion.logprobs if repair.written and not repair.head and options.capped else None
+    )
     yield replace(
         failed,
         completion_ids=seam.repaired_ids,

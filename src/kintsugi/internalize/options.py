@@ -8,11 +8,15 @@ from pydantic import Field, model_validator
 
 from kintsugi.config import Section
 
+Form = Literal["rewrite", "patch", "sibling", "either"]
+FORMS = (
+    "a repair is a rewrite, a patch (the wrong step only), the passing sibling itself, or either: "
+    "a sibling that takes the failure's own steps, else a rewrite"
+)
+
 
 class RepairOptions(Section):
-    form: Literal["rewrite", "patch", "sibling"] = Field(
-        "rewrite", description="a repair is a rewrite, a patch (the wrong step only), or the sibling itself"
-    )
+    form: Form = Field("rewrite", description=FORMS)
     anchor: Literal["nearest", "random", "shortest", "none"] = Field(
         "nearest", description="the passing sibling shown beside a failure: nearest, random, shortest or none"
     )
@@ -42,8 +46,8 @@ class RepairOptions(Section):
 
     @model_validator(mode="after")
     def _siblings(self) -> RepairOptions:
-        if self.form == "sibling" and self.anchor == "none":
+        if self.form in ("sibling", "either") and self.anchor == "none":
             raise ValueError(
-                "anchor: form=sibling takes a passing sibling as the repair, so it cannot be none"
+                f"anchor: form={self.form} takes a passing sibling as the repair, so it cannot be none"
             )
         return self

@@ -2,6 +2,7 @@
 
 Three forms: `rewrite` (arXiv:2605.05226), the whole solution again; `patch` [ours], the wrong step and its
 replacement, which the policy then continues without the anchor; `sibling` [ours], a passing rollout as it is.
+`either` [ours] writes nothing where a sibling already takes the failure's own steps, and else rewrites.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from kintsugi.internalize.audit import NO_PATCH, Suspect, answer_marks, audit
 from kintsugi.internalize.context import Context
 from kintsugi.internalize.options import RepairOptions
 from kintsugi.internalize.patch import patched_head
-from kintsugi.internalize.select import choose_anchor, repair_score, select
+from kintsugi.internalize.select import choose_anchor, repair_score, same_steps, select
 from kintsugi.internalize.truncate import truncate
 from kintsugi.records import Check, Completion, KeptBy, Problem, Repair, Rollout, Seam, Verdict, first_passing
 
@@ -66,15 +67,16 @@ async def repair_one(mender: Mender, passing: Sequence[Rollout]) -> Sequence[Rep
     problem, failed, ctx, options = mender.problem, mender.failed, mender.ctx, mender.options
     seed = derive_seed(ctx.recipe.seed, ctx.step, problem.id, "anchor", mender.index)
     sibling = choose_anchor(options.anchor, failed, passing, seed)
-    if options.form == "sibling" and sibling is not None:
-        return [judged(mender, None, sibling, written=False)]
+    as_it_is = {"sibling": sibling, "either": same_steps(failed, passing)}.get(options.form)
+    if as_it_is is not None:
+        return [judged(mender, None, as_it_is, written=False)]
     anchor = sibling.text if sibling else ctx.memory.get(problem.id)
     anchor = None if options.anchor == "none" else anchor
     ask = ctx.prompts.patch if options.form == "patch" else ctx.prompts.repair
     prompt_ids = ctx.codec.chat(ask(problem.prompt, failed.text, anchor))
     if ctx.max_prompt is not None and len(prompt_ids) > ctx.max_prompt:
         return []  # metrics show it: fewer failures tried than there were
-    if options.form == "rewrite":
+    if options.form != "patch":
         return await rewrite(mender, anchor, prompt_ids)
     patches = await ctx.generate(problem, prompt_ids, options.candidates, "repair", mender.index)
     return await asyncio.gather(

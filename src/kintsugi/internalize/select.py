@@ -9,6 +9,7 @@ import random
 from collections.abc import Sequence
 
 from kintsugi.internalize.align import distance
+from kintsugi.internalize.audit import steps
 from kintsugi.records import Repair, Rollout, Verdict
 
 
@@ -31,6 +32,15 @@ def nearest_anchor(failed: Rollout, passing: Sequence[Rollout]) -> Rollout | Non
     return min(
         passing, key=lambda p: distance(failed.completion.token_ids, p.completion.token_ids), default=None
     )
+
+
+def same_steps(failed: Rollout, passing: Sequence[Rollout]) -> Rollout | None:
+    """The nearest passing rollout that takes the steps of `failed` in their order, numbers apart, if there is one.
+
+    It is what the best repair would be: nothing is left to change but what was wrong and what follows from it.
+    """
+    own = steps(failed.text)
+    return nearest_anchor(failed, [p for p in passing if steps(p.text) == own])
 
 
 def repair_score(verdict: Verdict, audit: str, edit_distance: float, lambda_edit: float) -> float:
