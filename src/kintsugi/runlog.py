@@ -53,7 +53,7 @@ ROLLOUTS = pa.schema(
         "phase": pa.string(), "of": pa.int32(), "at": pa.int32(),
         "text": pa.string(), "anchor": pa.string(), "verdict": pa.string(), "reward": pa.float64(),
         "message": pa.string(), "audit": pa.string(), "distance": pa.float64(), "score": pa.float64(),
-        "selected": pa.bool_(), "finish": pa.string(), "version": pa.int32(), "prompt_ids": INTS,
+        "selected": pa.bool_(), "written": pa.bool_(), "finish": pa.string(), "version": pa.int32(), "prompt_ids": INTS,
         "token_ids": INTS, "logprobs": FLOATS,
     }
 )  # fmt: skip
@@ -170,7 +170,7 @@ def finite(value: Any) -> Any:
 
 
 def rollout_lines(step: int, episode: Episode) -> Iterable[dict[str, Any]]:
-    """One mapping per sampled text of the episode, checks and extras included."""
+    """One mapping per text of the episode; a repair that is a sibling (`written` False) was sampled as a rollout."""
     chosen = {seam.repair for seam in episode.seams}
 
     def line(kind: str, index: int, rollout: Rollout, **more: Any) -> dict[str, Any]:
@@ -188,7 +188,7 @@ def rollout_lines(step: int, episode: Episode) -> Iterable[dict[str, Any]]:
     for i, repair in enumerate(episode.repairs):
         yield line(
             "repair", i, repair.rollout, failed=repair.failed, anchor=repair.anchor_text, audit=repair.audit,
-            distance=repair.distance, score=repair.score, selected=i in chosen,
+            distance=repair.distance, score=repair.score, selected=i in chosen, written=repair.written,
         )  # fmt: skip
         for j, rollout in enumerate(repair.continued):
             yield line("continued", j, rollout, failed=repair.failed)
