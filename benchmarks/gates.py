@@ -1,10 +1,11 @@
 """How well the gates of a finished run find the truly wrong tokens, on a task with exact labels.
 
-Of every rollout that a run blamed: precision, the share of blamed tokens (gate 1, negative credit) that are
-wrong; recall, the share of wrong tokens that are blamed; first, the share of failures whose first wrong token
-is blamed. Rollouts that passed by luck count as failures when they were blamed. Three parts of the run: before
-training has moved it far, half way, and at its end. `TASK=RUN` also adds the figures to the file that
-`make results` makes the credit table from.
+Of every failure that a repair's seam blamed, or, where an algorithm repairs nothing, of every rollout it blamed:
+precision, the share of blamed tokens (gate 1, negative credit) that are wrong; recall, the share of wrong tokens
+that are blamed; first, the share of failures whose first wrong token is blamed. `kintsugi` blames failures that it
+could not mend as GRPO does, whole; these are left out, and `seams` is the share of blamed rollouts that are in.
+Three parts of the run: before training has moved it far, half way, and at its end. `TASK=RUN` also adds the figures
+to the file that `make results` makes the credit table from.
 
     python benchmarks/gates.py runs/quickstart
     python benchmarks/gates.py brackets=runs/learning_brackets
@@ -32,8 +33,8 @@ PARTS = ("early", "middle", "late")
 RESULTS = Path(__file__).parent / "results" / "credit.jsonl"
 
 
-def blames(directory: Path, task: Labelled, codec: HFCodec) -> Iterator[tuple[int, Blame]]:
-    """(step, (blame mask, wrong tokens)) of every row that blames a rollout of the policy."""
+def blames(directory: Path, task: Labelled, codec: HFCodec) -> Iterator[tuple[int, str, Blame]]:
+    """(step, role, (blame mask, wrong tokens)) of every row that blames a rollout: by its seam where it is "failed"."""
     texts = pq.read_table(directory / "rollouts", columns=["problem_id", "question"]).to_pylist()
     questions: Mapping[str, str] = {line["problem_id"]: line["question"] for line in texts}
     columns = ["step", "role", "problem_id", "completion_ids", "mask", "advantages"]
@@ -44,22 +45,25 @@ def blames(directory: Path, task: Labelled, codec: HFCodec) -> Iterator[tuple[in
             ended = ids[-1] in codec.stop_ids
             yield (
                 row["step"],
+                row["role"],
                 (mask, wrong_tokens(task, questions[row["problem_id"]], ids, codec.decode, ended=ended)),
             )
 
 
-def measure(directory: Path) -> dict[str, GateScore]:
-    """The score of each part of the run that blamed anything."""
+def measure(directory: Path) -> dict[str, tuple[float, GateScore]]:
+    """(share of blamed rollouts that are scored, their score) of each part of the run that blamed anything."""
     recipe = Recipe.load(directory / "recipe.yaml")
     task = load_task(recipe.task)
     if not isinstance(task, Labelled):
         raise KintsugiError(f"task {recipe.task!r} has no exact labels (tasks.labels.Labelled)")
     found = list(blames(directory, task, load_model(recipe.model, device="cpu").codec))
-    steps = max((step for step, _ in found), default=1)
-    parts: defaultdict[str, list[Blame]] = defaultdict(list)
-    for step, blame in found:
-        parts[PARTS[(step - 1) * len(PARTS) // steps]].append(blame)
-    return {part: score_gates(parts[part]) for part in PARTS if parts[part]}
+    steps = max((step for step, _, _ in found), default=1)
+    scored = "failed" if any(role == "failed" for _, role, _ in found) else "policy"
+    parts: defaultdict[str, list[tuple[str, Blame]]] = defaultdict(list)
+    for step, role, blame in found:
+        parts[PARTS[(step - 1) * len(PARTS) // steps]].append((role, blame))
+    kept = {part: [blame for role, blame in parts[part] if role == scored] for part in PARTS}
+    return {part: (len(mine) / len(parts[part]), score_gates(mine)) for part, mine in kept.items() if mine}
 
 
 def report(name: str) -> Iterator[str]:
@@ -70,17 +74,19 @@ def report(name: str) -> Iterator[str]:
         recipe = Recipe.load(Path(place) / "recipe.yaml")
         line: dict[str, object] = {"task": task, "algorithm": split_spec(recipe.algorithm, "algorithm")[0]}
         line |= {"seed": recipe.seed}
-        for part, score in scores.items():
+        for part, (share, score) in scores.items():
             line |= {
+                f"{part}_seams": share,
                 f"{part}_precision": score.precision,
                 f"{part}_recall": score.recall,
                 f"{part}_first": score.first,
             }
         with RESULTS.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-    for part, score in scores.items():
+    for part, (share, score) in scores.items():
         yield (
-            f"{part:<6}  precision {score.precision:.3f}  recall {score.recall:.3f}  first {score.first:.3f}  "
+            f"{part:<6}  seams {share:.3f}  "
+            f"precision {score.precision:.3f}  recall {score.recall:.3f}  first {score.first:.3f}  "
             f"({score.failures} failures)"
         )
 

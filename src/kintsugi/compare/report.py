@@ -28,7 +28,12 @@ from kintsugi.compare.tables import (
 )
 from kintsugi.records import KintsugiError
 
-TITLES = {"main": "Main comparison", "baselines": "Other baselines", "ablation": "Ablations"}
+TITLES = {
+    "main": "Main comparison",
+    "slower": "GRPO and RAFT at half their tuned rate",
+    "baselines": "Other baselines",
+    "ablation": "Ablations",
+}
 """Headings of comparisons, in the order of the page; others follow under their own names."""
 HOW_TO_READ = """\
 Every run of a comparison generates the same number of tokens: rollouts, repairs, audits and checks all count, held-out
@@ -61,7 +66,7 @@ def page(results: Path, images: Path) -> str:
     names = {c.head.comparison for c in curves if c.head.stage == "main"}
     for name in sorted(names, key=lambda n: (list(TITLES).index(n) if n in TITLES else len(TITLES), n)):
         found = {task: runs for task in tasks_of(curves) if (runs := pick(curves, name, task))}
-        parts += [f"## {TITLES.get(name, name)}", *over_tasks(found)]
+        parts += [f"## {TITLES.get(name, name)}", *over_tasks(beside_main(found, curves))]
         for task, mine in found.items():
             parts += section(name, task, mine, errors, images)
     surprises = results / "surprises.md"
@@ -92,6 +97,16 @@ def over_tasks(curves: Mapping[str, Sequence[Curve]]) -> list[str]:
         f"Tokens to each outcome-only algorithm's final accuracy, as a share of the budget, on {names}:",
         speed_table(tasks),
     ]
+
+
+def beside_main(
+    found: Mapping[str, Sequence[Curve]], curves: Sequence[Curve]
+) -> Mapping[str, Sequence[Curve]]:
+    """A comparison of outcome-only algorithms alone, with the other algorithms of the main one to hold against them."""
+    if not all(c.head.outcome_only for runs in found.values() for c in runs):
+        return found
+    others = {task: [c for c in pick(curves, "main", task) if not c.head.outcome_only] for task in found}
+    return {task: [*runs, *others[task]] for task, runs in found.items()}
 
 
 def tasks_of(curves: Iterable[Curve]) -> list[str]:
