@@ -126,9 +126,15 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert [m["step"] for m in log if "accuracy" in m] == list(range(1, rows[-1].step + 1))
 
 
+def hear_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_stops_every_run_and_the_same_command_goes_on(tmp_path: Path) -> None:
     settings = ["algorithms=[grpo]", "tuning=null", "budget=10000000", "evaluations=1", "seeds=[0]"]
-    with subprocess.Popen(command(tmp_path, *settings), stdout=subprocess.PIPE, text=True) as running:
+    # A shell's background job ignores SIGINT, and its children inherit that: give Ctrl-C its meaning back.
+    started = {"stdout": subprocess.PIPE, "text": True, "preexec_fn": hear_ctrl_c}
+    with subprocess.Popen(command(tmp_path, *settings), **started) as running:
         log = tmp_path / "dag-smoke" / "main" / "grpo-lr6e-05-seed0.log"
         deadline = time.monotonic() + 200
         while not (log.exists() and "step    1" in log.read_text()):
