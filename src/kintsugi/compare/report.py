@@ -33,6 +33,7 @@ TITLES = {
     "slower": "GRPO and RAFT at half their tuned rate",
     "baselines": "Other baselines",
     "ablation": "Ablations",
+    "easy": "An easy task: the quickstart's",
 }
 """Headings of comparisons, in the order of the page; others follow under their own names."""
 HOW_TO_READ = """\
