@@ -4,7 +4,7 @@ In every rollout each token before the first wrong one gets +1, the first wrong 
 If this does not lift the nano model above 90%, curves on this model mean nothing; and where it does not beat
 every outcome-only method, the task is too easy to tell methods apart.
 
-    kintsugi train recipes/quickstart.yaml algorithm=benchmarks/exact_labels.py:EXACT_LABELS steps=150
+    kintsugi train recipes/quickstart.yaml algorithm=benchmarks/exact_labels.py:EXACT_LABELS steps=120
 """
 
 from __future__ import annotations

@@ -83,9 +83,9 @@ def generate(lab: Lab, work: Work, pairs: int) -> Row:
 def iop(lab: Lab, pairs: int, **options: Any) -> Row:
     """An IOP step beside a GRPO step of the same tokens, per generated token; shares of an IOP step by phase.
 
-    Both with the quickstart's settings and the shipped model. GRPO's group is as large as makes it generate
+    Both with the quickstart's task and the shipped model. GRPO's group is as large as makes it generate
     what IOP does with repairs and checks; what is left of the difference is taken out per token. `options` are
-    IOP's, beside the quickstart's.
+    IOP's, beside K = 1, for one wrong digit is one token.
     """
     work = Work("nano-dag", 12, 8, 80, None)
     common = {"task": "dag", "verifier": None, "optim": {"token_budget": 16384}}

@@ -84,7 +84,7 @@ class Recipe(Section):
     )
     prompts: str = Field("chat-v1", description="prompt templates: chat-v1 or terse-v1")
     algorithm: Spec = Field(
-        "iop",
+        "kintsugi",
         description="kintsugi, iop, grpo, gspo, dr_grpo, dapo, rloo, raft, extra_rollouts, vineppo, resets, mgrpo, "
         "sdpo or my_file.py:MINE; its options beside `name`",
     )

@@ -1,4 +1,4 @@
-"""The trainer: wiring only. How a step differs from GRPO's is said in algorithms/iop.py.
+"""The trainer: wiring only. How a step differs from GRPO's is said in algorithms/iop.py and kintsugi.py.
 
 1. Every problem of the batch runs the algorithm's coroutine; their sampler calls share batches.
 2. Credit turns episodes into rows; the learner turns rows into optimizer steps.

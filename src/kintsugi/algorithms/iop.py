@@ -9,7 +9,7 @@ How this differs from GRPO, in the order of a step:
 6. The repairs train repair mode: group-relative s_rep, weighted by lambda_rep.
 What the paper leaves open is an option with this as its default; so is credit outside the seam.
 
-    kintsugi train recipes/quickstart.yaml
+    kintsugi train recipes/quickstart.yaml algorithm=iop algorithm.k=1 algorithm.lambda_rep=5
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ Off by default: a fix was sampled with the anchor in view, so its credit may be 
 min(pi(f | x, y_<s) / rho(f | repair prompt), 2), token by token and without gradient (`capped`; arXiv:2605.15224).
 A patch is no sample of the fix: not there.
 
-    kintsugi train recipes/learning/brackets.yaml
+    kintsugi train recipes/quickstart.yaml
 """
 
 from __future__ import annotations
