@@ -130,17 +130,22 @@ def hear_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def wait_for_step_1(place: Path, running: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 200
+    while not any("step    1" in log.read_text() for log in place.glob("grpo-*.log")):
+        assert time.monotonic() < deadline and running.poll() is None
+        time.sleep(0.2)
+
+
 def test_ctrl_c_stops_every_run_and_the_same_command_goes_on(tmp_path: Path) -> None:
     settings = ["algorithms=[grpo]", "tuning=null", "budget=10000000", "evaluations=1", "seeds=[0]"]
     # A shell's background job ignores SIGINT, and its children inherit that: give Ctrl-C its meaning back.
     started = {"stdout": subprocess.PIPE, "text": True, "preexec_fn": hear_ctrl_c}
     with subprocess.Popen(command(tmp_path, *settings), **started) as running:
-        log = tmp_path / "dag-smoke" / "main" / "grpo-lr6e-05-seed0.log"
-        deadline = time.monotonic() + 200
-        while not (log.exists() and "step    1" in log.read_text()):
-            assert time.monotonic() < deadline and running.poll() is None
-            time.sleep(0.2)
-        os.kill(running.pid, signal.SIGINT)
+        try:
+            wait_for_step_1(tmp_path / "dag-smoke" / "main", running)
+        finally:  # or a failure above would wait for ten million tokens
+            os.kill(running.pid, signal.SIGINT)
         assert running.stdout is not None
         said = running.stdout.read()
     assert running.returncode == 130, said

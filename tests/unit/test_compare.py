@@ -365,7 +365,7 @@ def test_an_entry_with_a_rate_of_its_own_is_not_tuned(tmp_path: Path) -> None:
     assert [r.recipe.optim.lr for r in runs[:2]] == [1e-4, 5e-5]
     assert runs[1].recipe.optim.warmup == 5  # the rest of the section is the recipe's
     assert [r.label for r in found.main_runs({})] == ["fixed", "fixed"]  # without a rate there is no run
-    assert math.isclose(plan(tmp_path, tuning=None).main_runs({})[0].recipe.optim.lr, 6e-5)
+    assert math.isclose(plan(tmp_path, tuning=None).main_runs({})[0].recipe.optim.lr, 2e-4)
 
 
 @pytest.mark.parametrize(

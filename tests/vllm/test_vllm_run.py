@@ -36,7 +36,7 @@ def test_the_quickstart_samples_the_policy_it_trains(tmp_path: Path) -> None:
     steps = steps_of(run)
     assert [m["step"] for m in steps] == [1, 2, 3]
     assert sum(m["repair/success_per_sample"] or 0 for m in steps) > 0
-    # Three steps at lr 2e-5, 4e-5, 6e-5 (warm-up): without a push the third would be off by far more than this.
+    # Three steps at lr 4e-5, 8e-5, 1.2e-4 (warm-up): without a push the third would be off by far more than this.
     assert all(m["sampler_gap"] < 1e-3 for m in steps)
     assert "warning" not in said
     assert run.after is not None
