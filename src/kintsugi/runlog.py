@@ -1,6 +1,7 @@
 """The run directory: recipe, versions, metrics, and every rollout, repair, seam and row as parquet.
 
     recipe.yaml  versions.json  metrics.jsonl
+    tokenizer/                     turns the token ids below into text
     rollouts/step-000001.parquet   one line per text: rollout, repair, continued (patch), check or extra, with verdict
     seams/step-000001.parquet      one line per mended failure: edits, K*, gates
     rows/step-000001.parquet       one line per training row: gate, advantage, log-probabilities, loss
@@ -157,7 +158,7 @@ class RunLog:
 
 def remove_run(directory: Path) -> None:
     """Removes what runs write, and nothing else that may lie in the folder."""
-    for name in (*TABLES, "checkpoints"):
+    for name in (*TABLES, "tokenizer", "checkpoints"):
         if (directory / name).is_dir():
             shutil.rmtree(directory / name)
     for name in (*MARKS, "metrics.jsonl"):

@@ -72,6 +72,9 @@ def train(
     )
     learner = build_learner(parts, algorithm)
     log = RunLog.open(recipe, resume=resume, overwrite=overwrite, machine=parts.machine)
+    parts.loaded.tokenizer.save_pretrained(
+        directory / "tokenizer"
+    )  # a report shows tokens before any checkpoint
     watch = MismatchWatch(parts.machine["dtype"].removeprefix("torch."), recipe.sampling.top_p)
     progress = Progress()
     if start_from is not None:
