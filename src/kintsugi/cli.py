@@ -1,4 +1,4 @@
-"""The command line: `kintsugi train | sft | eval | compare FILE [key=value ...]`. Loads torch only to work."""
+"""The command line: `kintsugi train`, `sft`, `eval`, `compare`, `show`. Loads torch only to work."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ RecipePath = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as optim.lr=3e-5.")
 ]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, such as runs/quickstart.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the resolved recipe and what it comes to; do nothing.")
 ]
@@ -45,7 +46,7 @@ def train_command(
     if dry_run:
         from kintsugi.algorithms import load_algorithm
 
-        show(resolved, load_algorithm(resolved.algorithm).note)
+        print_recipe(resolved, load_algorithm(resolved.algorithm).note)
         return
     if resume and overwrite:
         raise KintsugiError("--resume and --overwrite exclude each other")
@@ -68,7 +69,7 @@ def sft_command(
 
     resolved = Recipe.load(recipe, overrides or ())
     if dry_run:
-        show(resolved)
+        print_recipe(resolved)
         return
     quiet()
     from kintsugi.coldstart import sft
@@ -86,7 +87,7 @@ def eval_command(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRu
 
     resolved = Recipe.load(recipe, overrides or ())
     if dry_run:
-        show(resolved)
+        print_recipe(resolved)
         return
     quiet()
     from kintsugi.assembly import assemble
@@ -124,7 +125,25 @@ def compare_command(
     typer.echo(f"\n{table}\n\nplot: {picture}")
 
 
-def show(recipe: object, note: str = "") -> None:
+@app.command("show")
+def show_command(
+    run: RunPath,
+    step: Annotated[int | None, typer.Option(help="The step; the last one without it.")] = None,
+    problem: Annotated[str | None, typer.Option(help="Part of a problem's id.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Failures without an accepted repair, too.")] = False,
+    limit: Annotated[int, typer.Option(min=0, help="Failures shown at most; 0: all.")] = 5,
+    anchor: Annotated[bool, typer.Option("--anchor", help="The anchors, too.")] = False,
+) -> None:
+    """Failures beside their repairs, in the terminal: which tokens were trained on, and why."""
+    from rich.console import Console
+
+    from kintsugi.reading import Run
+    from kintsugi.show import Choice, show
+
+    show(Run.open(run), Choice(step, problem, every, limit, anchor), Console(highlight=False))
+
+
+def print_recipe(recipe: object, note: str = "") -> None:
     """Prints the resolved recipe and the derived counts."""
     from kintsugi.config import Recipe, derived
 

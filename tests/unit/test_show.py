@@ -1,0 +1,81 @@
+"""`kintsugi show`: the seam can be read without colour, and what a model wrote cannot touch the terminal."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from runs import make_episode, with_question, write_run
+
+from kintsugi.reading import Run
+from kintsugi.records import KintsugiError
+from kintsugi.show import Choice, show, visible
+
+
+def said(place: Path, choice: Choice, width: int = 100) -> str:
+    out = io.StringIO()
+    show(Run.open(place), choice, Console(file=out, width=width, highlight=False))
+    return out.getvalue()
+
+
+def test_the_token_and_the_reason_are_there(tmp_path: Path) -> None:
+    text = said(write_run(tmp_path / "run", make_episode()), Choice())
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "#### [-4-]<stop> #### {+5+}<stop>" in lines  # side by side
+    assert 'failed token 7 "4": -10.00' in lines and 'mended token 7 "5": +10.00' in lines
+    assert "seam 1 of 1 edits kept (K)" in lines
+    assert "repair 0 accepted: it passes the verifier and every audit rule, distance 0.12" in lines
+    assert "#### 9" not in text  # rollout 2 was not mended
+
+
+def test_a_narrow_terminal_gets_one_under_the_other(tmp_path: Path) -> None:
+    text = said(write_run(tmp_path / "run", make_episode()), Choice(), width=40)
+    assert text.index("[-4-]") < text.index("mended (pass)") < text.index("{+5+}")
+    assert max(map(len, text.splitlines())) <= 40
+
+
+def test_failures_without_a_repair_are_shown_on_demand(tmp_path: Path) -> None:
+    text = said(write_run(tmp_path / "run", make_episode()), Choice(every=True, anchor=True))
+    assert "#### 9" in text and "rejected by the audit: answer_only" in text
+    assert "anchor" in text
+
+
+def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+    text = said(write_run(tmp_path / "run", make_episode()), Choice(every=True, limit=1))
+    assert "1 more in this step" in text and "#### 9" not in text
+
+
+def test_without_a_tokenizer_the_texts_are_still_there(tmp_path: Path) -> None:
+    text = said(write_run(tmp_path / "run", make_episode(), tokenizer=False), Choice())
+    assert "#### 4" in text and "token 7: -10.00" in text
+
+
+def test_model_output_is_text(tmp_path: Path) -> None:
+    hostile = "\x1b[2J[bold]\u202e"
+    episode = with_question(make_episode(f"{hostile}4", f"{hostile}5"), "[red]\x07")
+    text = said(write_run(tmp_path / "run", episode), Choice())
+    assert "\x1b" not in text and "\x07" not in text and "\u202e" not in text
+    assert r"\x1b[2J[bold]\u202e[-4-]" in text and r"[red]\x07" in text
+
+
+def test_lone_surrogates_are_written_out() -> None:
+    assert visible("a\ud800\n\u200b") == "a\\ud800\n\\u200b"
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        (Choice(step=7), "no step 7; steps 1 to 1 are there"),
+        (Choice(problem="zz"), "step 1 has no mended failure of a problem 'zz'"),
+    ],
+)
+def test_nothing_to_show_is_one_line(tmp_path: Path, choice: Choice, message: str) -> None:
+    with pytest.raises(KintsugiError, match=message):
+        said(write_run(tmp_path / "run", make_episode()), choice)
+
+
+def test_a_run_without_a_step_says_so(tmp_path: Path) -> None:
+    with pytest.raises(KintsugiError, match="no step has been written yet"):
+        said(write_run(tmp_path / "run"), Choice())
