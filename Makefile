@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart compare-smoke results test test-slow test-vllm lint gym nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
+.PHONY: setup quickstart compare-smoke results test test-slow test-vllm lint gym browser nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
 
 setup: $(STAMP)
 
@@ -25,6 +25,11 @@ $(VENV)/.gym: $(STAMP)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q --no-build-isolation reasoning-gym && touch $@ \
 	  || echo "make: reasoning-gym could not be installed; its tests will be skipped"
 
+# The report is tried in a real browser. Where none can be had, those tests are skipped.
+browser: $(STAMP)
+	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium) >/dev/null 2>&1 \
+	  || echo "make: chromium could not be installed; the report's browser tests will be skipped"
+
 quickstart: setup
 	$(BIN)/kintsugi train recipes/quickstart.yaml --overwrite
 
@@ -43,7 +48,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint gym
+test: lint gym browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
 
 test-slow: setup gym
@@ -73,7 +78,7 @@ bench: $(VENV)/.bench $(PEER)/.ready
 	$(BIN)/python -m benchmarks.engine $(BENCH)
 
 $(VENV)/.bench: $(STAMP)
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q --no-build-isolation -e '.[dev,bench]'
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q --no-build-isolation -e '.[dev]'
 	touch $@
 
 $(PEER)/.ready: constraints-trl.txt

@@ -1,4 +1,4 @@
-"""The command line: `kintsugi train`, `sft`, `eval`, `compare`, `show`. Loads torch only to work."""
+"""The command line: `kintsugi train`, `sft`, `eval`, `compare`, `report`, `show`. Loads torch only to work."""
 
 from __future__ import annotations
 
@@ -58,6 +58,17 @@ def train_command(
         typer.echo(f"{recipe.stem}: stopped after step {result.steps}; go on with --resume")
         raise typer.Exit(130)
     typer.echo(result.summary(recipe.stem))
+    report_last(result.directory)
+
+
+def report_last(run: Path) -> None:
+    """Writes the run's report and says where; what goes wrong with it is no failure of the run."""
+    from kintsugi.report import write_report
+
+    try:
+        typer.echo(f"report: {write_report(run)}")
+    except Exception as error:
+        typer.echo(f"no report: {error}")
 
 
 @app.command("sft")
@@ -109,7 +120,6 @@ def compare_command(
 ) -> None:
     """Several algorithms on one task at an equal budget of generated tokens: tuned, resumed, one table, one plot."""
     from kintsugi.compare.plan import load_plan, outline
-    from kintsugi.compare.plots import pyplot
     from kintsugi.compare.report import summary
     from kintsugi.compare.run import compare
 
@@ -118,11 +128,23 @@ def compare_command(
         typer.echo(line)
     if dry_run:
         return
-    pyplot()  # a missing library is told before hours of work, not after
     rows = compare(plan, typer.echo)
     c = plan.comparison
     table, picture = summary(rows, Path(c.output_dir), f"{plan.task}-{c.name}")
     typer.echo(f"\n{table}\n\nplot: {picture}")
+
+
+@app.command("report")
+def report_command(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run directory, or TRL's or verl's folder of rollouts.")
+    ],
+    output: Annotated[Path | None, typer.Option(help="The file; RUN/report.html without it.")] = None,
+) -> None:
+    """One HTML file that shows what a run learned and every mended failure. Needs no network."""
+    from kintsugi.report import write_report
+
+    typer.echo(f"report: {write_report(run, output)}")
 
 
 @app.command("show")

@@ -14,7 +14,7 @@ import kintsugi
 
 SOURCE = Path(kintsugi.__file__).parent
 HEAVY = {"torch", "transformers", "trl", "verl", "vllm"}
-LIGHT_ROOMS = ("internalize", "algorithms", "tasks", "verifiers", "compare")
+LIGHT_ROOMS = ("internalize", "algorithms", "tasks", "verifiers", "compare", "report")
 LIGHT_FILES = ("records.py", "config.py", "prompts.py", "reading.py", "show.py")
 OUTERMOST = ("kintsugi.cli", "kintsugi.bridges")
 

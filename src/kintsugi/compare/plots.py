@@ -10,7 +10,6 @@ import numpy as np
 
 from kintsugi.compare.results import Curve, interval
 from kintsugi.compare.tables import Standing, by_label
-from kintsugi.records import KintsugiError
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#B8578C", "#2F93CC", "#B07A00", "#6A3D9A", "#6B6B6B", "#8C5A2B")
 """After Okabe and Ito (2008), the light ones darkened so that labels can be read on white, and three more."""
@@ -56,13 +55,11 @@ def draw(path: Path, title: str, curves: Sequence[Curve], standing: Standing) ->
 
 
 def pyplot() -> Any:
-    try:
-        import matplotlib
+    import matplotlib
 
-        matplotlib.use("agg")
-        import matplotlib.pyplot as plt
-    except ImportError:
-        raise KintsugiError("plots need matplotlib: pip install 'kintsugi-rl[compare]'") from None
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
     return plt
 
 

@@ -1,0 +1,129 @@
+"""The report's data and its guards; tests/flow/test_report_page.py opens it in a browser."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from runs import make_episode, with_question, write_run
+
+from kintsugi.reading import Run
+from kintsugi.records import KintsugiError
+from kintsugi.report import write_report
+from kintsugi.report.blocks import block, index_lines, packed
+from kintsugi.report.page import evenly
+
+
+def unpacked(text: str) -> Any:
+    return json.loads(gzip.decompress(base64.b64decode(text)))
+
+
+def test_a_step_holds_what_was_credited_where(tmp_path: Path) -> None:
+    problems = Run.open(write_run(tmp_path / "run", make_episode())).problems(1)
+    (found,) = unpacked(packed(block(problems)))
+    # Token 7 of the failure is the seam: -10; the int(0.7 * 7) = 4 tokens before it are praised.
+    assert found["rollouts"][0]["credit"] == [1, 1, 1, 1, 0, 0, 0, -10, 0]
+    assert found["mends"][0]["seam"]["repairedCredit"] == [0, 0, 0, 0, 0, 0, 0, 10, 0]
+    assert found["mends"][0]["seam"]["edits"] == [["replace", 7, 7]]
+    assert found["mends"][1]["seam"] is None and "answer_only" in found["mends"][1]["why"]
+    assert list(index_lines(1, problems)) == [
+        [1, 0, 0, "p/1", "fail", "mended", []],
+        [1, 0, 1, "p/1", "pass", "", []],
+        [1, 0, 2, "p/1", "fail", "rejected", ["answer_only"]],
+    ]
+
+
+def test_the_page_allows_its_own_script_and_nothing_else(tmp_path: Path) -> None:
+    hostile = "</script><script>alert(1)</script>"
+    page = write_report(write_run(tmp_path / "run", with_question(make_episode(), hostile))).read_text(
+        "utf-8"
+    )
+    assert "alert(1)" not in page  # it travels packed
+    (script,) = re.findall(r"<script>(.*?)</script>", page, flags=re.S)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; script-src 'sha256-{digest}'" in page
+    assert "unsafe-eval" not in page
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", page)
+
+
+def test_hostile_recipes_and_names_are_escaped(tmp_path: Path) -> None:
+    name = "<img src=x onerror=alert(2)>"
+    place = write_run(tmp_path / "run", make_episode(), task={"name": name})
+    page = write_report(place).read_text("utf-8")
+    assert "<img" not in page and "&lt;img src=x" in page
+
+
+def test_points_lead_to_their_steps(tmp_path: Path) -> None:
+    page = write_report(write_run(tmp_path / "run", make_episode(), make_episode())).read_text("utf-8")
+    assert '<a href="#step=1" aria-label="step 1"' in page and '<a href="#step=2"' in page
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+
+
+def test_a_run_that_has_only_begun_has_a_report(tmp_path: Path) -> None:
+    place = write_run(tmp_path / "run", tokenizer=False)
+    (place / "metrics.jsonl").write_text('{"step": 0, "tok')
+    assert "Seams" in write_report(place, tmp_path / "other.html").read_text("utf-8")
+    assert not (place / "report.html").exists()
+
+
+def test_long_runs_are_shown_at_even_distances() -> None:
+    # 11 steps, at most 3: places 0, 5 and 10.
+    assert evenly(tuple(range(1, 12)), 3) == [1, 6, 11]
+    assert evenly((1, 2), 3) == [1, 2]
+
+
+def test_trl_completions_are_read(tmp_path: Path) -> None:
+    table = {
+        "step": [1, 1, 2],
+        "prompt": ["2+3?", "2+3?", "1+1?"],
+        "completion": ["5", "6", "2"],
+        "correct": [1.0, 0.0, 1.0],
+        "short": [0.5, 0.0, 0.0],
+        "advantage": [0.7, -0.7, 0.0],
+    }
+    (tmp_path / "completions").mkdir()
+    pq.write_table(pa.table(table), tmp_path / "completions" / "completions_00001.parquet")
+    page = write_report(tmp_path).read_text("utf-8")
+    data = unpacked(re.search(r'id="data">([^<]+)<', page)[1])  # type: ignore[index]
+    assert data["own"] is False and data["steps"] == [1, 2]
+    assert [e[2:6] for e in data["index"]] == [
+        [0, "prompt 1", "rewarded", ""],
+        [1, "prompt 1", "no reward", ""],
+        [0, "prompt 1", "rewarded", ""],
+    ]
+    first = unpacked(re.search(r'data-step="1">([^<]+)<', page)[1])  # type: ignore[index]
+    assert first[0]["question"] == "2+3?" and first[0]["rollouts"][0]["reward"] == 1.5  # 1.0 + 0.5
+    assert first[0]["rollouts"][1]["credit"] == [-0.7]
+
+
+def test_verl_dumps_are_read(tmp_path: Path) -> None:
+    lines = [
+        {"input": "user\n2+3?", "output": "5", "gts": "5", "score": 1.0, "step": 10, "acc": True},
+        {"input": "user\n2+3?", "output": "4", "gts": "5", "score": 0.0, "step": 10, "acc": False},
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "10.jsonl").write_text(text + '{"input": "unfin')
+    page = write_report(tmp_path).read_text("utf-8")
+    (problem,) = unpacked(re.search(r'data-step="10">([^<]+)<', page)[1])  # type: ignore[index]
+    assert problem["gold"] == "5"
+    assert [(r["text"], r["verdict"]) for r in problem["rollouts"]] == [("5", "rewarded"), ("4", "no reward")]
+    assert problem["rollouts"][0]["message"] == "acc: True"
+
+
+def test_nothing_to_report_on_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(KintsugiError, match="nothing to report on; expected a run directory"):
+        write_report(tmp_path)
+    (tmp_path / "1.jsonl").write_text('{"output": "x"}\n')
+    with pytest.raises(
+        KintsugiError, match="expected the columns step, input and output; 'input' is missing"
+    ):
+        write_report(tmp_path)
