@@ -1,4 +1,4 @@
-"""The report in a real browser: it opens, filters, follows links, can be used by keyboard, and escapes what it shows."""
+"""The report in a real browser: it opens, filters, follows links, works by keyboard, and escapes what it shows."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def curves_on(axes: Any, source: Source, curves: Sequence[Curve]) -> None:
         xs, ys = [along(line) for line in lines], [line[curve.key] for line in lines]
         axes.plot(xs, ys, curve.look, color=curve.colour, label=curve.label)
         every = max(1, -(-len(lines) // LINKED))
-        dots = axes.scatter(xs[::every], ys[::every], s=22, color=curve.colour)
+        dots = axes.scatter(xs[::every], ys[::every], s=22, color=curve.colour, zorder=3)
         dots.set_urls([f"#step={line['step']}" for line in lines[::every]])
     if len(curves) > 1:
         axes.legend()
@@ -207,5 +207,6 @@ def own(svg: str, title: str, about: str) -> str:
     for stand_in, colour in COLOURS.items():
         svg = svg.replace(stand_in, f"var(--{colour})")
     svg = re.sub(r'<a xlink:href="#step=(\d+)"', r'<a href="#step=\1" aria-label="step \1"', svg)
+    svg = svg.replace(' target="_blank"', "")  # a link within the page
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
     return svg.replace("<svg", f'<svg role="group" aria-label="{title}: {about}"', 1)
