@@ -1,4 +1,4 @@
-"""The command line: `kintsugi train`, `sft`, `eval`, `compare`, `report`, `show`. Loads torch only to work."""
+"""The command line: `kintsugi train`, `sft`, `eval`, `compare`, `report`, `diagnose`, `show`. Loads torch only to work."""
 
 from __future__ import annotations
 
@@ -145,6 +145,32 @@ def report_command(
     from kintsugi.report import write_report
 
     typer.echo(f"report: {write_report(run, output)}")
+
+
+@app.command("diagnose")
+def diagnose_command(
+    run: RunPath, as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False
+) -> None:
+    """Why a run does not learn: one cause, its evidence, one fix. Exit code 1 if something was found."""
+    import json
+    from dataclasses import asdict
+
+    from kintsugi.diagnose import diagnose
+    from kintsugi.reading import Run
+
+    found = diagnose(Run.open(run))
+    if as_json:
+        typer.echo(json.dumps(asdict(found) | {"healthy": found.healthy}))
+    elif found.early:
+        typer.echo(f"too early to say: {found.steps} steps")
+    elif found.healthy:
+        typer.echo(f"healthy   {found.note}")
+    else:
+        first, *others = found.findings
+        typer.echo(f"cause     {first.cause}\nevidence  {first.evidence}\nfix       {first.fix}")
+        for other in others:
+            typer.echo(f"also      {other.cause} ({other.evidence})")
+    raise typer.Exit(1 if found.findings else 0)
 
 
 @app.command("show")

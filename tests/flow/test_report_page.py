@@ -127,7 +127,7 @@ def test_it_is_used_without_a_mouse(page: Any, report: str) -> None:
     page.locator('figure a[href="#step=1"]').first.focus()
     page.keyboard.press("Enter")
     count(page, "1 of 9")
-    page.locator(".tok.seam.blame").first.focus()
+    page.locator(".card .tok.seam.blame").first.focus()
     page.keyboard.press("ArrowLeft")
     assert "token 6" in page.locator(".card .detail").first.inner_text()
 
