@@ -1,4 +1,4 @@
-"""The command line: `kintsugi train`, `sft`, `eval`, `compare`, `report`, `diagnose`, `show`. Loads torch only to work."""
+"""The command line: one function per command. Loads torch only to work."""
 
 from __future__ import annotations
 

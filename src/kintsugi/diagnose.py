@@ -1,8 +1,8 @@
 """`kintsugi diagnose RUN`: the one most likely reason why a run does not learn, its evidence, and one fix.
 
-Rules are asked in order, from what spoils everything after it (a verifier that breaks down) to what only slows learning;
-the first that applies is the cause, the others are told beside it. A rule is a pure function of the run's metrics, read
-over its last steps: what a run got over is no longer its fault.
+Rules are asked in order, from what spoils everything after it (a verifier that breaks down) to what only slows
+learning; the first that applies is the cause, the others are told beside it. A rule is a pure function of the run's
+metrics, read over its last steps: what a run got over is no longer its fault.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ class View:
     @property
     def rollouts(self) -> float:
         """How many rollouts the recent steps made."""
-        return sum(s["tokens/rollout"] / s["length/rollout"] for s in self.recent if s.get("length/rollout"))
+        made = (s["tokens/rollout"] / s["length/rollout"] for s in self.recent if s.get("length/rollout"))
+        return float(sum(made))
 
     @property
     def first(self) -> Sequence[Line]:
@@ -248,7 +249,7 @@ def all_pass(view: View) -> Finding | None:
 
 def no_variance(view: View) -> Finding | None:
     share = view.share("groups/mixed", *GROUPS)
-    if share >= 0.1 or gained(view) > 0.1:
+    if share >= 0.1 or gained(view) > 0.1 or all_fail(view) or all_pass(view):
         return None
     passed, failed = (view.share(f"groups/all_{x}", *GROUPS) for x in ("passed", "failed"))
     size = view.setting("sampling.group_size") or 8
@@ -345,10 +346,10 @@ RULES: tuple[Rule, ...] = (
     not_finite,
     verifier_errors,
     disagreement,
+    collapse,
     blow_up,
     truncation,
     unscorable,
-    collapse,
     all_fail,
     all_pass,
     entropy_collapse,
