@@ -134,6 +134,34 @@ def compare_command(
     typer.echo(f"\n{table}\n\nplot: {picture}")
 
 
+@app.command("doctor")
+def doctor_command(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines, one line a check.")] = False,
+) -> None:
+    """What can go wrong with a recipe, before anything is spent. Makes one step and throws it away."""
+    import json
+    from dataclasses import asdict
+
+    from kintsugi.config import Recipe
+    from kintsugi.doctor import examine
+
+    quiet()
+    states = set()
+    for check in examine(Recipe.load(recipe, overrides or ())):
+        states.add(check.state)
+        if as_json:
+            typer.echo(json.dumps(asdict(check)))
+            continue
+        typer.echo(f"{check.state:<5} {check.name:<20} {check.seen}")
+        if check.state != "ok" and check.fix:
+            typer.echo(f"{'':<5} {'':<20} -> {check.fix}")
+        for line in check.detail.splitlines():
+            typer.echo(f"{'':<26} {line}")
+    raise typer.Exit(1 if "fail" in states else 0)
+
+
 @app.command("report")
 def report_command(
     run: Annotated[

@@ -67,3 +67,20 @@ def test_a_folder_that_holds_nothing_is_one_line(tmp_path: Path) -> None:
     for name in ("report", "diagnose", "show"):
         done = command(name, str(tmp_path))
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+
+
+def test_the_doctor_finds_the_quickstart_well_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    small = ["sampling.problems=4", f"output_dir={tmp_path / 'run'}", "threads=1"]
+    done = command("doctor", "recipes/quickstart.yaml", *small, "--json")
+    checks = {c["name"]: c for c in map(json.loads, done.stdout.splitlines())}
+    assert done.returncode == 0, done.stdout
+    assert {"gold answers", "prompt", "groups at the start", "sampler and learner", "disk"} <= set(checks)
+    assert "mended" in checks["repairs at the start"]["seen"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_doctor_fails_a_recipe_that_cannot_learn(tmp_path: Path) -> None:
+    small = ["sampling.problems=4", "threads=1", "model=nano-random", f"output_dir={tmp_path / 'run'}"]
+    done = command("doctor", "recipes/quickstart.yaml", *small)
+    assert done.returncode == 1
+    assert "fail  groups at the start  0 mixed, 0 all pass, 4 all fail" in done.stdout

@@ -1,0 +1,166 @@
+"""Every check of the doctor finds the fault it is there for, and passes what is well."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fakes import make_recipe
+
+from kintsugi.doctor.check import Check
+from kintsugi.doctor.probes import probe
+from kintsugi.doctor.trial import Trial, judge
+from kintsugi.records import Problem, Verdict
+from kintsugi.verifiers import load_verifier
+
+PROBLEMS = [Problem(f"p/{i}", f"{i}+{i}?", str(2 * i + 10)) for i in range(20)]
+
+
+def probed(verifier: Any, problems: Sequence[Problem] = PROBLEMS) -> dict[str, Check]:
+    return {check.name: check for check in probe(verifier, problems)}
+
+
+def says(rule: Any) -> Any:
+    """A verifier from a function of (problem, text)."""
+    return lambda problem, texts: [rule(problem, text) for text in texts]
+
+
+def test_a_good_verifier_is_well() -> None:
+    found = probed(load_verifier("exact"))
+    assert {c.state for c in found.values()} == {"ok"}
+    assert "100% of 20 pass" in found["gold answers"].seen
+    # Twenty answers, all different: each passes one problem in twenty.
+    assert found["constant answers"].seen.endswith("passes 5% of the problems")
+
+
+def test_gold_answers_that_fail_are_found() -> None:
+    found = probed(says(lambda p, t: Verdict.scored(0.0)))["gold answers"]
+    assert (found.state, found.seen.split(" pass")[0]) == ("fail", "0% of 20")
+
+
+def test_a_verifier_that_passes_everything_is_found() -> None:
+    found = probed(says(lambda p, t: Verdict.scored(1.0)))
+    bad = ("empty answers", "garbage", "other answers", "all answers at once", "constant answers")
+    assert {name: found[name].state for name in bad} == dict.fromkeys(bad, "fail")
+    assert found["gold answers"].state == "ok"
+    assert "problem p/0: '' passes" in found["empty answers"].detail
+
+
+def test_a_scorer_that_looks_for_the_answer_anywhere_is_found() -> None:
+    found = probed(says(lambda p, t: Verdict.scored(float(p.answer in t))))
+    assert (found["all answers at once"].state, found["garbage"].state) == ("fail", "ok")
+
+
+def test_a_constant_that_is_often_right_is_found() -> None:
+    # 12 of 20 answers are 1: 60%.
+    problems = [replace(p, answer="1" if i < 12 else p.answer) for i, p in enumerate(PROBLEMS)]
+    found = probed(load_verifier("exact"), problems)["constant answers"]
+    assert (found.state, found.seen) == ("fail", "'1' passes 60% of the problems")
+
+
+def test_partial_pay_and_errors_are_told() -> None:
+    def rule(problem: Problem, text: str) -> Verdict:
+        if text == "?":
+            return Verdict("error", message="raised")
+        right = text == f"#### {problem.answer}"
+        return Verdict("pass", 1.0) if right else Verdict("fail", 0.05)
+
+    found = probed(says(rule))
+    assert (found["other answers"].state, "0.05" in found["other answers"].seen) == ("warn", True)
+    # One of the four pieces of garbage.
+    assert (found["verifier errors"].state, found["verifier errors"].seen) == ("warn", "25% of garbage")
+
+
+TRIAL = Trial(
+    recipe=make_recipe(sampling={"max_new_tokens": 80}, steps=100, save_every=10),
+    metrics={
+        "truncated": 0, "accuracy": 0.5, "groups/mixed": 6, "groups/all_passed": 1, "groups/all_failed": 1,
+        "repair/tried": 10, "repair/success_per_failure": 0.5, "sampler_gap": 1e-6, "tokens/generated": 1000,
+        "seconds/rollout": 1.0, "seconds/train": 0.5,
+    },
+    lengths=(10, 11, 80, 45), prompt="Q\x1b", dtype="torch.float32", parameters=1_000_000, table_bytes=10_000,
+    peak_bytes=10**9, memory_bytes=10**10, free_bytes=10**10, same_seed_same_text=True, notes=(),
+)  # fmt: skip
+
+
+def trialled(metrics: dict[str, Any] | None = None, **changes: Any) -> dict[str, Check]:
+    trial = replace(TRIAL, metrics={**TRIAL.metrics, **(metrics or {})}, **changes)
+    return {check.name: check for check in judge(trial)}
+
+
+def test_a_good_step_is_well() -> None:
+    found = trialled()
+    assert {c.state for c in found.values()} == {"ok"}
+    # 100 steps of 1,000 tokens and 1.5 s: 150 s are 2.5 min, said as 2.
+    assert found["the run"].seen.startswith(
+        "1,000 tokens and 1.5 s a step; 100 steps: 100,000 tokens, about 2 min"
+    )
+    # 1 + 100 / 10 checkpoints of 12 bytes a parameter; 100 steps of 10 kB.
+    assert "11 checkpoints 132 MB, tables 1.0 MB" in found["disk"].seen
+    assert "\x1b" not in found["prompt"].detail
+
+
+def test_lengths_are_counted_in_bins() -> None:
+    lines = trialled()["completion lengths"].detail.splitlines()
+    # Bins of 80 / 8 = 10 tokens: 10 in the first, 11 in the second, 45 in the fifth, 80 in the last.
+    assert [line.split()[-1] for line in lines] == ["1", "1", "0", "0", "1", "0", "0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "said", "changes"),
+    [
+        ("completion lengths", "fail", "50% cut off", {"metrics": {"truncated": 2}}),
+        ("groups at the start", "fail", "0 mixed, 0 all pass, 8 all fail",
+         {"metrics": {"groups/mixed": 0, "groups/all_passed": 0, "groups/all_failed": 8}}),
+        ("groups at the start", "warn", "1 mixed", {"metrics": {"groups/mixed": 1, "groups/all_passed": 7}}),
+        ("repairs at the start", "warn", "0% of 10", {"metrics": {"repair/success_per_failure": 0.0}}),
+        ("sampler and learner", "fail", "0.3 nats", {"metrics": {"sampler_gap": 0.3}}),
+        ("seeds", "fail", "two texts", {"same_seed_same_text": False}),
+        ("memory", "fail", "99", {"peak_bytes": 99 * 10**8}),
+        ("disk", "fail", "133 MB of 100 MB", {"free_bytes": 10**8}),
+        ("disk", "warn", "133 MB of 200 MB", {"free_bytes": 2 * 10**8}),
+    ],
+)  # fmt: skip
+def test_a_fault_is_found(name: str, state: str, said: str, changes: dict[str, Any]) -> None:
+    found = trialled(**changes)[name]
+    assert found.state == state and found.fix
+    assert said in found.seen.replace("9.9", "99")
+
+
+def test_an_algorithm_without_repairs_is_not_asked_for_them() -> None:
+    assert "repairs at the start" not in trialled({"repair/tried": 0})
+
+
+GYM = {
+    # What each is known for, and the check that finds it.
+    "game_of_life_halting": ("garbage", "fail"),
+    "graph_color": ("gold answers", "fail"),
+    "propositional_logic": ("gold answers", "fail"),
+    "rubiks_cube": ("gold answers", "fail"),
+    "rush_hour": ("gold answers", "fail"),
+    "prime_factorization": ("verifier errors", "warn"),
+    "countdown": ("garbage", "warn"),
+    "fraction_simplification": ("garbage", "warn"),
+    "sentence_reordering": ("garbage", "warn"),
+}
+
+
+@pytest.mark.parametrize("name", GYM)
+def test_scorers_of_reasoning_gym_that_can_be_fooled_are_found(name: str) -> None:
+    pytest.importorskip("reasoning_gym")
+    from kintsugi.tasks import load_task, training_problems
+
+    task = load_task({"name": "reasoning_gym", "dataset": name})
+    check, state = GYM[name]
+    assert probed(load_verifier(task.verifier), training_problems(task)[:8])[check].state == state
+
+
+def test_counting_letters_in_one_word_has_a_constant_answer() -> None:
+    pytest.importorskip("reasoning_gym")
+    from kintsugi.tasks import load_task, training_problems
+
+    task = load_task({"name": "reasoning_gym", "dataset": "letter_counting", "min_words": 1, "max_words": 1})
+    found = probed(load_verifier(task.verifier), training_problems(task))["constant answers"]
+    assert found.state == "fail" and found.seen.startswith("'1' passes 8")
