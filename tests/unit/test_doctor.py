@@ -147,7 +147,11 @@ GYM = {
 }
 
 
-@pytest.mark.parametrize("name", GYM)
+SLOW = {"game_of_life_halting", "countdown", "rubiks_cube"}
+"""Half a minute each: their scorers, or the making of their problems, take that long."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in GYM])
 def test_scorers_of_reasoning_gym_that_can_be_fooled_are_found(name: str) -> None:
     pytest.importorskip("reasoning_gym")
     from kintsugi.tasks import load_task, training_problems
