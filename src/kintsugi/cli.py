@@ -175,6 +175,20 @@ def report_command(
     typer.echo(f"report: {write_report(run, output)}")
 
 
+@app.command("export")
+def export_command(
+    run: RunPath,
+    output: Annotated[Path, typer.Option(help="The folder to write.")],
+    step: Annotated[int | None, typer.Option(help="Of which checkpoint; the last one without it.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> None:
+    """A checkpoint as a clean folder that transformers and vLLM load, with a model card."""
+    from kintsugi.export import export
+    from kintsugi.reading import Run
+
+    typer.echo(f"exported: {export(Run.open(run), output, step, overwrite=overwrite)}")
+
+
 @app.command("diagnose")
 def diagnose_command(
     run: RunPath, as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False

@@ -84,3 +84,32 @@ def test_the_doctor_fails_a_recipe_that_cannot_learn(tmp_path: Path) -> None:
     done = command("doctor", "recipes/quickstart.yaml", *small)
     assert done.returncode == 1
     assert "fail  groups at the start  0 mixed, 0 all pass, 4 all fail" in done.stdout
+
+
+def test_an_exported_checkpoint_loads_and_its_card_tells_the_truth(tmp_path: Path) -> None:
+    import torch
+    from huggingface_hub import ModelCard
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    run, place = trained(tmp_path / "run", steps=2), tmp_path / "model"
+    assert command("export", str(run), "--output", str(place)).returncode == 0
+    saved = run / "checkpoints" / "step-000002"
+    assert {f.name for f in place.iterdir()} == {f.name for f in saved.iterdir()} - {"trainer.pt"} | {
+        "README.md"
+    }
+    ids = AutoTokenizer.from_pretrained(place)("a=8+2", return_tensors="pt").input_ids
+    with torch.no_grad():
+        one, other = (AutoModelForCausalLM.from_pretrained(p)(ids).logits for p in (place, saved))
+    assert torch.equal(one, other)
+    card = ModelCard.load(place / "README.md")
+    assert card.data.library_name == "transformers" and "kintsugi" in card.data.tags
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rollout_tokens = sum(m.get("tokens/rollout", 0) for m in lines)
+    assert f"| generated tokens, rollout | {rollout_tokens:,} |" in card.text
+    assert f"| held-out pass@1 after (step 2) | {lines[-1]['eval/pass@1']:.3f} [" in card.text
+    assert "sha256 `" in card.text
+    again = command("export", str(run), "--output", str(place))
+    assert again.returncode == 2 and "pass --overwrite" in again.stderr
+    assert command("export", str(run), "--output", str(place), "--overwrite").returncode == 0
+    none = command("export", str(run), "--output", str(tmp_path / "x"), "--step", "7")
+    assert none.returncode == 2 and "no checkpoint of step 7; there are 2" in none.stderr
