@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart compare-smoke results test test-slow test-vllm lint gym browser nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
+.PHONY: setup quickstart compare-smoke results test test-slow test-vllm lint gym extras browser nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
 
 setup: $(STAMP)
 
@@ -24,6 +24,14 @@ $(VENV)/.gym: $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt setuptools
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q --no-build-isolation reasoning-gym && touch $@ \
 	  || echo "make: reasoning-gym could not be installed; its tests will be skipped"
+
+# What the tests need of the optional dependencies: the trackers, each with its local store, and Hub data sets.
+# mlflow's own pins conflict with ours; its lean form with a data base is the same client and store.
+extras: $(VENV)/.extras
+$(VENV)/.extras: $(STAMP)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q tensorboard wandb trackio datasets \
+	  mlflow-skinny SQLAlchemy alembic
+	touch $@
 
 # The report is tried in a real browser. Where none can be had, those tests are skipped.
 browser: $(STAMP)
@@ -48,7 +56,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint gym browser
+test: lint gym extras browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
 
 test-slow: setup gym

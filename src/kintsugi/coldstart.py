@@ -17,6 +17,7 @@ import random
 import re
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from kintsugi.records import KintsugiError, Rollout, Row
 from kintsugi.runlog import RunLog
 from kintsugi.session import TrainResult, due, interruptible, measure
 from kintsugi.tasks.base import Demonstrator, RepairPair
+from kintsugi.trackers import load_trackers, tracking
 
 Solution = tuple[str, str]
 NUMBER = re.compile(r"\d+")
@@ -46,6 +48,7 @@ SAMPLED_PROBLEMS = 64
 def sft(recipe: Recipe, *, overwrite: bool = False, reporter: Reporter | None = None) -> TrainResult:
     """Fine-tunes as the recipe says; returns held-out pass@1 before and after."""
     RunLog.check(recipe, overwrite=overwrite)
+    trackers = load_trackers(recipe.trackers)
     learner: LocalLearner | None = None
     parts = assemble(recipe, version=lambda: learner.version if learner else 0)
     learner = LocalLearner(
@@ -56,11 +59,14 @@ def sft(recipe: Recipe, *, overwrite: bool = False, reporter: Reporter | None = 
         autocast=parts.autocast,
     )
     progress = Progress()
-    with reporter or Reporter(recipe.steps) as out, interruptible(out) as stop:
+    with ExitStack() as stack:
+        out = stack.enter_context(reporter or Reporter(recipe.steps))
+        stop = stack.enter_context(interruptible(out))
         for note in parts.notes:
             out.say(f"note: {note}")
         solutions, pairs = sources(parts, out)
         log = RunLog.open(recipe, overwrite=overwrite, machine=parts.machine)
+        stack.enter_context(tracking(trackers, log, recipe, 0, out.say))
         before = float(measure(parts, log, out, progress)["eval/pass@1"])
         started = time.perf_counter()
         while progress.step < recipe.steps and not stop:

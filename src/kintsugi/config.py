@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from rapidfuzz import fuzz, process
 
 from kintsugi.records import KintsugiError
@@ -72,6 +72,11 @@ class Sft(Section):
     repair_share: float = Field(0.25, ge=0, le=1, description="share of examples that are repair pairs")
 
 
+def as_list(value: object) -> object:
+    """One spec as a list of one: `trackers: wandb` says what `trackers: [wandb]` does."""
+    return [value] if isinstance(value, str | dict) else value
+
+
 class Recipe(Section):
     """Everything a run is told. `kintsugi train RECIPE --dry-run` prints it resolved."""
 
@@ -103,6 +108,10 @@ class Recipe(Section):
         None, ge=1, le=256, description="CPU threads; null: OMP_NUM_THREADS or all cores"
     )
     save_every: int = Field(50, ge=0, description="steps between checkpoints; 0: the last only")
+    trackers: Annotated[list[Spec], BeforeValidator(as_list)] = Field(
+        default_factory=list,
+        description="where numbers go too: tensorboard, wandb, mlflow, trackio or my_file.py:MyTracker",
+    )
     sampling: Sampling = Field(default_factory=lambda: Sampling())
     optim: Optim = Field(default_factory=lambda: Optim())
     eval: Evaluation = Field(default_factory=lambda: Evaluation())

@@ -1,6 +1,6 @@
 """The run directory: recipe, versions, metrics, and every rollout, repair, seam and row as parquet.
 
-    recipe.yaml  versions.json  metrics.jsonl
+    recipe.yaml  versions.json  metrics.jsonl  trackers.json
     tokenizer/                     turns the token ids below into text
     rollouts/step-000001.parquet   one line per text: rollout, repair, continued (patch), check or extra, with verdict
     seams/step-000001.parquet      one line per mended failure: edits, K*, gates
@@ -17,7 +17,7 @@ import math
 import platform
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from importlib import metadata
 from pathlib import Path
@@ -42,8 +42,10 @@ PACKAGES = (
     "reasoning-gym",
 )
 TABLES = ("rollouts", "seams", "rows")
+FOLDERS = (*TABLES, "tokenizer", "checkpoints", "tensorboard", "wandb")
 MARKS = ("recipe.yaml", "versions.json")
-"""The files that make a folder a run directory."""
+FILES = (*MARKS, "metrics.jsonl", "trackers.json")
+"""MARKS are the files that make a folder a run directory; FOLDERS and FILES all that a run may leave in it."""
 NOTHING: Mapping[str, str] = MappingProxyType({})
 INTS, FLOATS = pa.list_(pa.int32()), pa.list_(pa.float64())
 
@@ -81,6 +83,7 @@ class RunLog:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.listener: Callable[[Mapping[str, Any]], None] | None = None
 
     @staticmethod
     def check(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> Path:
@@ -126,9 +129,11 @@ class RunLog:
         return cls(directory)
 
     def metrics(self, record: Mapping[str, Any]) -> None:
-        """Appends one line to metrics.jsonl."""
+        """Appends one line to metrics.jsonl; then tells the listener, if there is one (kintsugi.trackers)."""
         with (self.directory / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({key: finite(value) for key, value in record.items()}) + "\n")
+        if self.listener is not None:
+            self.listener(record)
 
     def write(
         self, step: int, episodes: Sequence[Episode], rows: Sequence[Row], stats: Sequence[RowStats | None]
@@ -158,10 +163,10 @@ class RunLog:
 
 def remove_run(directory: Path) -> None:
     """Removes what runs write, and nothing else that may lie in the folder."""
-    for name in (*TABLES, "tokenizer", "checkpoints"):
+    for name in FOLDERS:
         if (directory / name).is_dir():
             shutil.rmtree(directory / name)
-    for name in (*MARKS, "metrics.jsonl"):
+    for name in FILES:
         (directory / name).unlink(missing_ok=True)
 
 

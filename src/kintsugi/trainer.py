@@ -41,6 +41,7 @@ from kintsugi.session import (
     measure,
     share_done,
 )
+from kintsugi.trackers import load_trackers, tracking
 
 MAY_CHANGE = {
     "steps",
@@ -52,6 +53,7 @@ MAY_CHANGE = {
     "dtype",
     "threads",
     "output_dir",
+    "trackers",
 }
 
 
@@ -60,6 +62,7 @@ def train(
 ) -> TrainResult:
     """Trains as the recipe says and returns the held-out result. Raises KintsugiError for what a user can mend."""
     algorithm = check_algorithm(recipe)
+    trackers = load_trackers(recipe.trackers)
     directory = RunLog.check(recipe, resume=resume, overwrite=overwrite)
     start_from = checkpoint.latest(directory) if resume else None
     if resume:
@@ -81,7 +84,11 @@ def train(
         state, progress = checkpoint.load_state(start_from)
         learner.load_state_dict(state)
         log.rewind(progress.step)
-    with reporter or Reporter(recipe.steps, progress.step) as out, interruptible(out) as stop:
+    with (
+        reporter or Reporter(recipe.steps, progress.step) as out,
+        interruptible(out) as stop,
+        tracking(trackers, log, recipe, progress.step, out.say),
+    ):
         for note in parts.notes:
             out.say(f"note: {note}")
         if progress.before is None:

@@ -14,6 +14,7 @@ from kintsugi.config import Recipe
 from kintsugi.doctor.check import Check
 from kintsugi.doctor.probes import probe
 from kintsugi.tasks import load_task, training_problems
+from kintsugi.trackers import load_trackers
 from kintsugi.verifiers import load_verifier
 
 __all__ = ["Check", "examine"]
@@ -21,6 +22,7 @@ __all__ = ["Check", "examine"]
 
 def examine(recipe: Recipe) -> Iterator[Check]:
     """The checks, one by one as they are made. KintsugiError where the recipe cannot be loaded at all."""
+    load_trackers(recipe.trackers)
     task = load_task(recipe.task)
     yield from probe(load_verifier(recipe.verifier or task.verifier), training_problems(task))
     from kintsugi.doctor.trial import attempt, judge  # loads torch

@@ -1,0 +1,122 @@
+"""Trackers by name: TensorBoard, Weights & Biases, MLflow, trackio, or a class of your own. No torch.
+
+    trackers = load_trackers(["tensorboard", {"name": "wandb", "project": "mends", "mode": "offline"}])
+    with tracking(trackers, log, recipe, progress.step, print): ...
+
+A run writes its directory in any case and first; a tracker gets the same numbers afterwards. One that fails is
+dropped with a warning, and the run goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+from kintsugi.config import Recipe, Spec, split_spec
+from kintsugi.loading import is_file_spec, load_object
+from kintsugi.records import KintsugiError
+from kintsugi.runlog import RunLog
+from kintsugi.tasks import check_arguments
+from kintsugi.tasks.base import did_you_mean
+from kintsugi.trackers.base import Beginning, Tracker
+
+__all__ = ["TRACKERS", "Beginning", "Tracker", "load_trackers", "tracking"]
+
+TRACKERS = {
+    "tensorboard": ("kintsugi.trackers.tensorboard", "TensorBoard"),
+    "wandb": ("kintsugi.trackers.wandb", "WandB"),
+    "mlflow": ("kintsugi.trackers.mlflow", "MLflow"),
+    "trackio": ("kintsugi.trackers.trackio", "Trackio"),
+}
+IDS = "trackers.json"
+"""Where a run directory keeps what its trackers call the run, so that --resume goes on with the same one."""
+
+
+def load_trackers(specs: Sequence[Spec]) -> dict[str, Tracker]:
+    """Name -> tracker, ready to start: each spec a name, `my_file.py:Class`, or a mapping with arguments.
+
+    KintsugiError names an unknown tracker or argument, or the package that is missing.
+    """
+    found: dict[str, Tracker] = {}
+    for spec in specs:
+        name, arguments = split_spec(spec, "trackers")
+        if name in found:
+            raise KintsugiError(f"trackers: {name!r} is named twice")
+        make = load_object(name, "tracker") if is_file_spec(name) else built_in(name)
+        check_arguments(f"tracker {name}", make, arguments)
+        found[name] = make(**arguments)
+    return found
+
+
+def built_in(name: str) -> Callable[..., Any]:
+    if name not in TRACKERS:
+        raise KintsugiError(
+            f"trackers: unknown {name!r}; {did_you_mean(name, TRACKERS)} There are {', '.join(TRACKERS)}, "
+            "and my_tracker.py:MyTracker"
+        )
+    module, attribute = TRACKERS[name]
+    try:
+        make: Callable[..., Any] = getattr(import_module(module), attribute)
+    except ImportError as error:
+        raise KintsugiError(
+            f"tracker {name} needs a package that is missing: pip install 'kintsugi-rl[{name}]' ({error})"
+        ) from None
+    return make
+
+
+@contextmanager
+def tracking(
+    trackers: Mapping[str, Tracker], log: RunLog, recipe: Recipe, step: int, say: Callable[[str], None]
+) -> Iterator[None]:
+    """Sends every metrics line of `log` to the trackers, from start to finish; `step` is where the run begins."""
+    alive = dict(trackers)
+
+    def attempt(name: str, act: Callable[[], object]) -> Any:
+        try:
+            return act()
+        except Exception as error:  # a server that is down, a full quota: nothing that may cost a run
+            alive.pop(name, None)
+            reason = " ".join(str(error).split())[:200]
+            say(
+                f"warning: tracker {name} is dropped: {type(error).__name__}: {reason}; "
+                f"the numbers are in {log.directory}"
+            )
+
+    path = log.directory / IDS
+    ids = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    beginning = {
+        name: Beginning(log.directory, recipe.model_dump(mode="json"), step, ids.get(name))
+        for name in trackers
+    }
+    for name, tracker in trackers.items():
+        ids[name] = attempt(name, lambda t=tracker, b=beginning[name]: t.start(b))  # type: ignore[misc]
+    if trackers:
+        path.write_text(json.dumps(ids) + "\n", encoding="utf-8")
+
+    def send(record: Mapping[str, Any]) -> None:
+        values = numbers(record)
+        for name, tracker in list(alive.items()):
+            attempt(name, lambda t=tracker: t.log(int(record["step"]), values))  # type: ignore[misc]
+
+    log.listener = send
+    try:
+        yield
+    finally:
+        log.listener = None
+        for name, tracker in list(alive.items()):
+            attempt(name, tracker.finish)
+
+
+def numbers(record: Mapping[str, Any]) -> dict[str, float]:
+    """The finite numbers of a metrics line; an interval [low, high] becomes two, and `step` is left out."""
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        if isinstance(value, list | tuple) and len(value) == 2:
+            flat |= {f"{key}_low": value[0], f"{key}_high": value[1]}
+        elif key != "step":
+            flat[key] = value
+    return {k: float(v) for k, v in flat.items() if isinstance(v, int | float) and math.isfinite(v)}
