@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart compare-smoke results test test-slow test-vllm lint gym extras browser nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
+.PHONY: setup quickstart compare-smoke results test test-slow test-vllm lint gym extras browser docs nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
 
 setup: $(STAMP)
 
@@ -33,6 +33,14 @@ $(VENV)/.extras: $(STAMP)
 	  mlflow-skinny SQLAlchemy alembic
 	touch $@
 
+# The site, in site/: opens from the folder, fetches nothing. A broken link or an unknown name fails it.
+docs: $(VENV)/.docs
+	$(BIN)/zensical build --clean --strict
+
+$(VENV)/.docs: $(STAMP)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q zensical 'mkdocstrings[python]'
+	touch $@
+
 # The report is tried in a real browser. Where none can be had, those tests are skipped.
 browser: $(STAMP)
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium) >/dev/null 2>&1 \
@@ -56,7 +64,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint gym extras browser
+test: lint gym extras browser docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
 
 test-slow: setup gym
@@ -132,4 +140,4 @@ nano-dot: setup nano-brackets
 	$(BIN)/python -m kintsugi.models.ship runs/dot_base recipes/learning/dot.yaml
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(PEER) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM) $(PEER) runs site .pytest_cache .mypy_cache .ruff_cache

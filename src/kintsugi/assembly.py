@@ -11,10 +11,10 @@ from kintsugi.config import Recipe
 from kintsugi.engines.base import Sampler
 from kintsugi.engines.registry import load_engine
 from kintsugi.models.loading import LoadedModel, load_model, pick_autocast, settle_machine
-from kintsugi.prompts import PROMPTS, Prompts
-from kintsugi.records import KintsugiError, Problem
+from kintsugi.prompts import Prompts, load_prompts
+from kintsugi.records import Problem
 from kintsugi.tasks import evaluation_problems, load_task, training_problems
-from kintsugi.tasks.base import Task, did_you_mean, require_problems
+from kintsugi.tasks.base import Task, fingerprint, require_problems
 from kintsugi.verifiers import load_verifier
 from kintsugi.verifiers.base import Verifier
 
@@ -41,15 +41,6 @@ class Parts:
     notes: list[str] = field(default_factory=list)
 
 
-def load_prompts(name: str) -> Prompts:
-    """The templates called `name`; KintsugiError names the nearest there is."""
-    if name not in PROMPTS:
-        raise KintsugiError(
-            f"prompts: unknown {name!r}; {did_you_mean(name, PROMPTS)} There are {', '.join(PROMPTS)}"
-        )
-    return PROMPTS[name]
-
-
 def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str | None = None) -> Parts:
     """The recipe's parts. Cheap things come first, so that a mistake is told before a model is loaded.
 
@@ -64,13 +55,20 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
         eval_problems[recipe.eval.skip :], f"held-out problems beyond eval.skip={recipe.eval.skip}"
     )
     notes = settle_machine(recipe.threads)
-    loaded = load_model(model or recipe.model, device=recipe.device, seed=recipe.seed, lora=recipe.optim.lora)
+    loaded = load_model(
+        model or recipe.model,
+        device=recipe.device,
+        seed=recipe.seed,
+        lora=recipe.optim.lora,
+        thinking=prompts.thinking,
+    )
     device = loaded.model.device.type
     autocast = pick_autocast(recipe.dtype, device)
     machine = {
         "device": device,
         "dtype": str(autocast or torch.float32),
         "threads": str(torch.get_num_threads()),
+        "data": fingerprint(train_problems),
     }
     positions = engine.positions(positions_of(loaded))
     room = None if positions is None else positions - 1
@@ -111,5 +109,6 @@ def positions_of(loaded: LoadedModel) -> int | None:
 
 def fits(problem: Problem, loaded: LoadedModel, prompts: Prompts, room: int | None) -> bool:
     """Whether the problem's prompt is short enough. Tokens are only counted where characters leave a doubt."""
-    message = prompts.solve(problem.prompt)
-    return room is None or len(message) < room // 4 or len(loaded.codec.chat(message)) <= room
+    message, before = prompts.solve(problem.prompt), prompts.opening(problem.before)
+    characters = len(message) + sum(len(turn.content) for turn in before)
+    return room is None or characters < room // 4 or len(loaded.codec.chat(message, before)) <= room

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from kintsugi.card import write_card
 from kintsugi.learner import LocalLearner
 from kintsugi.models.loading import LoadedModel
 from kintsugi.records import KintsugiError
@@ -42,6 +43,7 @@ def save(directory: Path, loaded: LoadedModel, learner: LocalLearner, progress: 
     torch.save({"learner": learner.state_dict(), "progress": asdict(progress)}, partial / STATE_FILE)
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
+    write_card(directory, final)
     return final
 
 

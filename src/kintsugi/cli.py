@@ -30,6 +30,8 @@ DryRun = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the run that is in output_dir.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in output_dir.")]
 
+Merge = Annotated[bool, typer.Option("--merge", help="Adapters (LoRA) merged into their base model.")]
+
 
 @app.command("train")
 def train_command(
@@ -181,12 +183,32 @@ def export_command(
     output: Annotated[Path, typer.Option(help="The folder to write.")],
     step: Annotated[int | None, typer.Option(help="Of which checkpoint; the last one without it.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    merge: Merge = False,
 ) -> None:
     """A checkpoint as a clean folder that transformers and vLLM load, with a model card."""
+    if merge:
+        quiet()
     from kintsugi.export import export
     from kintsugi.reading import Run
 
-    typer.echo(f"exported: {export(Run.open(run), output, step, overwrite=overwrite)}")
+    typer.echo(f"exported: {export(Run.open(run), output, step, overwrite=overwrite, merge=merge)}")
+
+
+@app.command("push")
+def push_command(
+    run: RunPath,
+    repo_id: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="A model repository on the Hub.")],
+    step: Annotated[int | None, typer.Option(help="Of which checkpoint; the last one without it.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="For everyone to see, if it is new.")] = False,
+    merge: Merge = False,
+) -> None:
+    """What `export` writes, uploaded to the Hugging Face Hub. Needs a token; a new repository is private."""
+    if merge:
+        quiet()
+    from kintsugi.export import push
+    from kintsugi.reading import Run
+
+    typer.echo(f"pushed: {push(Run.open(run), repo_id, step, public=public, merge=merge)}")
 
 
 @app.command("diagnose")

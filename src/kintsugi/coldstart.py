@@ -18,12 +18,15 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from kintsugi import checkpoint
 from kintsugi.algorithms import load_algorithm
 from kintsugi.assembly import Parts, assemble
+from kintsugi.card import write_card
 from kintsugi.checkpoint import Progress
 from kintsugi.config import Recipe, split_spec
 from kintsugi.console import Reporter
@@ -34,15 +37,23 @@ from kintsugi.internalize.repair import mendable
 from kintsugi.learner import LocalLearner
 from kintsugi.loss import Objective
 from kintsugi.prompts import Prompts
-from kintsugi.records import KintsugiError, Rollout, Row
+from kintsugi.records import KintsugiError, Rollout, Row, Turn
 from kintsugi.runlog import RunLog
 from kintsugi.session import TrainResult, due, interruptible, measure
 from kintsugi.tasks.base import Demonstrator, RepairPair
+from kintsugi.tasks.chat import conversation, message_text
 from kintsugi.trackers import load_trackers, tracking
 
-Solution = tuple[str, str]
 NUMBER = re.compile(r"\d+")
 SAMPLED_PROBLEMS = 64
+
+
+class Solution(NamedTuple):
+    """A passing solution of a problem text, and the turns before that."""
+
+    prompt: str
+    text: str
+    before: tuple[Turn, ...] | None = None
 
 
 def sft(recipe: Recipe, *, overwrite: bool = False, reporter: Reporter | None = None) -> TrainResult:
@@ -81,8 +92,10 @@ def sft(recipe: Recipe, *, overwrite: bool = False, reporter: Reporter | None = 
             if due(recipe.save_every, progress.step, recipe.steps):
                 checkpoint.save(log.directory, parts.loaded, learner, progress)
         seconds = time.perf_counter() - started
-        out.say(f"checkpoint: {checkpoint.save(log.directory, parts.loaded, learner, progress)}")
+        saved = checkpoint.save(log.directory, parts.loaded, learner, progress)
+        out.say(f"checkpoint: {saved}")
         after = None if stop else float(measure(parts, log, out, progress)["eval/pass@1"])
+        write_card(log.directory, saved)  # again: now it knows what came of it
     return TrainResult(before, after, progress.step, seconds, log.directory, bool(stop))
 
 
@@ -92,7 +105,8 @@ def sources(parts: Parts, out: Reporter) -> tuple[Iterator[Solution], Iterator[R
     if recipe.sft.data is not None:
         solutions, pairs = read_examples(Path(recipe.sft.data))
     elif isinstance(parts.task, Demonstrator):
-        return parts.task.demonstrations(recipe.seed), parts.task.repair_pairs(recipe.seed)
+        written = (Solution(prompt, text) for prompt, text in parts.task.demonstrations(recipe.seed))
+        return written, parts.task.repair_pairs(recipe.seed)
     else:
         out.say(f"sampling {SAMPLED_PROBLEMS} problems for verified solutions and repair pairs")
         solutions, pairs = asyncio.run(sample_examples(parts))
@@ -115,13 +129,11 @@ def mixed_rows(parts: Parts, solutions: Iterator[Solution], pairs: Iterator[Repa
     """One step's rows: solutions under solve prompts, repairs under repair prompts."""
     settings = parts.recipe.sft
     repairs = round(settings.batch * settings.repair_share)
-    rows = [
-        sft_row(parts, parts.prompts.solve(p), text)
-        for p, text in islice(solutions, settings.batch - repairs)
-    ]
     teach = patch_example if repair_form(parts.recipe) == "patch" else repair_example
-    examples = (example for pair in pairs if (example := teach(parts.prompts, pair)) is not None)
-    return rows + [sft_row(parts, message, text) for message, text in islice(examples, repairs)]
+    solved = (Solution(parts.prompts.solve(s.prompt), s.text, s.before) for s in solutions)
+    mended = (example for pair in pairs if (example := teach(parts.prompts, pair)) is not None)
+    chosen = [*islice(solved, settings.batch - repairs), *islice(mended, repairs)]
+    return [sft_row(parts, example) for example in chosen]
 
 
 def repair_form(recipe: Recipe) -> str:
@@ -131,22 +143,24 @@ def repair_form(recipe: Recipe) -> str:
 
 
 def repair_example(prompts: Prompts, pair: RepairPair) -> Solution:
-    """(repair prompt, the whole repaired solution)."""
-    return prompts.repair(pair.prompt, pair.failed, pair.anchor), pair.repaired
+    """The whole repaired solution, under the repair prompt."""
+    return Solution(prompts.repair(pair.prompt, pair.failed, pair.anchor), pair.repaired, pair.before)
 
 
 def patch_example(prompts: Prompts, pair: RepairPair) -> Solution | None:
-    """(patch prompt, the patch that begins the repair); None where no patch does."""
+    """The patch that begins the repair, under the patch prompt; None where no patch does."""
     patch = derive_patch(pair.failed, pair.repaired)
-    return None if patch is None else (prompts.patch(pair.prompt, pair.failed, pair.anchor), patch)
+    message = prompts.patch(pair.prompt, pair.failed, pair.anchor)
+    return None if patch is None else Solution(message, patch, pair.before)
 
 
-def sft_row(parts: Parts, message: str, completion: str) -> Row:
-    """A row that trains on every token of `completion` and on the end token after it."""
+def sft_row(parts: Parts, example: Solution) -> Row:
+    """A row that trains on every token of the example's text and on the end token after it."""
     codec = parts.loaded.codec
-    ids = (*codec.encode(completion), parts.loaded.tokenizer.eos_token_id)
+    ids = (*codec.encode(example.text), parts.loaded.tokenizer.eos_token_id)
     ones = (1,) * len(ids)
-    return Row(codec.chat(message), ids, ones, tuple(map(float, ones)), None, "sft", "sft", "sft")
+    prompt_ids = codec.chat(example.prompt, parts.prompts.opening(example.before))
+    return Row(prompt_ids, ids, ones, tuple(map(float, ones)), None, "sft", "sft", "sft")
 
 
 def read_examples(path: Path) -> tuple[list[Solution], list[RepairPair]]:
@@ -165,17 +179,33 @@ def read_examples(path: Path) -> tuple[list[Solution], list[RepairPair]]:
         except json.JSONDecodeError as error:
             raise KintsugiError(f"{path}, line {number}: not valid JSON ({error.msg})") from None
         keys = set(example) if isinstance(example, dict) else set()
+        where = f"{path}, line {number}"
         if {"prompt", "failed", "repaired"} <= keys:
+            before, prompt = asked(example["prompt"], where)
             anchor, repaired = example.get("anchor"), example["repaired"]
-            pairs.append(RepairPair(example["prompt"], example["failed"], anchor, repaired))
+            pairs.append(RepairPair(prompt, example["failed"], anchor, repaired, before))
         elif {"prompt", "completion"} <= keys:
-            solutions.append((example["prompt"], example["completion"]))
+            before, prompt = asked(example["prompt"], where)
+            solutions.append(Solution(prompt, answered(example["completion"], where), before))
         else:
             raise KintsugiError(
                 f"{path}, line {number}: expected prompt and completion, or prompt, failed and repaired; "
                 f"found {', '.join(sorted(keys)) or type(example).__name__}"
             )
     return solutions, pairs
+
+
+def asked(prompt: Any, where: str) -> tuple[tuple[Turn, ...] | None, str]:
+    """(turns before the question, the question) of a prompt: a text or a conversation."""
+    return conversation(prompt, where) if isinstance(prompt, list) else (None, prompt)
+
+
+def answered(completion: Any, where: str) -> str:
+    """The text of a completion: a text, or a list of one message as TRL has it."""
+    messages = completion if isinstance(completion, list) else [{"content": completion}]
+    if len(messages) != 1 or not isinstance(messages[0], dict):
+        raise KintsugiError(f"{where}: expected a completion as text or one message, found {completion!r}")
+    return message_text(messages[0].get("content"), f"{where}: the completion")
 
 
 async def sample_examples(parts: Parts) -> tuple[list[Solution], list[RepairPair]]:
@@ -188,11 +218,12 @@ async def sample_examples(parts: Parts) -> tuple[list[Solution], list[RepairPair
     pairs: list[RepairPair] = []
     for problem, group in zip(problems, groups, strict=True):
         passing = [r for r in group if r.verdict.passed and not r.truncated]
-        solutions += [(problem.prompt, r.text) for r in passing]
-        pairs += sibling_pairs(problem.prompt, passing, [r for r in group if mendable(r)])
+        solutions += [Solution(problem.prompt, r.text, problem.before) for r in passing]
+        near = sibling_pairs(problem.prompt, passing, [r for r in group if mendable(r)])
         made = [pair for r in passing if (pair := corrupted(problem.prompt, r.text, passing, rng))]
         verdicts = parts.verifier(problem, [pair.failed for pair in made])
-        pairs += [pair for pair, verdict in zip(made, verdicts, strict=True) if verdict.state == "fail"]
+        near += [pair for pair, verdict in zip(made, verdicts, strict=True) if verdict.state == "fail"]
+        pairs += [replace(pair, before=problem.before) for pair in near]
     return solutions, pairs
 
 

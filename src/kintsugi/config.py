@@ -87,7 +87,10 @@ class Recipe(Section):
     verifier: Spec | None = Field(
         None, description="exact, math, gym or my_file.py:function; null: the task's"
     )
-    prompts: str = Field("chat-v1", description="prompt templates: chat-v1 or terse-v1")
+    prompts: Spec = Field(
+        "chat-v1",
+        description="prompt templates: chat-v1 or terse-v1; system, solve and thinking beside `name`",
+    )
     algorithm: Spec = Field(
         "kintsugi",
         description="kintsugi, iop, grpo, gspo, dr_grpo, dapo, rloo, raft, extra_rollouts, vineppo, resets, mgrpo, "

@@ -1,45 +1,88 @@
-"""`kintsugi export RUN`: a checkpoint as a folder for others, with a model card. No torch."""
+"""`kintsugi export RUN` and `kintsugi push RUN`: a checkpoint as a folder for others, with a model card."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
-from collections.abc import Mapping
+import tempfile
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from kintsugi.reading import Line, Run
+from kintsugi.card import asked_license, card, is_adapter
+from kintsugi.reading import Run
 from kintsugi.records import KintsugiError
 
 OWN = {"trainer.pt", "README.md"}
 """Files of a checkpoint that are of no use elsewhere, or are written anew."""
 
 
-def export(run: Run, output: Path, step: int | None = None, *, overwrite: bool = False) -> Path:
+def export(
+    run: Run, output: Path, step: int | None = None, *, overwrite: bool = False, merge: bool = False
+) -> Path:
     """Writes the run's last (or the given) checkpoint to `output`, with a model card as README.md; returns `output`.
 
-    Transformers and vLLM load the folder. Adapters stay adapters. KintsugiError where there is no such checkpoint, or
-    something is at `output` already.
+    Transformers and vLLM load the folder. Adapters stay adapters unless `merge`d into their base model.
+    KintsugiError where there is no such checkpoint, or something is at `output` already.
     """
     source = checkpoint(run, step)
     if output.exists() and not overwrite:
         raise KintsugiError(f"{output}: exists already; choose another --output, or pass --overwrite")
+    adapters = is_adapter(source)
+    if merge and not adapters:
+        raise KintsugiError(
+            f"{source}: nothing to merge, this checkpoint is a whole model; leave --merge out"
+        )
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for file in sorted(source.iterdir()):
-        if file.is_file() and file.name not in OWN:
-            shutil.copy2(file, partial / file.name)
-    (partial / "README.md").write_text(card(run, int(source.name.removeprefix("step-"))), encoding="utf-8")
+    if merge:
+        from kintsugi.models.lora import save_merged
+
+        save_merged(source, partial)
+    else:
+        for file in sorted(source.iterdir()):
+            if file.is_file() and file.name not in OWN:
+                shutil.copy2(file, partial / file.name)
+    number = int(source.name.removeprefix("step-"))
+    text = card(run, number, adapters=adapters and not merge, license=asked_license(run.recipe["model"]))
+    (partial / "README.md").write_text(text, encoding="utf-8")
     shutil.rmtree(output, ignore_errors=True)
     partial.rename(output)
     return output
 
 
+def push(
+    run: Run, repo_id: str, step: int | None = None, *, public: bool = False, merge: bool = False
+) -> str:
+    """Uploads what `export` writes to a model repository on the Hub; returns the commit's address.
+
+    A repository that does not exist is made, private unless `public`. KintsugiError without a token, and with
+    whatever the Hub answers.
+    """
+    from huggingface_hub import HfApi, get_token
+
+    if get_token() is None:
+        raise KintsugiError(
+            f"push: no token of the Hugging Face Hub, so {repo_id} cannot be written to: "
+            "run `hf auth login`, or set HF_TOKEN to a token with write access"
+        )
+    checkpoint(run, step)  # before a repository is made for nothing
+    api = HfApi()
+    with tempfile.TemporaryDirectory() as folder:
+        place = export(run, Path(folder) / "model", step, merge=merge)
+        try:
+            api.create_repo(repo_id, private=not public, exist_ok=True)
+            done = api.upload_folder(
+                repo_id=repo_id,
+                folder_path=place,
+                commit_message=f"{run.directory.name}, trained with Kintsugi",
+            )
+        except Exception as error:  # httpx's and the Hub's own errors: refused, not found, no network
+            reason = " ".join(str(error).split())[:300]
+            raise KintsugiError(f"push: {repo_id}: {type(error).__name__}: {reason}") from error
+    return str(done.commit_url)
+
+
 def checkpoint(run: Run, step: int | None) -> Path:
+    """The folder of the given checkpoint, or of the last one; KintsugiError says which there are."""
     found = sorted((run.directory / "checkpoints").glob("step-*"))
     if not found:
         raise KintsugiError(f"{run.directory}: there is no checkpoint to export yet")
@@ -48,81 +91,3 @@ def checkpoint(run: Run, step: int | None) -> Path:
         there = ", ".join(str(int(f.name.removeprefix("step-"))) for f in found)
         raise KintsugiError(f"{run.directory}: no checkpoint of step {step}; there are {there}")
     return chosen[-1]
-
-
-def card(run: Run, step: int) -> str:
-    """The model card: what was trained, how, on what, at which cost, and what came of it."""
-    from huggingface_hub import ModelCardData
-
-    recipe = run.recipe
-    data = ModelCardData(
-        library_name="transformers",
-        pipeline_tag="text-generation",
-        tags=["kintsugi", "reinforcement-learning", named(recipe["algorithm"])],
-        # Only an id of the Hub can be linked: the shipped models and local paths have none.
-        base_model=recipe["model"] if "/" in recipe["model"] and not Path(recipe["model"]).exists() else None,
-    )
-    evals = [e for e in run.evals if e["step"] <= step]
-    steps = [s for s in run.steps if s["step"] <= step]
-    return "\n".join(
-        [
-            "---",
-            data.to_yaml().rstrip(),
-            "---",
-            f"# {Path(recipe['output_dir']).name}, step {step}",
-            "",
-            f"`{recipe['model']}` trained with Kintsugi ({named(recipe['algorithm'])}, arXiv:2605.05226) "
-            "from a verifier of final answers.",
-            "",
-            "    from transformers import AutoModelForCausalLM, AutoTokenizer",
-            '    model = AutoModelForCausalLM.from_pretrained("this/folder")',
-            '    tokenizer = AutoTokenizer.from_pretrained("this/folder")',
-            "",
-            "| | |",
-            "|---|---|",
-            *(f"| {name} | {value} |" for name, value in facts(run, steps, evals).items()),
-            "",
-            "## Recipe",
-            "",
-            "```yaml",
-            yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True).rstrip(),
-            "```",
-            "",
-        ]
-    )
-
-
-def facts(run: Run, steps: list[Line], evals: list[Line]) -> dict[str, str]:
-    """Name -> value of the card's table."""
-    recipe = run.recipe
-    found = {
-        "training problems": data_hash(recipe),
-        "verifier": f"`{json.dumps(recipe['verifier'])}`" if recipe["verifier"] else "the task's own",
-        "steps": str(len(steps)),
-    }
-    for phase in ("rollout", "repair", "audit", "check"):
-        if tokens := sum(s.get(f"tokens/{phase}") or 0 for s in steps):
-            found[f"generated tokens, {phase}"] = f"{tokens:,}"
-    for name, line in {"before": evals[0], "after": evals[-1]}.items() if evals else ():
-        low, high = line["eval/pass@1_ci"]
-        found[f"held-out pass@1 {name} (step {line['step']})"] = (
-            f"{line['eval/pass@1']:.3f} [{low:.3f}, {high:.3f}], {line['eval/problems']} problems"
-        )
-    return found | {name: str(version) for name, version in run.versions.items()}
-
-
-def data_hash(recipe: Mapping[str, Any]) -> str:
-    """How many training problems there are and their SHA-256, over prompts and answers in order."""
-    from kintsugi.tasks import load_task, training_problems
-
-    try:
-        problems = training_problems(load_task(recipe["task"]))
-    except KintsugiError as error:
-        return f"`{json.dumps(recipe['task'])}`, not at hand when this was written ({error})"
-    text = json.dumps([[p.prompt, p.answer] for p in problems], ensure_ascii=False)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return f"`{json.dumps(recipe['task'])}`: {len(problems):,}, sha256 `{digest[:16]}`"
-
-
-def named(spec: Any) -> str:
-    return str(spec["name"] if isinstance(spec, Mapping) else spec)

@@ -6,7 +6,14 @@ The anchor of a repair prompt is text that a model wrote and the verifier passed
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rapidfuzz import fuzz, process
+
+from kintsugi.config import Spec, split_spec
+from kintsugi.records import KintsugiError, Turn
 
 TERSE_MARKERS = ("wrong:\n", "right:\n", "mend:\n", "patch:\n", "#### ")
 
@@ -16,7 +23,8 @@ class Prompts:
     """User messages of the policy (`solve`) and of repair mode: `repair` asks for the whole solution again,
     `patch` for the wrong step and its replacement only (kintsugi.internalize.patch); both go without an anchor too.
 
-    `leaks` are phrases that occur in repair prompts only: a repair that repeats one is rejected.
+    `leaks` are phrases that occur in repair prompts only: a repair that repeats one is rejected. `system` opens
+    conversations that have no system message; `thinking` is asked of the chat template (None: its own default).
     """
 
     name: str
@@ -26,10 +34,20 @@ class Prompts:
     patch_form: str
     patch_alone_form: str
     leaks: tuple[str, ...]
+    system: str | None = None
+    thinking: bool | None = None
+
+    def opening(self, before: tuple[Turn, ...] | None) -> tuple[Turn, ...]:
+        """The turns before the user message, of a problem that has these."""
+        turns = before or ()
+        if self.system is None or any(turn.role == "system" for turn in turns):
+            return turns
+        return (Turn("system", self.system), *turns)
 
     def solve(self, question: str) -> str:
         """The user message that asks the policy for a solution."""
-        return self.solve_form.format(question=question)
+        # No str.format: a wording of the user's may hold braces, as in \boxed{}.
+        return self.solve_form.replace("{question}", question)
 
     def repair(self, question: str, failed: str, anchor: str | None) -> str:
         """The user message that asks for a minimal repair of `failed`, beside a passing solution or alone."""
@@ -94,3 +112,34 @@ CHAT = Prompts(
 )
 
 PROMPTS = {prompts.name: prompts for prompts in (TERSE, CHAT)}
+
+
+def load_prompts(spec: Spec) -> Prompts:
+    """The templates of a spec: a name, or `{name: chat-v1, solve: "...", system: "...", thinking: false}`.
+
+    `solve` replaces the wording of the question and must hold {question}. KintsugiError says what is wrong.
+    """
+    name, arguments = split_spec(spec, "prompts")
+    if name not in PROMPTS:
+        nearest = process.extractOne(name, list(PROMPTS), scorer=fuzz.WRatio, score_cutoff=1)
+        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+        raise KintsugiError(f"prompts: unknown {name!r}; {hint}There are {', '.join(PROMPTS)}")
+    return replace(PROMPTS[name], **{FORMS[k]: v for k, v in checked(arguments).items()})
+
+
+FORMS: Mapping[str, str] = {"solve": "solve_form", "system": "system", "thinking": "thinking"}
+"""What a recipe may say beside `name` -> the field that it sets."""
+
+
+def checked(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    kinds = {"solve": str, "system": str, "thinking": bool}
+    for key, value in arguments.items():
+        if key not in kinds:
+            raise KintsugiError(f"prompts: unknown argument {key!r}; accepted: {', '.join(kinds)}")
+        if value is not None and not isinstance(value, kinds[key]):
+            raise KintsugiError(f"prompts.{key}: expected {kinds[key].__name__}, got {value!r}")
+    if "{question}" not in (arguments.get("solve") or "{question}"):
+        raise KintsugiError(
+            f"prompts.solve: expected {{question}} somewhere in it, got {arguments['solve']!r}"
+        )
+    return {key: value for key, value in arguments.items() if value is not None}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 VerdictState = Literal["pass", "fail", "unscorable", "error"]
 Finish = Literal["stop", "length"]
@@ -27,18 +27,27 @@ class KintsugiError(Exception):
     """Something the user can mend: one clear line, exit code 2, no traceback."""
 
 
+class Turn(NamedTuple):
+    """One message of a conversation; the roles are system, user and assistant."""
+
+    role: str
+    content: str
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """A question and what a verifier needs to judge an answer to it.
 
     `answer` is for verifiers alone: no prompt builder accepts a Problem, so it cannot leak into a prompt.
     `columns` holds whatever else the data set says about the problem (passed on to user verifiers).
+    `before` are the turns that come before the question, None where the data set has texts instead of conversations.
     """
 
     id: str
     prompt: str
     answer: str
     columns: Mapping[str, Any] = field(default_factory=dict)
+    before: tuple[Turn, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from kintsugi import checkpoint
 from kintsugi.algorithms import Algorithm, load_algorithm
 from kintsugi.algorithms.base import settled
 from kintsugi.assembly import Parts, assemble
+from kintsugi.card import write_card
 from kintsugi.checkpoint import Progress
 from kintsugi.config import Recipe
 from kintsugi.console import Reporter
@@ -106,6 +107,7 @@ def train(
         out.say(f"checkpoint: {saved}")
         before = float(progress.before["eval/pass@1"])
         after = None if stop else float(measure(parts, log, out, progress)["eval/pass@1"])
+        write_card(directory, saved)  # again: now it knows what came of it
     return TrainResult(before, after, progress.step, progress.seconds, directory, bool(stop))
 
 

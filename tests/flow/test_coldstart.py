@@ -111,7 +111,7 @@ def test_without_a_demonstrator_the_model_teaches_itself(tmp_path: Path) -> None
     )
     parts = assemble(recipe)
     solutions, pairs = sources(parts, Reporter(0))
-    for prompt, text in islice(solutions, 20):
+    for prompt, text, _ in islice(solutions, 20):
         (problem,) = [p for p in parts.train_problems if p.prompt == prompt]
         assert parts.verifier(problem, [text])[0].passed
     for pair in islice(pairs, 20):

@@ -11,7 +11,7 @@ from kintsugi.config import Recipe
 from kintsugi.engines.base import SamplingParams
 from kintsugi.internalize.context import Context
 from kintsugi.prompts import TERSE, Prompts
-from kintsugi.records import Completion, Finish, Problem, Repair, Rollout, Verdict
+from kintsugi.records import Completion, Finish, Problem, Repair, Rollout, Turn, Verdict
 
 STOP = 0
 LOGPROB = -0.5
@@ -26,8 +26,8 @@ class CharCodec:
 
     stop_ids: tuple[int, ...] = (STOP,)
 
-    def chat(self, message: str) -> tuple[int, ...]:
-        return encode(f"[{message}]")
+    def chat(self, message: str, before: Sequence[Turn] = ()) -> tuple[int, ...]:
+        return encode("".join(f"{turn.role}: {turn.content}\n" for turn in before) + f"[{message}]")
 
     def encode(self, text: str) -> tuple[int, ...]:
         return encode(text)

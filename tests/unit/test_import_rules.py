@@ -15,7 +15,15 @@ import kintsugi
 SOURCE = Path(kintsugi.__file__).parent
 HEAVY = {"torch", "transformers", "trl", "verl", "vllm"}
 LIGHT_ROOMS = ("internalize", "algorithms", "tasks", "verifiers", "compare", "report")
-LIGHT_FILES = ("records.py", "config.py", "prompts.py", "reading.py", "show.py", "diagnose.py", "export.py")
+LIGHT_FILES = (
+    "records.py",
+    "config.py",
+    "prompts.py",
+    "reading.py",
+    "show.py",
+    "diagnose.py",
+    "card.py",
+)
 OUTERMOST = ("kintsugi.cli", "kintsugi.bridges")
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
-from kintsugi.config import Recipe
+from kintsugi.config import Recipe, Spec
 from kintsugi.models.loading import HFCodec, load_model, settle_tokenizer
 from kintsugi.models.nano import nano_model, nano_tokenizer
-from kintsugi.prompts import TERSE
-from kintsugi.records import KintsugiError
+from kintsugi.prompts import CHAT, TERSE, load_prompts
+from kintsugi.records import KintsugiError, Turn
 
 
 @pytest.mark.parametrize("text", ["a=4+7,b=a-3", "Ünïcödé £5 → 数学\n\ttabs", "#### 42", "<|end|> as text?"])
@@ -32,6 +33,66 @@ def test_a_chat_prompt_is_the_message_between_the_role_tokens() -> None:
     codec = HFCodec(nano_tokenizer(), (0,))
     decoded = codec.tokenizer.decode(codec.chat(TERSE.repair("a=1+1", "x", "y")))
     assert decoded == "<|user|>a=1+1\nwrong:\nx\nright:\ny\nmend:\n<|assistant|>"
+
+
+THINKING = "{% if enable_thinking is defined and not enable_thinking %}<none>{% endif %}" + (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system here') }}{% endif %}"
+    "({{ m.role }}){{ m.content }}{% endfor %}"
+)
+
+
+def test_the_turns_before_a_question_are_part_of_the_prompt() -> None:
+    codec = HFCodec(nano_tokenizer(), (0,))
+    before = (Turn("user", "Hi"), Turn("assistant", "Yes?"))
+    decoded = codec.tokenizer.decode(codec.chat("1+1?", before))
+    assert decoded.index("Hi") < decoded.index("Yes?") < decoded.index("1+1?")
+    codec.tokenizer.chat_template = None
+    assert codec.decode(codec.chat("1+1?", before)) == "Hi\nYes?\n1+1?\n"
+
+
+def test_thinking_is_the_chat_templates_own_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = nano_tokenizer()
+    tokenizer.chat_template = THINKING
+    texts = [tokenizer.decode(HFCodec(tokenizer, (0,), on).chat("1+1?")) for on in (None, True, False)]
+    assert texts == ["(user)1+1?", "(user)1+1?", "<none>(user)1+1?"]
+    assert any("enable_thinking" in note for note in load_model("nano", device="cpu", thinking=False).notes)
+
+
+def test_a_template_that_refuses_a_conversation_is_one_line() -> None:
+    tokenizer = nano_tokenizer()
+    tokenizer.chat_template = THINKING
+    with pytest.raises(KintsugiError, match="refuses a conversation of system, user: no system here"):
+        HFCodec(tokenizer, (0,)).chat("1+1?", (Turn("system", "Be brief."),))
+
+
+def test_a_recipe_may_word_the_question_and_open_the_conversation() -> None:
+    mine = load_prompts({"name": "chat-v1", "solve": "{question} Box it: \\boxed{}", "system": "Be brief."})
+    assert mine.solve("1+1?") == "1+1? Box it: \\boxed{}"
+    assert mine.repair("q", "f", None) == CHAT.repair("q", "f", None)
+    assert mine.opening(None) == (("system", "Be brief."),)
+    assert mine.opening((Turn("user", "Hi"),)) == (("system", "Be brief."), ("user", "Hi"))
+    assert mine.opening((Turn("system", "Own"),)) == (("system", "Own"),)
+    assert load_prompts("chat-v1") == CHAT and CHAT.opening(None) == ()
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("chat-v2", "prompts: unknown 'chat-v2'; did you mean 'chat-v1'?"),
+        (
+            {"name": "chat-v1", "solve": "{q}"},
+            "prompts.solve: expected {question} somewhere in it, got '{q}'",
+        ),
+        ({"name": "chat-v1", "thinking": "no"}, "prompts.thinking: expected bool, got 'no'"),
+        (
+            {"name": "chat-v1", "think": True},
+            "prompts: unknown argument 'think'; accepted: solve, system, thinking",
+        ),
+    ],
+)
+def test_a_mistake_in_prompts_is_one_line(spec: Spec, message: str) -> None:
+    with pytest.raises(KintsugiError, match=f"^{re.escape(message)}"):
+        load_prompts(spec)
 
 
 def test_random_weights_are_those_of_the_seed() -> None:

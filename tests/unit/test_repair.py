@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from fakes import FakeVerifier, encode, make_context, run
 
-from kintsugi import prompts as prompts_module
 from kintsugi.algorithms import load_algorithm
 from kintsugi.internalize.context import Context
 from kintsugi.metrics import repair_metrics
@@ -218,18 +217,13 @@ def test_canary_the_gold_answer_never_reaches_a_prompt(prompts: Prompts) -> None
 
 
 def test_no_prompt_builder_takes_a_problem_or_an_answer() -> None:
-    home = prompts_module.__name__
-    functions = [
-        function
-        for owner in (Prompts, prompts_module)
-        for name, function in inspect.getmembers(owner, inspect.isfunction)
-        if function.__module__ == home and not name.startswith("_")
-    ]
-    assert {function.__name__ for function in functions} >= {"solve", "repair", "patch"}
-    for function in functions:
+    builders = [f for name, f in inspect.getmembers(Prompts, inspect.isfunction) if not name.startswith("_")]
+    assert {function.__name__ for function in builders} >= {"solve", "repair", "patch", "opening"}
+    kinds = (inspect.Parameter.empty, "str", "str | None", "tuple[Turn, ...] | None")
+    for function in builders:
         for parameter in inspect.signature(function).parameters.values():
-            assert parameter.name in ("self", "question", "failed", "anchor")
-            assert parameter.annotation in (inspect.Parameter.empty, "str", "str | None")
+            assert parameter.name in ("self", "question", "failed", "anchor", "before")
+            assert parameter.annotation in kinds
 
 
 def test_no_template_has_a_place_for_the_answer() -> None:

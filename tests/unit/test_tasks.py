@@ -107,15 +107,17 @@ def test_joined_columns_and_json_list(tmp_path: Path) -> None:
     ]
 
 
-def test_chat_prompt_takes_the_last_user_message(tmp_path: Path) -> None:
+def test_a_conversation_asks_its_last_message_after_the_turns_before(tmp_path: Path) -> None:
     chat = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Hello"},
         {"role": "assistant", "content": "Hello!"},
         {"role": "user", "content": "What is 2 + 2?"},
-        {"role": "assistant", "content": "<think>"},
     ]
-    assert one_problem(tmp_path, {"prompt": chat, "answer": "4"}).prompt == "What is 2 + 2?"
+    problem = one_problem(tmp_path, {"prompt": chat, "answer": "4"})
+    assert problem.prompt == "What is 2 + 2?"
+    assert problem.before == (("system", "Be brief."), ("user", "Hello"), ("assistant", "Hello!"))
+    assert one_problem(tmp_path, {"prompt": "What is 2 + 2?", "answer": "4"}).before is None
     parts = [{"role": "user", "content": [{"type": "text", "text": "What is"}, {"text": "3 + 3?"}]}]
     assert one_problem(tmp_path, {"prompt": parts, "answer": "6"}).prompt == "What is\n3 + 3?"
 
@@ -128,7 +130,12 @@ def test_chat_prompt_takes_the_last_user_message(tmp_path: Path) -> None:
         ({"prompt": "2+2?", "answer": ["4", "four"]}, "line 1: column 'answer': expected text or a number"),
         ({"prompt": "2+2?", "gold": "4"}, "line 1: no column 'answer'; there are prompt, gold"),
         ({"prompt": 5, "answer": "4"}, "line 1: expected a prompt as text or chat messages, found 5"),
-        ({"prompt": [{"role": "system", "content": "x"}], "answer": "4"}, "without a user message"),
+        (
+            {"prompt": [{"role": "system", "content": "x"}], "answer": "4"},
+            "ends with a message of the system",
+        ),
+        ({"prompt": [], "answer": "4"}, "line 1: the conversation is empty; expected the user's question at"),
+        ({"prompt": [{"role": "tool", "content": "x"}], "answer": "4"}, "one of the roles system, user, ass"),
         ({"prompt": [{"role": "user", "content": [{"type": "image"}]}], "answer": "4"}, "is not text"),
         ([1, 2], "line 1: expected an object, found list"),
     ],
@@ -259,6 +266,15 @@ def test_an_empty_split_says_why(tmp_path: Path) -> None:
 def test_bad_table_arguments(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(KintsugiError, match=message):
         JsonlTask(write_lines(tmp_path / "t.jsonl", rows(1)), **arguments)
+
+
+def test_one_question_after_two_conversations_is_two_problems(tmp_path: Path) -> None:
+    lines = [
+        {"prompt": [{"role": role, "content": text}, {"role": "user", "content": "And then?"}], "answer": "4"}
+        for role, text in (("system", "Count."), ("system", "Add."), ("system", "Count."))
+    ]
+    found = JsonlTask(write_lines(tmp_path / "t.jsonl", lines), eval_share=0).train()
+    assert [p.before for p in found] == [(("system", "Count."),), (("system", "Add."),)]
 
 
 # ---- hub

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kintsugi.records import KintsugiError, Problem, Verdict
+from kintsugi.records import KintsugiError, Problem, Turn, Verdict
 from kintsugi.verifiers import Verifier, load_verifier
 from kintsugi.verifiers import gym as gym_module
 from kintsugi.verifiers.extract import final_answer
@@ -273,6 +274,12 @@ def trl(prompts, completions, answer, level, **columns):
     assert prompts == ["What is it?"] * len(completions) and level == [3] * len(completions)
     return [1.0 if text == gold else 0.0 for text, gold in zip(completions, answer)]
 
+def trl_chat(prompts, completions, answer, **columns):
+    talk = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is it?"}]
+    assert prompts == [talk] * len(completions)
+    assert all(len(c) == 1 and c[0]["role"] == "assistant" for c in completions)
+    return [1.0 if c[0]["content"] == gold else 0.0 for c, gold in zip(completions, answer)]
+
 def trl_narrow(completions):
     return [len(text) / 10 for text in completions]
 
@@ -318,6 +325,11 @@ def test_trl_signature(user: Callable[..., Verifier]) -> None:
     # Without **columns a function gets what it names. 5 letters pay 0.5, which is the threshold.
     narrow = user("trl_narrow")(asked, ["12345", "1234"])
     assert [(v.state, v.reward) for v in narrow] == [("pass", 0.5), ("fail", 0.4)]
+
+
+def test_where_data_are_conversations_rewards_get_messages_as_in_trl(user: Callable[..., Verifier]) -> None:
+    asked = replace(problem("42"), before=(Turn("system", "Be brief."),))
+    assert states(user("trl_chat")(asked, ["42", "41"])) == ["pass", "fail"]
 
 
 def test_verl_signature(user: Callable[..., Verifier]) -> None:

@@ -33,7 +33,7 @@ async def run(problem: Problem, ctx: Context, options: Options) -> Episode:
     """Rollouts, and as extras the corrections of the failed ones."""
     rollouts = await ctx.rollouts(problem, ctx.recipe.sampling.group_size)
     prompts = {
-        i: ctx.codec.chat(ctx.prompts.repair(problem.prompt, r.text, None))
+        i: ctx.ask(problem, ctx.prompts.repair(problem.prompt, r.text, None))
         for i, r in enumerate(rollouts)
         if mendable(r)
     }

@@ -69,7 +69,7 @@ async def repair(
     """The model's own repair of rollout i; none where its prompt is too long."""
     anchor = nearest_anchor(rollouts[i], [r for r in rollouts if r.verdict.passed and not r.truncated])
     message = ctx.prompts.repair(problem.prompt, rollouts[i].text, anchor.text if anchor else None)
-    prompt = ctx.codec.chat(message)
+    prompt = ctx.ask(problem, message)
     if ctx.max_prompt is not None and len(prompt) > ctx.max_prompt:
         return ()
     return await ctx.sample(problem, prompt, 1, "repair", i)

@@ -36,7 +36,7 @@ async def run(problem: Problem, ctx: Context) -> Episode:
         anchor = nearest_anchor(rollout, passing)
         if anchor is None or not mendable(rollout):
             continue
-        prompt = ctx.codec.chat(ctx.prompts.repair(problem.prompt, rollout.text, anchor.text))
+        prompt = ctx.ask(problem, ctx.prompts.repair(problem.prompt, rollout.text, anchor.text))
         if ctx.max_prompt is None or len(prompt) + len(rollout.completion.token_ids) <= ctx.max_prompt:
             teachers[i] = prompt
     return Episode(problem, rollouts, teachers=teachers)

@@ -24,6 +24,7 @@ from kintsugi.doctor.check import Check, graded
 from kintsugi.engines.base import SamplingParams
 from kintsugi.internalize.context import Meter
 from kintsugi.metrics import step_metrics
+from kintsugi.records import Problem
 from kintsugi.runlog import RunLog
 from kintsugi.show import visible
 from kintsugi.trainer import batch, build_learner, check_algorithm, run_all
@@ -55,7 +56,7 @@ def attempt(recipe: Recipe) -> Trial:
     parts = assemble(recipe)
     learner = build_learner(parts, algorithm)
     problems = batch(parts.train_problems, recipe, 1)
-    same = seeds_hold(parts, problems[0].prompt)
+    same = seeds_hold(parts, problems[0])
     meter = Meter()
     episodes = asyncio.run(run_all(parts, algorithm, problems, 1, Progress(), meter))
     rows = settled([row for e in episodes for row in algorithm.rows(e)], learner.logprobs)
@@ -213,10 +214,10 @@ def size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def seeds_hold(parts: Parts, question: str) -> bool:
+def seeds_hold(parts: Parts, problem: Problem) -> bool:
     """Whether one seed samples one text, alone and beside another."""
     codec, recipe = parts.loaded.codec, parts.recipe
-    prompt = codec.chat(parts.prompts.solve(question))
+    prompt = codec.chat(parts.prompts.solve(problem.prompt), parts.prompts.opening(problem.before))
     params = SamplingParams(
         min(64, recipe.sampling.max_new_tokens),
         recipe.sampling.temperature,

@@ -11,7 +11,7 @@ from typing import Protocol
 from kintsugi.config import Recipe
 from kintsugi.engines.base import Sampler, SamplingParams, derive_seed
 from kintsugi.prompts import Prompts
-from kintsugi.records import Completion, Phase, Problem, Rollout
+from kintsugi.records import Completion, Phase, Problem, Rollout, Turn
 from kintsugi.verifiers.base import Verifier
 
 
@@ -23,8 +23,8 @@ class Codec(Protocol):
         """Tokens that end a completion."""
         ...
 
-    def chat(self, message: str) -> tuple[int, ...]:
-        """The prompt of one user message, ready for the assistant's answer."""
+    def chat(self, message: str, before: Sequence[Turn] = ()) -> tuple[int, ...]:
+        """The prompt of one user message after the turns `before`, ready for the assistant's answer."""
         ...
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -82,7 +82,11 @@ class Context:
 
     def solve_prompt(self, problem: Problem) -> tuple[int, ...]:
         """x: what the policy is asked, and what every policy row conditions on."""
-        return self.codec.chat(self.prompts.solve(problem.prompt))
+        return self.ask(problem, self.prompts.solve(problem.prompt))
+
+    def ask(self, problem: Problem, message: str) -> tuple[int, ...]:
+        """The prompt of a user message about the problem, after the turns of its conversation."""
+        return self.codec.chat(message, self.prompts.opening(problem.before))
 
     async def rollouts(self, problem: Problem, n: int) -> tuple[Rollout, ...]:
         """n rollouts of the policy on the problem, with verdicts."""

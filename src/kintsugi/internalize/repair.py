@@ -73,7 +73,7 @@ async def repair_one(mender: Mender, passing: Sequence[Rollout]) -> Sequence[Rep
     anchor = sibling.text if sibling else ctx.memory.get(problem.id)
     anchor = None if options.anchor == "none" else anchor
     ask = ctx.prompts.patch if options.form == "patch" else ctx.prompts.repair
-    prompt_ids = ctx.codec.chat(ask(problem.prompt, failed.text, anchor))
+    prompt_ids = ctx.ask(problem, ask(problem.prompt, failed.text, anchor))
     if ctx.max_prompt is not None and len(prompt_ids) > ctx.max_prompt:
         return []  # metrics show it: fewer failures tried than there were
     if options.form != "patch":

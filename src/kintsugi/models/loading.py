@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kintsugi.records import KintsugiError
+from jinja2 import TemplateError
+
+from kintsugi.records import KintsugiError, Turn
 
 if TYPE_CHECKING:
     import torch
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 MODELS = Path(__file__).parent
 NANO_DIR = MODELS / "nano_base"
+SWITCH = "enable_thinking"
+"""What chat templates call it (Qwen3's, SmolLM3's and others)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +29,27 @@ class HFCodec:
 
     tokenizer: Any
     stop_ids: tuple[int, ...]
+    thinking: bool | None = None
 
-    def chat(self, message: str) -> tuple[int, ...]:
-        """Token ids of one user message under the chat template; without one, of the bare text."""
+    def chat(self, message: str, before: Sequence[Turn] = ()) -> tuple[int, ...]:
+        """Token ids of a user message after other turns under the chat template; without one, of the bare texts."""
         if self.tokenizer.chat_template is None:
             start = self.tokenizer.bos_token_id
-            return (() if start is None else (start,)) + self.encode(f"{message}\n")
-        ids = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": message}], add_generation_prompt=True, return_dict=False
-        )
+            text = "\n".join([*(turn.content for turn in before), message])
+            return (() if start is None else (start,)) + self.encode(f"{text}\n")
+        switch = {} if self.thinking is None else {SWITCH: self.thinking}
+        try:
+            ids = self.tokenizer.apply_chat_template(
+                [turn._asdict() for turn in (*before, Turn("user", message))],
+                add_generation_prompt=True,
+                return_dict=False,
+                **switch,
+            )
+        except TemplateError as error:  # some templates know no system message, or want roles to alternate
+            roles = ", ".join([*(turn.role for turn in before), "user"])
+            raise KintsugiError(
+                f"the model's chat template refuses a conversation of {roles}: {error}"
+            ) from None
         return tuple(ids)
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -53,12 +69,15 @@ class LoadedModel:
     notes: tuple[str, ...] = ()
 
 
-def load_model(name: str, *, device: str = "auto", seed: int = 0, lora: int = 0) -> LoadedModel:
+def load_model(
+    name: str, *, device: str = "auto", seed: int = 0, lora: int = 0, thinking: bool | None = None
+) -> LoadedModel:
     """The model `name` with fp32 weights on `device`.
 
     `nano` and `nano-TASK` are shipped, `nano-random` is their architecture at weights drawn from `seed`;
     anything else is a local path or a Hub id. A folder of LoRA adapters stands for the model they belong to
-    with them on it; `lora` is the rank of fresh ones for a model without. KintsugiError when it cannot be loaded.
+    with them on it; `lora` is the rank of fresh ones for a model without. `thinking` is asked of the chat template,
+    with a note where that has no such switch. KintsugiError when it cannot be loaded.
     """
     import torch
 
@@ -69,7 +88,7 @@ def load_model(name: str, *, device: str = "auto", seed: int = 0, lora: int = 0)
         raise KintsugiError("device 'cuda' was asked for, but torch sees no GPU; use device=cpu")
     base = adapter_base(Path(name).expanduser())
     if base is not None:
-        loaded = load_model(base, device=device, seed=seed)
+        loaded = load_model(base, device=device, seed=seed, thinking=thinking)
         return replace(loaded, model=with_adapter(loaded.model, Path(name).expanduser()))
     if name == "nano-random":
         from kintsugi.models.nano import nano_model, nano_tokenizer
@@ -79,7 +98,9 @@ def load_model(name: str, *, device: str = "auto", seed: int = 0, lora: int = 0)
     else:
         model, tokenizer = load_pretrained(str(shipped().get(name, name)), name)
     notes = settle_tokenizer(tokenizer)
-    codec = HFCodec(tokenizer, stop_tokens(model, tokenizer))
+    if thinking is not None and SWITCH not in str(tokenizer.chat_template):
+        notes.append(f"prompts.thinking does nothing: the model's chat template does not know {SWITCH}")
+    codec = HFCodec(tokenizer, stop_tokens(model, tokenizer), thinking)
     if lora:
         model = adapted(model, name, lora, seed)
     return LoadedModel(model.to(where), tokenizer, codec, tuple(notes))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from rapidfuzz import fuzz, process
 
-from kintsugi.records import KintsugiError, Problem
+from kintsugi.records import KintsugiError, Problem, Turn
 
 
 @runtime_checkable
@@ -38,6 +39,7 @@ class RepairPair:
     failed: str
     anchor: str | None
     repaired: str
+    before: tuple[Turn, ...] | None = None
 
 
 @runtime_checkable
@@ -53,6 +55,14 @@ class Demonstrator(Protocol):
         ...
 
 
+def fingerprint(problems: Sequence[Problem]) -> str:
+    """How many problems there are and their SHA-256 (16 digits), over conversations and answers in order."""
+    digest = hashlib.sha256()
+    for problem in problems:
+        digest.update(json.dumps([problem.before, problem.prompt, problem.answer]).encode())
+    return f"{len(problems):,} problems, sha256 {digest.hexdigest()[:16]}"
+
+
 def in_evaluation(text: str, share: float) -> bool:
     """Whether a problem text belongs to the evaluation split: by its hash, so never in both."""
     digest = hashlib.sha256(text.strip().encode()).digest()
@@ -60,16 +70,17 @@ def in_evaluation(text: str, share: float) -> bool:
 
 
 def split_by_text(problems: Iterable[Problem], share: float) -> tuple[list[Problem], list[Problem]]:
-    """(train, evaluation), without repeated texts; `share` of the distinct texts go to evaluation."""
+    """(train, evaluation), without repeated conversations; `share` of the distinct texts go to evaluation."""
     train: list[Problem] = []
     evaluation: list[Problem] = []
-    seen: set[str] = set()
+    seen: set[object] = set()
     for problem in problems:
-        key = problem.prompt.strip()
+        text = problem.prompt.strip()
+        key = (problem.before or (), text)
         if key in seen:
             continue
         seen.add(key)
-        (evaluation if in_evaluation(key, share) else train).append(problem)
+        (evaluation if in_evaluation(text, share) else train).append(problem)
     return train, evaluation
 
 

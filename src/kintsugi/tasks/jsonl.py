@@ -19,6 +19,7 @@ from typing import Any
 
 from kintsugi.records import KintsugiError, Problem
 from kintsugi.tasks.base import check_count, check_share, require_problems, split_by_text
+from kintsugi.tasks.chat import conversation
 
 GOLD_MARKER = "####"
 """GSM8K's: the gold answer is what follows the last one in a worked solution."""
@@ -65,13 +66,18 @@ class Columns:
         """
         if not isinstance(line.row, Mapping):
             raise KintsugiError(f"{line.where}: expected an object, found {type(line.row).__name__}")
-        prompt = " ".join(prompt_text(self._cell(line, name), line.where) for name in self.prompt).strip()
+        cells = [self._cell(line, name) for name in self.prompt]
+        before, prompt = (None, "")
+        if len(cells) == 1 and isinstance(cells[0], list):
+            before, prompt = conversation(cells[0], line.where)
+        else:
+            prompt = " ".join(plain_text(cell, line.where) for cell in cells).strip()
         if not prompt:
             raise KintsugiError(f"{line.where}: empty prompt (column {', '.join(map(repr, self.prompt))})")
         answer = gold_answer(self._cell(line, self.answer), line.where, self.answer)
         id = line.id if self.id is None else str(self._cell(line, self.id))
         used = {*self.prompt, self.answer}
-        return Problem(id, prompt, answer, {k: v for k, v in line.row.items() if k not in used})
+        return Problem(id, prompt, answer, {k: v for k, v in line.row.items() if k not in used}, before)
 
     def _cell(self, line: Line, column: str) -> Any:
         if column not in line.row:
@@ -79,27 +85,11 @@ class Columns:
         return line.row[column]
 
 
-def prompt_text(value: Any, where: str) -> str:
-    """The problem text in a prompt cell: a string, or the last user message of a chat (TRL's format)."""
+def plain_text(value: Any, where: str) -> str:
+    """The problem text in a prompt cell that holds no conversation."""
     if isinstance(value, str):
         return value.strip()
-    if isinstance(value, list):
-        for message in reversed(value):
-            if isinstance(message, Mapping) and message.get("role") == "user":
-                return message_text(message.get("content"), where)
-        raise KintsugiError(f"{where}: the prompt is a list without a user message")
     raise KintsugiError(f"{where}: expected a prompt as text or chat messages, found {value!r}")
-
-
-def message_text(content: Any, where: str) -> str:
-    """A chat message's content: a string, or a list of parts of which all must be text."""
-    texts = []
-    for part in content if isinstance(content, list) else [{"text": content}]:
-        text = part.get("text") if isinstance(part, Mapping) else None
-        if not isinstance(text, str):
-            raise KintsugiError(f"{where}: the user message of the prompt is not text")
-        texts.append(text)
-    return "\n".join(texts).strip()
 
 
 def gold_answer(value: Any, where: str, column: str) -> str:
@@ -166,16 +156,17 @@ class TableTask:
         return train[: self.limits[0]], evaluation[: self.limits[1]]
 
     def _problems(self, source: Source) -> list[Problem]:
-        """Every problem of a table once, by text. Ids must differ, for groups and seeds go by them."""
-        found: dict[str, Problem] = {}
+        """Every problem of a table once, by conversation. Ids must differ, for groups and seeds go by them."""
+        found: dict[object, Problem] = {}
         ids: dict[str, str] = {}
         for line in source():
             problem = self.columns.problem(line)
-            if problem.prompt in found:
+            key = (problem.before or (), problem.prompt)
+            if key in found:
                 continue
             if problem.id in ids:
                 raise KintsugiError(f"{line.where}: id {problem.id!r} is already that of {ids[problem.id]}")
-            found[problem.prompt] = problem
+            found[key] = problem
             ids[problem.id] = line.where
         return list(found.values())
 

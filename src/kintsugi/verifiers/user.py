@@ -8,7 +8,7 @@ import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from kintsugi.records import KintsugiError, Problem, Verdict
+from kintsugi.records import KintsugiError, Problem, Turn, Verdict
 from kintsugi.verifiers.guard import error_verdict
 
 Reward = Callable[..., Any]
@@ -18,7 +18,8 @@ class UserVerifier:
     """Rewards by a user's function; which kind it is shows in the names of its parameters.
 
     `completions`: TRL's `f(prompts, completions, **columns) -> list[float | None]`. Columns are lists with
-    one element per completion: `answer` and all columns of the problem.
+    one element per completion: `answer` and all columns of the problem. Where the data set has conversations,
+    prompts and completions are lists of messages, as in TRL.
     `solution_str`: verl's `f(data_source, solution_str, ground_truth, extra_info)`, which returns a number
     or a dict with `score`. Without columns of their names, `data_source` is "" and `extra_info` holds all
     columns.
@@ -55,10 +56,11 @@ class UserVerifier:
 
     def _trl(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
         count = len(texts)
-        columns = {**problem.columns, "answer": problem.answer, "prompts": problem.prompt}
+        prompt, completions = as_trl_has_it(problem, texts)
+        columns = {**problem.columns, "answer": problem.answer, "prompts": prompt}
         lists = {key: [value] * count for key, value in columns.items()}
         try:
-            rewards = self._call({**lists, "completions": list(texts)})
+            rewards = self._call({**lists, "completions": completions})
             if isinstance(rewards, str | Mapping):
                 raise TypeError(f"expected a list of {count} rewards, got {type(rewards).__name__}")
             rewards = list(rewards)
@@ -85,6 +87,14 @@ class UserVerifier:
     def _call(self, values: Mapping[str, Any]) -> Any:
         accepted = {key: value for key, value in values.items() if self.takes_all or key in self.takes}
         return self.function(**{**accepted, **self.arguments})
+
+
+def as_trl_has_it(problem: Problem, texts: Sequence[str]) -> tuple[Any, list[Any]]:
+    """(prompt, completions): strings, or lists of messages where the data set has conversations."""
+    if problem.before is None:
+        return problem.prompt, list(texts)
+    prompt = [turn._asdict() for turn in (*problem.before, Turn("user", problem.prompt))]
+    return prompt, [[{"role": "assistant", "content": text}] for text in texts]
 
 
 def reward_verdict(reward: Any) -> Verdict:
