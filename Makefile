@@ -65,7 +65,7 @@ lint: setup
 	$(BIN)/mypy
 
 test: lint gym extras browser docs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-slow: setup gym
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests

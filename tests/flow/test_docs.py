@@ -1,0 +1,292 @@
+"""What README and docs say is true: every command runs (toy-sized), every name, key and example exists."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from hub_server import Hub, serving
+
+from kintsugi.algorithms import ALGORITHMS, load_algorithm
+from kintsugi.cli import app
+from kintsugi.config import Recipe, fields_table, known_keys
+from kintsugi.prompts import load_prompts
+from kintsugi.tasks.dag import DagTask
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+MADE = {"results.md"}
+"""Written by `make results`; its backticks are labels of runs."""
+TOY = [
+    "steps=2", "save_every=1", "threads=1", "sampling.problems=4", "sampling.group_size=4", "eval.problems=4",
+    "eval.samples=1",
+]  # fmt: skip
+TOY_COMPARISON = ["budget=1000", "evaluations=1", "seeds=[0]", "tuning=null", "algorithms=[grpo]", "jobs=1"]
+RUN = re.compile(r"step-\d{6}")
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """A line or block of a page, and where it stands."""
+
+    page: Path
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.name}:{self.line} {self.text.splitlines()[0][:60]}"
+
+
+def blocks(page: Path) -> Iterator[Snippet]:
+    """The code blocks of a page: lines indented by four spaces, after a line that is no list."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    block: list[str] = []
+    for number, line in enumerate([*lines, "end"], 1):
+        if line.startswith("    ") or (block and not line):
+            block.append(line[4:])
+        elif block:
+            yield Snippet(page, number - len(block), "\n".join(block).rstrip() + "\n")
+            block = []
+
+
+def commands() -> list[Snippet]:
+    """Each line of a code block that a reader is to type."""
+    found = []
+    for page in PAGES:
+        for block in blocks(page):
+            for i, line in enumerate(block.text.splitlines()):
+                if re.match(r"(kintsugi|make|pip|\.venv-vllm/bin/kintsugi) [^-]", line):
+                    found.append(Snippet(page, block.line + i, line.split("   #")[0].split("  #")[0].strip()))
+    return found
+
+
+def inline(pattern: str) -> list[Snippet]:
+    """What stands in backticks and matches, on the pages that people write."""
+    return [
+        Snippet(page, number, match)
+        for page in PAGES
+        if page.name not in MADE
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1)
+        for match in re.findall(rf"`({pattern})`", line)
+    ]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A reader's working directory: the files that the pages speak of, toy-sized, and a Hub."""
+
+    folder: Path
+    hub: Hub
+
+    def run(self, words: list[str]) -> subprocess.CompletedProcess[str]:
+        own = os.environ | {
+            "HF_HOME": str(self.folder / "hf"), "HF_ENDPOINT": self.hub.address, "HF_TOKEN": "hf_toy",
+            "HF_HUB_DISABLE_XET": "1",
+        }  # fmt: skip
+        command = [sys.executable, "-m", "kintsugi.cli", *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=self.folder, env=own)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("reader")
+    for name in ("recipes", "benchmarks"):
+        (folder / name).symlink_to(ROOT / name)
+    problems = [{"question": p.prompt, "answer": p.answer} for p in DagTask().train()[:60]]
+    lines = "\n".join(map(json.dumps, problems)) + "\n"
+    for path in ("train.jsonl", "path/to/gsm8k/train.jsonl"):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(lines)
+    mine = {
+        "model": "nano", "prompts": "terse-v1", "output_dir": "runs/mine",
+        "task": {"name": "jsonl", "path": "train.jsonl", "prompt": "question", "eval_share": 0.3},
+    }  # fmt: skip
+    (folder / "my.yaml").write_text(yaml.safe_dump(mine))
+    (folder / "comparison.yaml").write_text((ROOT / "benchmarks/comparisons/smoke.yaml").read_text())
+    for framework, columns in {"output/completions": ("prompt", "completion"), "rollouts": ()}.items():
+        (folder / "path/to" / framework).mkdir(parents=True)
+        if columns:
+            table = pa.table({"step": [1], "prompt": ["2+2?"], "completion": ["4"], "advantage": [0.0]})
+            pq.write_table(table, folder / "path/to" / framework / "completions_00001.parquet")
+        else:
+            line = {"input": "2+2?", "output": "4", "score": 1.0, "step": 1}
+            (folder / "path/to" / framework / "1.jsonl").write_text(json.dumps(line) + "\n")
+    with serving() as hub:
+        found = Place(folder, hub)
+        for name in ("quickstart", "mine"):
+            recipe = "recipes/quickstart.yaml" if name == "quickstart" else "my.yaml"
+            done = found.run(["train", recipe, *TOY, f"output_dir=runs/{name}"])
+            assert done.returncode == 0, done.stderr
+        shutil.copytree(folder / "runs/quickstart", folder / "runs/too-hot")
+        yield found
+
+
+def toy(words: list[str], place: Place) -> list[str]:
+    """A command of the pages at toy size, on the files there are."""
+    words = [RUN.sub("step-000002", word) for word in words]
+    if "--step" in words:
+        words[words.index("--step") + 1] = "1"
+    if "--problem" in words:
+        some = pq.read_table(place.folder / "runs/quickstart/rollouts").column("problem_id")[-1].as_py()
+        words[words.index("--problem") + 1] = some
+    if words[0] in ("train", "sft", "eval", "doctor"):
+        own = "output_dir=runs/other" if "my.yaml" in words and words[0] == "train" else None
+        again = "--resume" in words or any(word.startswith("output_dir=") for word in words) or own is None
+        words += TOY + ([] if again else [own or ""])
+        if words[0] in ("train", "sft") and not {"--resume", "--dry-run"} & set(words):
+            words.append("--overwrite")
+        if words[0] == "sft":
+            words += ["sft.batch=4", "algorithm=grpo", "sft.repair_share=0.5"]
+    if words[0] == "compare":
+        words += [*TOY_COMPARISON, "output_dir=runs/toy", "results=runs/toy.jsonl"]
+        words += ["settings={sampling: {problems: 2, group_size: 4}, eval: {problems: 4}}"]
+    if words[0] == "export":
+        words.append("--overwrite")
+    return words
+
+
+@pytest.mark.parametrize("snippet", [c for c in commands() if "kintsugi " in c.text[:25]], ids=str)
+def test_every_command_of_the_pages_runs(snippet: Snippet, place: Place) -> None:
+    executable, *words = shlex.split(snippet.text)
+    if "vllm" in snippet.text:  # in an environment of its own: here, that its words are understood
+        words = [*words, "--dry-run"]
+    if "reasoning_gym" in snippet.text:
+        pytest.importorskip("reasoning_gym")
+    if "model=acme/my-model" in words and "models/acme/my-model" not in place.hub.repos:
+        assert place.run(["push", "runs/mine", "acme/my-model"]).returncode == 0
+    if "model=runs/cold" in snippet.text and not (place.folder / "runs/cold").is_dir():
+        shutil.copytree(place.folder / "runs/mine", place.folder / "runs/cold")
+    done = place.run(toy(words, place))
+    assert executable.endswith("kintsugi")
+    # diagnose and doctor say by 1 that they found something, as they will in two steps of four problems.
+    assert done.returncode in ((0, 1) if words[0] in ("diagnose", "doctor") else (0,)), (
+        done.stderr + done.stdout
+    )
+    assert "Traceback" not in done.stderr
+    assert done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    "target",
+    sorted({s.text.split()[1] for s in [*commands(), *inline(r"make [a-z][^`]*")] if s.text[:5] == "make "}),
+)
+def test_every_make_target_of_the_pages_exists(target: str) -> None:
+    done = subprocess.run(["make", "-n", target], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_named_in_a_sentence_exists() -> None:
+    known = {command.name for command in app.registered_commands}
+    named = {s.text.split()[1] for s in inline(r"kintsugi [a-z][^`]*")}
+    assert named and named <= known, named - known
+
+
+def test_every_extra_of_the_pages_is_one_of_the_package() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = {
+        e for page in PAGES for e in re.findall(r"kintsugi-rl\[(\w+)\]", page.read_text(encoding="utf-8"))
+    }
+    assert named and named <= set(extras)
+
+
+def test_every_dotted_name_of_the_pages_resolves() -> None:
+    pattern = re.compile(r"\bkintsugi(?:\.[A-Za-z_]\w*)+")
+    names = {n for page in PAGES for n in pattern.findall(page.read_text(encoding="utf-8"))}
+    assert len(names) > 20
+    for name in sorted(names):
+        parts = name.split(".")
+        for cut in range(len(parts), 0, -1):
+            try:
+                found: Any = import_module(".".join(parts[:cut]))
+            except ModuleNotFoundError:
+                continue
+            for part in parts[cut:]:
+                assert hasattr(found, part), name
+                found = getattr(found, part)
+            break
+
+
+SPECS = {"task", "verifier", "prompts", "algorithm", "engine"}
+
+
+def test_every_recipe_key_of_the_pages_exists() -> None:
+    options = {key for family in ALGORITHMS.values() for key in family.options.model_fields}
+    known = set(known_keys()) | {f"algorithm.{key}" for key in options}
+    known |= {f"prompts.{key}" for key in ("solve", "system", "thinking")}
+    known |= {f"engine.{key}" for key in ("memory", "max_model_len", "eager")}
+    known |= {f"task.{key}" for key in ("steps", "path", "name")} | {"sampling", "optim", "eval", "sft"}
+    compare = {"tuning.lrs", "tuning.seeds", "tuning.budget", "tuning.extend"}
+    heads = {key.partition(".")[0] for key in known}
+    named = [
+        s
+        for s in inline(r"[a-z_]+\.[a-z_]+")
+        if s.text.partition(".")[0] in heads and not s.text.endswith(".py")
+    ]
+    assert len(named) > 40
+    assert [str(s) for s in named if s.text not in known | compare] == []
+
+
+def test_the_table_of_keys_is_the_recipes() -> None:
+    page = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8")
+    assert [line for line in fields_table() if line not in page] == []
+
+
+def recipe_lines() -> list[Snippet]:
+    """The lines of YAML blocks that set one key of a recipe."""
+    fields = set(Recipe.model_fields)
+    found = []
+    for page in PAGES:
+        for block in blocks(page):
+            for i, line in enumerate(block.text.splitlines()):
+                if re.match(r"[a-z_]+: \S", line) and line.partition(":")[0] in fields:
+                    found.append(Snippet(page, block.line + i, line))
+    return [s for s in found if s.page.name != "compare.md"]
+
+
+def test_every_recipe_line_of_the_pages_is_valid() -> None:
+    assert len(recipe_lines()) > 25
+    for snippet in recipe_lines():
+        recipe = Recipe.parse({"model": "nano", "task": "dag"} | yaml.safe_load(snippet.text), str(snippet))
+        load_prompts(recipe.prompts)
+        if ".py:" not in str(recipe.algorithm):
+            load_algorithm(recipe.algorithm)
+
+
+def python_blocks() -> list[Snippet]:
+    found = [block for page in PAGES for block in blocks(page)]
+    return [b for b in found if re.match(r"(from kintsugi import|class |def |# \w+\.py)", b.text)]
+
+
+@pytest.mark.parametrize("snippet", python_blocks(), ids=str)
+def test_every_python_example_of_the_pages_runs(snippet: Snippet, place: Place) -> None:
+    small = ", ".join(f'"{word}"' for word in [*TOY, "output_dir=runs/python"])
+    code = re.sub(r'\["steps=20", "output_dir=runs/mine"\]', f"[{small}]", snippet.text)
+    (place.folder / "runs" / "python").mkdir(exist_ok=True)
+    code = code.replace("train(recipe)", "train(recipe, overwrite=True)")
+    own = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=place.folder, env=own
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_link_of_the_readme_leads_somewhere() -> None:
+    """Links within docs/ are checked by `make docs`."""
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            assert link.startswith("http") or (ROOT / link).exists(), f"{page.name}: {link}"
