@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from kintsugi.records import KintsugiError
-from kintsugi.runlog import MARKS, TABLES
+from kintsugi.runlog import MARKS, SECONDS, TABLES
 
 Line = Mapping[str, Any]
 
@@ -69,6 +69,8 @@ class SeamView:
     pieces: tuple[str, ...]
     failed_credit: tuple[Credit, ...]
     repaired_credit: tuple[Credit, ...]
+    repaired_logprobs: tuple[float | None, ...] = ()
+    """Of the mended solution's gated tokens given the problem alone, under the policy that was sampled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class Mend:
         """Why the repair was taken or not, in words."""
         line = self.repair.line
         if line["audit"]:
-            return f"rejected by the audit: {line['audit']}"
+            return f"rejected by the audit ({line['audit']}); the verifier said {line['verdict']}"
         if line["verdict"] != "pass":
             return f"the verifier said {line['verdict']}"
         if line["selected"]:
@@ -224,15 +226,22 @@ class Run:
             self.pieces(seam["repaired_ids"]),
             tuple(credit(row) for row in own if row["role"] in ("failed", "rest")),
             tuple(credit(row) for row in own if row["role"] == "repaired"),
+            next((tuple(row["old_logprobs"] or ()) for row in own if row["role"] == "repaired"), ()),
         )
 
 
 def read_metrics(path: Path) -> list[Line]:
-    """The lines of metrics.jsonl; one that a running (or killed) trainer has not finished is left out."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    """The lines of metrics.jsonl with what each took (seconds.jsonl beside it); one that a running (or killed) trainer
+    has not finished is left out."""
+
+    def whole(file: Path) -> list[Line]:
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.is_file() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    found = whole(path)
+    took = whole(path.with_name(SECONDS))[: len(found)]
+    took += [{}] * (len(found) - len(took))  # runs of before kept their seconds in metrics.jsonl
+    return [{**line, **seconds} for line, seconds in zip(found, took, strict=True)]
 
 
 def by_problem(lines: Iterable[Line]) -> defaultdict[str, list[Line]]:

@@ -67,7 +67,7 @@ def test_it_opens_on_the_mended_failures(page: Any, report: str) -> None:
     assert page.inner_text("h1") == "run"
     count(page, "3 of 9 rollouts")  # one mended failure a step; three rollouts a step
     first = page.locator(".card").first
-    assert "Corrected at token 7: “4” became “5”. K* = 1 of 1 edits (K)." in first.inner_text()
+    assert "Corrected at token 7: “4” became “5”. 1 of 1 edit trained on (K* = 1)." in first.inner_text()
     assert "accepted: it passes the verifier and every audit rule, distance 0.12" in first.inner_text()
     assert first.locator(".tok.seam.blame").text_content() == "4"
     assert first.locator(".tok.seam.praise").text_content() == "5"
@@ -79,7 +79,7 @@ def test_filters_and_search_narrow_what_is_shown(page: Any, report: str) -> None
     count(page, "3 of 9")
     page.select_option("select[name=step]", "3")
     count(page, "1 of 9")
-    assert "rejected by the audit: answer_only" in page.locator(".card summary").first.inner_text()
+    assert "Not mended: rejected by the audit (answer_only)" in page.locator(".card .why").inner_text()
     page.select_option("select[name=audit]", "answer_only")
     count(page, "1 of 9")
     page.click("button[type=reset]")
@@ -143,3 +143,27 @@ def test_it_fits_a_narrow_screen_in_light_and_dark(browser: Any, report: str, sc
     page.click("#theme")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != paper
     context.close()
+
+
+def test_a_link_to_a_token_lands_on_it_even_on_a_phone(browser: Any, report: str) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, reduced_motion="reduce")
+    page = context.new_page()
+    ready(page, f"{report}#step=1&problem=p%2F1&rollout=0&side=repaired&token=7")
+    token = page.locator(".tok.chosen")
+    assert token.text_content() == "5"
+    page.wait_for_function("() => scrollY > 0")
+    box = token.bounding_box()
+    assert 0 <= box["y"] <= 844 - box["height"]
+    context.close()
+
+
+def test_words_are_explained_and_a_rejected_repair_says_why(page: Any, report: str) -> None:
+    ready(page, report)
+    page.locator(".howto summary").click()
+    told = page.inner_text(".howto")
+    for word in ("seam", "anchor", "gate", "K*", "sibling", "distance", "audit", "final answer alone"):
+        assert word in told, word
+    page.select_option("select[name=fate]", "rejected")
+    count(page, "3 of 9")
+    why = page.locator(".card .why").first.inner_text()
+    assert why == "Not mended: rejected by the audit (answer_only); the verifier said pass."

@@ -35,7 +35,7 @@ def test_texts_are_joined_with_their_seam_and_credit(tmp_path: Path) -> None:
     assert mended.seam.repaired_credit[0].advantages[7] == 10
     assert mended.seam.failed_credit == failed.credit
     assert mended.why == "accepted: it passes the verifier and every audit rule, distance 0.12"
-    assert rejected.why == "rejected by the audit: answer_only"
+    assert rejected.why == "rejected by the audit (answer_only); the verifier said pass"
 
 
 def test_a_verdict_that_is_no_pass_is_the_reason(tmp_path: Path) -> None:

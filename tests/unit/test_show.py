@@ -38,7 +38,7 @@ def test_a_narrow_terminal_gets_one_under_the_other(tmp_path: Path) -> None:
 
 def test_failures_without_a_repair_are_shown_on_demand(tmp_path: Path) -> None:
     text = said(write_run(tmp_path / "run", make_episode()), Choice(every=True, anchor=True))
-    assert "#### 9" in text and "rejected by the audit: answer_only" in text
+    assert "#### 9" in text and "rejected by the audit (answer_only)" in text
     assert "anchor" in text
 
 

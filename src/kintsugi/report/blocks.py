@@ -107,6 +107,7 @@ def seam_data(seam: SeamView) -> dict[str, Any]:
         "ids": seam.repaired_ids,
         "failedCredit": credit_data(seam.failed_credit),
         "repairedCredit": credit_data(seam.repaired_credit),
+        "logprobs": shorts(seam.repaired_logprobs),
     }
 
 
@@ -122,5 +123,5 @@ def short(value: float | None) -> float | None:
     return round(value, 3) if value is not None and math.isfinite(value) else None
 
 
-def shorts(values: Sequence[float] | None) -> list[float | None]:
+def shorts(values: Sequence[float | None] | None) -> list[float | None]:
     return [short(value) for value in values or ()]

@@ -98,8 +98,8 @@ def figures(source: Source) -> list[Figure]:
             about = f"{what.lower()} of each step by phase, stacked"
             found.append(drawn(f"{what} by phase", about, source, partial(stacked, source=source, name=name)))
     if any(line.get(f"kstar/{name}") for line in source.steps for name in KSTAR):
-        about = "which try fixed how many edits are kept, over all seams"
-        found.append(drawn("K*", about, None, partial(kstar, source=source)))
+        about = "seams by how many of their edits are trained on: the first K, 2K, all, or a patch's"
+        found.append(drawn("Edits trained on (K*)", about, None, partial(kstar, source=source)))
     return found
 
 
@@ -123,9 +123,16 @@ def accuracy(source: Source) -> Figure:
             if all("eval/pass@1_ci" in e for e in source.evals):
                 low, high = zip(*(e["eval/pass@1_ci"] for e in source.evals), strict=True)
                 axes.vlines(xs, low, high, color=GOLD, linewidth=2)
-            axes.plot(xs, ys, "D-", color=GOLD, label="held out, with 95% interval", markersize=6)
+            axes.plot(
+                xs,
+                ys,
+                "D--" if len(xs) == 2 else "D-",
+                color=GOLD,
+                label="held out, with 95% interval",
+                markersize=6,
+            )
         if has(source.steps, "accuracy") and source.evals:
-            axes.legend(loc="lower right")
+            above(axes)
 
     return drawn("Accuracy", "share of rollouts that pass the verifier", source, draw, True)
 
@@ -140,7 +147,7 @@ def curves_on(axes: Any, source: Source, curves: Sequence[Curve]) -> None:
         dots = axes.scatter(xs[::every], ys[::every], s=22, color=curve.colour, zorder=3)
         dots.set_urls([f"#step={line['step']}" for line in lines[::every]])
     if len(curves) > 1:
-        axes.legend()
+        above(axes)
 
 
 def stacked(axes: Any, source: Source, name: str) -> None:
@@ -160,7 +167,12 @@ def stacked(axes: Any, source: Source, name: str) -> None:
         )
     elif used:
         axes.bar([p for p, _ in used], [v[0] for _, v in used], color=[PHASES[p] for p, _ in used])
-    axes.legend(loc="lower right")
+    above(axes)
+
+
+def above(axes: Any) -> None:
+    """The legend over the plot, where it covers nothing."""
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=5, columnspacing=1.2, handlelength=1.4)
 
 
 def kstar(axes: Any, source: Source) -> None:

@@ -150,7 +150,7 @@
     const at = (k, kind) => new Set(seam ? seam.edits.filter((e) => e[0] !== kind).map((e) => e[k]) : []);
     const facts = {
       failed: { pieces: rollout.pieces || [], ids: rollout.ids || [], logprobs: rollout.logprobs, credit: rollout.credit, mask: seam && seam.failed, edits: seam ? seam.edits : [], at: 1 },
-      repaired: seam && { pieces: seam.pieces, ids: seam.ids, credit: seam.repairedCredit, mask: seam.repaired, edits: seam.edits, at: 2 },
+      repaired: seam && { pieces: seam.pieces, ids: seam.ids, logprobs: seam.logprobs, credit: seam.repairedCredit, mask: seam.repaired, edits: seam.edits, at: 2 },
     };
     const sides = el("div", { className: "sides" }, side(seam ? "failed" : "rollout", rollout.text, rollout.pieces, rollout.credit, "failed", at(1, "insert"), seam && seam.failed));
     if (seam) sides.append(side(mend.written ? "its repair" : "its repair: a passing sibling of the same steps", mend.text, seam.pieces, seam.repairedCredit, "repaired", at(2, "delete"), seam.repaired));
@@ -161,13 +161,16 @@
         rollout.cut ? el("span", { className: "badge fail", textContent: "cut off" }) : null, data.own ? null : el("span", { textContent: `reward ${rollout.reward}` })),
       el("div", { className: "question text", textContent: visible(problem.question) + (problem.gold ? `\ngold answer: ${visible(problem.gold)}` : "") }), sides, detail);
     if (seam) {
-      node.append(el("p", { className: "why" }, el("b", { textContent: "Corrected at " }), corrected(rollout, seam) + `. K* = ${seam.kept} of ${seam.edits.length} edits (${seam.by}).`));
+      node.append(el("p", { className: "why" }, el("b", { textContent: "Corrected at " }), corrected(rollout, seam) + `. ${seam.kept} of ${seam.edits.length} ${seam.edits.length === 1 ? "edit" : "edits"} trained on (K* = ${seam.kept}).`));
       node.append(el("p", { className: "why" }, el("b", { textContent: "Why: " }), visible(mend.why) + "."));
+    } else if (mends.length) {
+      node.append(el("p", { className: "why" }, el("b", { textContent: "Not mended: " }), visible(distinct(mends.map((m) => m.why)).join("; ")) + "."));
     }
     if (rollout.message) node.append(folded("what the verifier said", rollout.message));
-    if (mend && mend.anchor !== null) node.append(folded("the anchor that the repair was shown", mend.anchor));
+    const anchors = distinct((mend ? [mend] : mends).map((m) => m.anchor).filter((a) => a !== null));
+    node.append(...anchors.map((a) => folded("the anchor that the repair was shown", a)));
     if (mend) node.append(...mend.checks.map((c) => folded(`check with ${c.edits} edits: ${c.verdict}`, c.text)));
-    node.append(...mends.filter((m) => m !== mend).map((m) => folded(`another repair: ${visible(m.why)}`, m.text)));
+    node.append(...mends.filter((m) => m !== mend).map((m) => folded(`${mend ? "another repair" : "the repair"}: ${visible(m.why)}`, m.text)));
     node.choose = (token, keep) => {
       node.querySelectorAll(".chosen").forEach((t) => t.classList.remove("chosen"));
       token.classList.add("chosen");
@@ -186,6 +189,7 @@
       found = await searched(found, said.q, mine);
     }
     if (mine !== turn) return;
+    if (said.page) page = Math.max(0, Number(said.page) - 1 || 0);
     page = Math.min(page, Math.max(0, Math.ceil(found.length / PAGE) - 1));
     const shown = found.slice(page * PAGE, page * PAGE + PAGE), made = [];
     for (const entry of shown) made.push(card(entry, (await problemsOf(entry[0]))[entry[1]]));
@@ -193,19 +197,26 @@
     $("#cards").replaceChildren(...made);
     $("#count").textContent = `${found.length.toLocaleString("en")} of ${data.index.length.toLocaleString("en")} rollouts` + (found.length ? "" : ": none matches these filters");
     $("#page").textContent = `${page + 1} / ${Math.max(1, Math.ceil(found.length / PAGE))}`;
+    $("#pages").hidden = found.length <= PAGE;
     $("#back").disabled = page === 0;
     $("#next").disabled = (page + 1) * PAGE >= found.length;
     if (said.token !== undefined && made.length === 1) {
       const token = [...made[0].querySelectorAll(".tok")].find((t) => t.dataset.n === said.token && t.dataset.side === (said.side || "failed"));
-      if (token) { made[0].choose(token, false); token.focus(); }
+      if (token) {
+        made[0].choose(token, false);
+        token.focus({ preventScroll: true });
+        token.scrollIntoView({ block: "center" });
+      }
     }
     root.dataset.ready = String(mine);
   }
 
-  form.addEventListener("input", () => {
+  const onToken = () => Boolean(document.activeElement && document.activeElement.classList.contains("tok"));
+  form.addEventListener("input", (event) => {
     const said = {};
     for (const name of FILTERS) if (form.elements[name].value) said[name] = form.elements[name].value;
     said.fate ??= "";
+    if (event.target.name === "step") delete said.problem; // what led to one card would hide every other step
     page = 0;
     history.replaceState(null, "", `#${new URLSearchParams(said)}`);
     render();
@@ -216,10 +227,15 @@
     if (SECTIONS.includes(location.hash.slice(1))) return;
     page = 0;
     await render();
+    if (onToken()) return;
     $("#seams").scrollIntoView();
-    if (!document.activeElement || !document.activeElement.classList.contains("tok")) $("#seams").focus({ preventScroll: true });
+    $("#seams").focus({ preventScroll: true });
   });
-  const turnTo = (by) => { page += by; render().then(() => { $("#seams").scrollIntoView(); $("#seams").focus({ preventScroll: true }); }); };
+  const turnTo = (by) => {
+    page += by;
+    history.replaceState(null, "", `#${new URLSearchParams({ ...address(), page: page + 1 })}`);
+    render().then(() => { $("#seams").scrollIntoView(); $("#seams").focus({ preventScroll: true }); });
+  };
   $("#back").addEventListener("click", () => turnTo(-1));
   $("#next").addEventListener("click", () => turnTo(1));
   $("#cards").addEventListener("click", (event) => { if (event.target.classList.contains("tok")) event.target.focus(); });
@@ -237,5 +253,5 @@
   });
   await render();
   const hash = location.hash.slice(1);
-  if (!SECTIONS.includes(hash)) $("#seams").scrollIntoView();
+  if (!SECTIONS.includes(hash) && !onToken()) $("#seams").scrollIntoView();
 })();

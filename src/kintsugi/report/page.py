@@ -110,7 +110,7 @@ def summary(source: Source, shown: int) -> str:
         found["Held-out accuracy"] = percent(before) + (f" → {percent(after)}" if after is not before else "")
         if "eval/pass@1_ci" in after:
             low, high = after["eval/pass@1_ci"]
-            found["Held-out accuracy"] += f" <small>[{low:.1%}, {high:.1%}]</small>"
+            found["Held-out accuracy"] += f" <small>95% interval {low:.1%} to {high:.1%}</small>"
     found["Steps"] = f"{len(steps)}" + (f" of {recipe['steps']}" if "steps" in recipe else "")
     if shown < len(source.written):
         found["Steps"] += f" <small>rollouts of {shown} shown, at even distances</small>"
@@ -123,7 +123,8 @@ def summary(source: Source, shown: int) -> str:
         mended = sum(
             (line.get("repair/success_per_failure") or 0) * (line.get("repair/tried") or 0) for line in steps
         )
-        found["Failures mended"] = f"{mended:,.0f} of {tried:,} tried"
+        failed = sum(line.get("repair/failures") or 0 for line in steps)
+        found["Failures mended"] = f"{mended:,.0f} of {tried:,} tried <small>of {failed:,} in all</small>"
     for key in ("algorithm", "model", "task"):
         if key in recipe:
             found[key.capitalize()] = html.escape(named(recipe[key]))
