@@ -6,7 +6,6 @@ Every method `do_x` answers the driver's command `x` with numbers.
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import sys
 import tempfile
@@ -78,12 +77,13 @@ class Ours:
 
     def do_step(self) -> dict[str, Any]:
         """One step of training: wall seconds, phases and tokens as its own log has them, memory."""
+        from kintsugi.reading import read_metrics
         from kintsugi.trainer import one_step
 
         watch = Watch(self.device)
         one_step(self.parts, self.algorithm, self.learner, self.mismatch, self.progress, self.log, self.out)
         spent = watch.read()
-        metrics = json.loads((self.log.directory / "metrics.jsonl").read_text().splitlines()[-1])
+        metrics = read_metrics(self.log.directory / "metrics.jsonl")[-1]
         phases = {k.partition("/")[2]: v for k, v in metrics.items() if k.startswith("seconds/")}
         tokens = {k.partition("/")[2]: v for k, v in metrics.items() if k.startswith("tokens/")}
         sampling = sum(v for k, v in phases.items() if k != "train")

@@ -58,7 +58,7 @@ def train_command(
     result = train(resolved, resume=resume, overwrite=overwrite)
     if result.interrupted:
         typer.echo(f"{recipe.stem}: stopped after step {result.steps}; go on with --resume")
-        raise typer.Exit(130)
+        raise typer.Exit(128 + result.interrupted)
     typer.echo(result.summary(recipe.stem))
     report_last(result.directory)
 
@@ -90,7 +90,7 @@ def sft_command(
     result = sft(resolved, overwrite=overwrite)
     typer.echo(result.summary(recipe.stem))
     if result.interrupted:
-        raise typer.Exit(130)
+        raise typer.Exit(128 + result.interrupted)
 
 
 @app.command("eval")

@@ -76,7 +76,8 @@ def sft(recipe: Recipe, *, overwrite: bool = False, reporter: Reporter | None = 
         for note in parts.notes:
             out.say(f"note: {note}")
         solutions, pairs = sources(parts, out)
-        log = RunLog.open(recipe, overwrite=overwrite, machine=parts.machine)
+        made = parts.machine | {"made by": "sft"}
+        log = stack.enter_context(RunLog.open(recipe, overwrite=overwrite, machine=made))
         stack.enter_context(tracking(trackers, log, recipe, 0, out.say))
         before = float(measure(parts, log, out, progress)["eval/pass@1"])
         started = time.perf_counter()
@@ -90,13 +91,13 @@ def sft(recipe: Recipe, *, overwrite: bool = False, reporter: Reporter | None = 
             if due(recipe.eval.every, progress.step, recipe.steps):
                 measure(parts, log, out, progress)
             if due(recipe.save_every, progress.step, recipe.steps):
-                checkpoint.save(log.directory, parts.loaded, learner, progress)
+                checkpoint.save(log.directory, parts.loaded, learner, progress, recipe.keep_last)
         seconds = time.perf_counter() - started
-        saved = checkpoint.save(log.directory, parts.loaded, learner, progress)
+        saved = checkpoint.save(log.directory, parts.loaded, learner, progress, recipe.keep_last)
         out.say(f"checkpoint: {saved}")
         after = None if stop else float(measure(parts, log, out, progress)["eval/pass@1"])
         write_card(log.directory, saved)  # again: now it knows what came of it
-    return TrainResult(before, after, progress.step, seconds, log.directory, bool(stop))
+    return TrainResult(before, after, progress.step, seconds, log.directory, stop[0] if stop else 0)
 
 
 def sources(parts: Parts, out: Reporter) -> tuple[Iterator[Solution], Iterator[RepairPair]]:

@@ -111,6 +111,9 @@ class Recipe(Section):
         None, ge=1, le=256, description="CPU threads; null: OMP_NUM_THREADS or all cores"
     )
     save_every: int = Field(50, ge=0, description="steps between checkpoints; 0: the last only")
+    keep_last: int = Field(
+        0, ge=0, description="checkpoints kept: the newest so many, and the best by held-out pass@1; 0: all"
+    )
     trackers: Annotated[list[Spec], BeforeValidator(as_list)] = Field(
         default_factory=list,
         description="where numbers go too: tensorboard, wandb, mlflow, trackio or my_file.py:MyTracker",

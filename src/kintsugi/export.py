@@ -10,7 +10,7 @@ from kintsugi.card import asked_license, card, is_adapter
 from kintsugi.reading import Run
 from kintsugi.records import KintsugiError
 
-OWN = {"trainer.pt", "README.md"}
+OWN = {"optimizer.safetensors", "trainer.json", "checksums.json", "README.md"}
 """Files of a checkpoint that are of no use elsewhere, or are written anew."""
 
 

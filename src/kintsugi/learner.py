@@ -11,10 +11,10 @@ import math
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -97,7 +97,7 @@ class LocalLearner:
         old = self._score(everything, self.scorer) if len(parts) > 1 else {}
         held = [chunk for chunk in everything if any(rows[i].hold for item in chunk for i in item.rows)]
         reference = self._score(held, self._reference_scorer()) if held else {}
-        tallies, norms, updates = [], [], 0
+        tallies, norms, updates, skipped = [], [], 0, 0
         counts = defaultdict[str, float](float)
         for row in rows:
             # What is credited beside a seam belongs to a rollout that counts already.
@@ -111,12 +111,14 @@ class LocalLearner:
             tallies.append(tally)
             norms.append(norm)
             updates += bool(part) and math.isfinite(norm)
+            skipped += bool(part) and not math.isfinite(norm)
         by_row = {i: stats for tally in tallies for i, stats in tally.rows.items()}
         return StepStats(
             loss=mean([t.loss for t in tallies]),
             grad_norm=mean(norms),
             lr=self.learning_rate(self.version - 1, done) if updates else 0.0,
             updates=updates,
+            skipped=skipped,
             clip_fraction=mean([c for t in tallies for c in t.clipped]),
             ratio=mean([r for t in tallies for r in t.ratios], empty=1.0),
             sampler_gap=max(
@@ -141,12 +143,24 @@ class LocalLearner:
         found = self._score(micro_batches(asked, self.optim.token_budget), self.scorer)
         return [tuple(found.get(i, ())) for i in range(len(rows))]
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"optimizer": self.optimizer.state_dict(), "version": self.version}
+    def moments(self) -> dict[str, Tensor]:
+        """AdamW's state by `parameter's number/name`: with the weights and `version` all that an update depends on."""
+        state = self.optimizer.state_dict()["state"]
+        return {f"{i}/{name}": value for i, values in state.items() for name, value in values.items()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.version = state["version"]
+    def restore(self, moments: Mapping[str, Tensor], version: int) -> None:
+        """Goes on from these moments after `version` updates. ValueError where they belong to another model."""
+        state: dict[int, dict[str, Tensor]] = defaultdict(dict)
+        for key, value in moments.items():
+            i, _, name = key.partition("/")
+            state[int(i)][name] = value
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for place, held in state.items():
+            if place >= len(trained) or held["exp_avg"].shape != trained[place].shape:
+                raise ValueError(f"the moments of parameter {place} do not fit the model")
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": dict(state), "param_groups": groups})
+        self.version = version
 
     def _weight(self, row: Row) -> float:
         """What the row's loss is multiplied by before its term's divisor."""

@@ -49,6 +49,7 @@ def step_metrics(
         "grad_norm": stats.grad_norm,
         "lr": stats.lr,
         "updates": stats.updates,
+        "updates/skipped": stats.skipped,
         "clip_fraction": stats.clip_fraction,
         "ratio": stats.ratio,
         "sampler_gap": stats.sampler_gap,

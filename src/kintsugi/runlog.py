@@ -1,6 +1,8 @@
 """The run directory: recipe, versions, metrics, and every rollout, repair, seam and row as parquet.
 
-    recipe.yaml  versions.json  metrics.jsonl  trackers.json
+    recipe.yaml  versions.json  trackers.json
+    metrics.jsonl                  one line per step and evaluation; the same, byte for byte, when a run is repeated
+    seconds.jsonl                  what each of them took, line by line: wall time differs from run to run
     tokenizer/                     turns the token ids below into text
     rollouts/step-000001.parquet   one line per text: rollout, repair, continued (patch), check or extra, with verdict
     seams/step-000001.parquet      one line per mended failure: edits, K*, gates
@@ -22,13 +24,14 @@ from dataclasses import fields
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kintsugi.config import Recipe
 from kintsugi.engines.base import RowStats
+from kintsugi.files import LOCK, lock, write_whole, writing
 from kintsugi.records import Episode, KintsugiError, Rollout, Row
 
 PACKAGES = (
@@ -44,7 +47,10 @@ PACKAGES = (
 TABLES = ("rollouts", "seams", "rows")
 FOLDERS = (*TABLES, "tokenizer", "checkpoints", "tensorboard", "wandb")
 MARKS = ("recipe.yaml", "versions.json")
-FILES = (*MARKS, "metrics.jsonl", "trackers.json")
+METRICS, SECONDS = "metrics.jsonl", "seconds.jsonl"
+FILES = (METRICS, SECONDS, "trackers.json", *MARKS)
+BEGUN = {LOCK, "versions.json", ".versions.json.partial", ".recipe.yaml.partial"}
+"""All that a run killed at its very beginning may have left."""
 """MARKS are the files that make a folder a run directory; FOLDERS and FILES all that a run may leave in it."""
 NOTHING: Mapping[str, str] = MappingProxyType({})
 INTS, FLOATS = pa.list_(pa.int32()), pa.list_(pa.float64())
@@ -83,16 +89,28 @@ class RunLog:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.lines = 0
         self.listener: Callable[[Mapping[str, Any]], None] | None = None
+        self.lock: IO[str] | None = None
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.lock is not None:
+            self.lock.close()
+
+    @staticmethod
+    def is_run(directory: Path) -> bool:
+        """Whether a folder is a run directory."""
+        return all((directory / name).is_file() for name in MARKS)
 
     @staticmethod
     def check(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> Path:
         """recipe.output_dir, if a run may be written there; else KintsugiError. Changes nothing."""
         directory = Path(recipe.output_dir)
-        there = all((directory / name).is_file() for name in MARKS)
-        if resume and not there:
-            raise KintsugiError(f"{directory}: no run to resume (expected {' and '.join(MARKS)} there)")
-        if directory.exists() and not there and (not directory.is_dir() or any(directory.iterdir())):
+        there = RunLog.is_run(directory)
+        if directory.exists() and not there and (not directory.is_dir() or set(names(directory)) - BEGUN):
             raise KintsugiError(f"{directory}: exists and is not a run directory; choose another output_dir")
         if there and not resume and not overwrite:
             raise KintsugiError(
@@ -109,29 +127,34 @@ class RunLog:
         overwrite: bool = False,
         machine: Mapping[str, str] = NOTHING,
     ) -> RunLog:
-        """The log at recipe.output_dir, made anew unless it is resumed; KintsugiError as in `check`.
+        """The log at recipe.output_dir, made anew unless it is resumed; KintsugiError as in `check`, and where
+        another process is writing there. Close it (`with`) to let go of the directory.
 
         `machine` says what the run computes on (device, dtype, threads); it is kept with the versions.
         Open it when everything else is ready: a recipe that cannot run must not cost an earlier run.
         """
         directory = cls.check(recipe, resume=resume, overwrite=overwrite)
-        try:
+        log = cls(directory)
+        with writing(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            log.lock = lock(directory)
             if not resume:
                 remove_run(directory)
+            write_whole(directory / "versions.json", json.dumps(versions() | dict(machine), indent=1) + "\n")
+            write_whole(directory / "recipe.yaml", recipe.to_yaml())
             for table in TABLES:
                 (directory / table).mkdir(parents=True, exist_ok=True)
-            (directory / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-            (directory / "versions.json").write_text(
-                json.dumps(versions() | dict(machine), indent=1) + "\n", encoding="utf-8"
-            )
-        except OSError as error:
-            raise KintsugiError(f"{directory}: cannot be written ({error.strerror or error})") from None
-        return cls(directory)
+        return log
 
     def metrics(self, record: Mapping[str, Any]) -> None:
-        """Appends one line to metrics.jsonl; then tells the listener, if there is one (kintsugi.trackers)."""
-        with (self.directory / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({key: finite(value) for key, value in record.items()}) + "\n")
+        """Appends a line to metrics.jsonl and one to seconds.jsonl; then tells the listener, if there is one."""
+        known = {key: finite(value) for key, value in record.items()}
+        took = {key: known.pop(key) for key in record if is_seconds(key)}
+        for name, line in ((SECONDS, took), (METRICS, known)):  # whoever has a line's metrics has its seconds
+            path = self.directory / name
+            with writing(path), path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        self.lines += 1
         if self.listener is not None:
             self.listener(record)
 
@@ -143,22 +166,23 @@ class RunLog:
         self._table("seams", step, (line for e in episodes for line in seam_lines(step, e)), SEAMS)
         self._table("rows", step, row_lines(step, rows, stats), ROWS)
 
-    def rewind(self, step: int) -> None:
-        """Drops what was written after `step`, so that a resumed run does not repeat itself."""
+    def rewind(self, step: int, lines: int) -> None:
+        """Drops what was written after step `step` and the first `lines` metrics: a resumed run makes it again."""
         for table in TABLES:
             for file in (self.directory / table).glob("step-*.parquet"):
                 if int(file.stem.removeprefix("step-")) > step:
                     file.unlink()
-        path = self.directory / "metrics.jsonl"
-        if path.exists():
-            # A run killed while it wrote leaves a last line without an end: it belongs to a later step.
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-            path.write_text("".join(kept), encoding="utf-8")
+        for path in (self.directory / METRICS, self.directory / SECONDS):
+            if path.exists():
+                kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[:lines]
+                write_whole(path, "".join(kept))
+        self.lines = lines
 
     def _table(self, name: str, step: int, lines: Iterable[Mapping[str, Any]], schema: Any) -> None:
         table = pa.Table.from_pylist(list(lines), schema=schema)
-        pq.write_table(table, self.directory / name / f"step-{step:06d}.parquet", compression="zstd")
+        path = self.directory / name / f"step-{step:06d}.parquet"
+        with writing(path):
+            pq.write_table(table, path, compression="zstd")
 
 
 def remove_run(directory: Path) -> None:
@@ -168,6 +192,15 @@ def remove_run(directory: Path) -> None:
             shutil.rmtree(directory / name)
     for name in FILES:
         (directory / name).unlink(missing_ok=True)
+
+
+def names(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()]
+
+
+def is_seconds(key: str) -> bool:
+    """Whether a metric is wall time, which no two runs share."""
+    return key.startswith("seconds/") or key == "eval/seconds"
 
 
 def finite(value: Any) -> Any:

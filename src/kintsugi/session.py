@@ -27,7 +27,8 @@ class TrainResult:
     steps: int
     seconds: float
     directory: Path
-    interrupted: bool
+    interrupted: int
+    """The number of the signal that ended the run early; 0: none did."""
 
     def summary(self, name: str) -> str:
         if self.after is None:
@@ -40,6 +41,7 @@ def measure(parts: Parts, log: RunLog, out: Reporter, progress: Progress) -> dic
     """Evaluates, writes it down, says it; returns the summary."""
     result = evaluate(parts)
     summary = dict(result.summary())
+    progress.evaluated = progress.step
     log.metrics({"step": progress.step, "tokens/total": progress.tokens} | summary)
     out.say(
         f"step {progress.step:>4}  held-out pass@1 {result.pass_at_1}  pass@{result.k} {result.pass_at_k}  "
@@ -72,35 +74,41 @@ def share_done(recipe: Recipe, progress: Progress) -> float:
     return max(progress.step / recipe.steps, by_tokens)
 
 
-def evaluation_due(recipe: Recipe, progress: Progress, tokens_before: int) -> bool:
-    """Whether the step that began at `tokens_before` asks for an evaluation; a run's end evaluates anyway.
+def evaluation_due(recipe: Recipe, progress: Progress) -> bool:
+    """Whether the last step asks for an evaluation that has not been made; a run's end evaluates anyway.
 
     By tokens: whenever a multiple of `eval.every_tokens` was reached or passed.
     """
-    if finished(recipe, progress):
+    if finished(recipe, progress) or progress.evaluated == progress.step:
         return False
     spacing = recipe.eval.every_tokens
-    passed = bool(spacing) and progress.tokens // spacing > tokens_before // spacing
+    passed = bool(spacing) and progress.tokens // spacing > progress.tokens_before // spacing
     return passed or due(recipe.eval.every, progress.step, recipe.steps)
 
 
 @contextmanager
 def interruptible(out: Reporter) -> Iterator[list[int]]:
-    """A list that is filled by the first Ctrl-C; the second one interrupts at once, as usual."""
+    """A list that is filled by the first Ctrl-C or SIGTERM; a second one ends the process at once, as usual."""
     stop: list[int] = []
+    ways: dict[signal.Signals, Any] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+    }
 
     def handle(number: int, frame: object) -> None:
         del frame
         stop.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        out.say("interrupted: finishing this step, then writing a checkpoint (Ctrl-C again stops at once)")
+        for kind, usual in ways.items():
+            signal.signal(kind, usual)
+        out.say("interrupted: finishing this step, then writing a checkpoint (once more stops at once)")
 
     try:
-        before = signal.signal(signal.SIGINT, handle)
+        before = {kind: signal.signal(kind, handle) for kind in ways}
     except ValueError:  # not in the main thread: whoever runs the thread handles Ctrl-C
         yield stop
         return
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for kind, former in before.items():
+            signal.signal(kind, former)

@@ -10,8 +10,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -44,6 +46,9 @@ from kintsugi.session import (
 )
 from kintsugi.trackers import load_trackers, tracking
 
+PATIENCE = 3
+"""Steps in a row without a possible update after which a run ends."""
+MADE = {"made by": "train"}
 MAY_CHANGE = {
     "steps",
     "budget",
@@ -55,6 +60,7 @@ MAY_CHANGE = {
     "threads",
     "output_dir",
     "trackers",
+    "keep_last",
 }
 
 
@@ -65,8 +71,9 @@ def train(
     algorithm = check_algorithm(recipe)
     trackers = load_trackers(recipe.trackers)
     directory = RunLog.check(recipe, resume=resume, overwrite=overwrite)
-    start_from = checkpoint.latest(directory) if resume else None
-    if resume:
+    again = resume and RunLog.is_run(directory)
+    start_from, notes = checkpoint.latest(directory) if again else (None, [])
+    if again:
         same_run(Recipe.load(directory / "recipe.yaml"), recipe)
     learner: LocalLearner | None = None
     parts = assemble(
@@ -75,40 +82,49 @@ def train(
         model=str(start_from) if start_from else None,
     )
     learner = build_learner(parts, algorithm)
-    log = RunLog.open(recipe, resume=resume, overwrite=overwrite, machine=parts.machine)
-    parts.loaded.tokenizer.save_pretrained(
-        directory / "tokenizer"
-    )  # a report shows tokens before any checkpoint
+    if again:
+        same_data(directory, parts.machine["data"])
+    elif resume:
+        notes.append(f"{directory} holds no run yet: beginning one")
     watch = MismatchWatch(parts.machine["dtype"].removeprefix("torch."), recipe.sampling.top_p)
-    progress = Progress()
-    if start_from is not None:
-        state, progress = checkpoint.load_state(start_from)
-        learner.load_state_dict(state)
-        log.rewind(progress.step)
+    progress = Progress() if start_from is None else checkpoint.load_state(start_from, learner)
     with (
+        RunLog.open(recipe, resume=again, overwrite=overwrite, machine=parts.machine | MADE) as log,
         reporter or Reporter(recipe.steps, progress.step) as out,
         interruptible(out) as stop,
         tracking(trackers, log, recipe, progress.step, out.say),
     ):
-        for note in parts.notes:
+        # A report shows tokens before there is any checkpoint.
+        parts.loaded.tokenizer.save_pretrained(directory / "tokenizer")
+        log.rewind(progress.step, progress.lines)
+        for note in (*notes, *parts.notes):
             out.say(f"note: {note}")
         if progress.before is None:
             progress.before = measure(parts, log, out, progress)
+        elif evaluation_due(
+            recipe, progress
+        ):  # a shorter run ended here, and was evaluated after its checkpoint
+            measure(parts, log, out, progress)
         started = time.perf_counter()
         while not finished(recipe, progress) and not stop:
-            tokens = progress.tokens
             one_step(parts, algorithm, learner, watch, progress, log, out)
-            if evaluation_due(recipe, progress, tokens):
+            if evaluation_due(recipe, progress):
                 measure(parts, log, out, progress)
             if due(recipe.save_every, progress.step, recipe.steps):
-                checkpoint.save(directory, parts.loaded, learner, progress)
+                save(log, parts, learner, progress)
         progress.seconds += time.perf_counter() - started
-        saved = checkpoint.save(directory, parts.loaded, learner, progress)
+        saved = save(log, parts, learner, progress)
         out.say(f"checkpoint: {saved}")
         before = float(progress.before["eval/pass@1"])
         after = None if stop else float(measure(parts, log, out, progress)["eval/pass@1"])
         write_card(directory, saved)  # again: now it knows what came of it
-    return TrainResult(before, after, progress.step, progress.seconds, directory, bool(stop))
+    return TrainResult(before, after, progress.step, progress.seconds, directory, stop[0] if stop else 0)
+
+
+def save(log: RunLog, parts: Parts, learner: LocalLearner, progress: Progress) -> Path:
+    """A checkpoint of the run as it stands; what is written after it is made again when the run is resumed."""
+    progress.lines = log.lines
+    return checkpoint.save(log.directory, parts.loaded, learner, progress, parts.recipe.keep_last)
 
 
 def one_step(
@@ -129,10 +145,18 @@ def one_step(
     stats = learner.step(rows, share_done(parts.recipe, progress))
     metrics = step_metrics(step, episodes, rows, stats, meter.seconds)
     progress.step = step
+    progress.tokens_before = progress.tokens
     progress.tokens += metrics["tokens/generated"]
     remember(progress.memory, episodes)
     log.write(step, episodes, rows, stats.rows)
     log.metrics(metrics | {"tokens/total": progress.tokens})
+    progress.stuck = progress.stuck + 1 if stats.skipped and not stats.updates else 0
+    if progress.stuck == PATIENCE:
+        raise KintsugiError(
+            f"{log.directory}: no update could be made in {PATIENCE} steps in a row: loss or gradient is not finite; "
+            f"rows/step-{step:06d}.parquet holds the batch. Go on from an earlier checkpoint with a lower optim.lr, "
+            "or dtype=float32"
+        )
     out.steps = expected_steps(parts.recipe, progress)
     out.step(metrics)
     if warning := watch.check(rows, stats):
@@ -199,6 +223,15 @@ def same_run(before: Recipe, now: Recipe) -> None:
     changed = [f"{key} ({old[key]!r} -> {new[key]!r})" for key in old if old[key] != new[key]]
     if changed:
         raise KintsugiError(f"--resume: the recipe has changed: {', '.join(changed)}; use another output_dir")
+
+
+def same_data(directory: Path, data: str) -> None:
+    """KintsugiError when the training problems are not those that the run began with."""
+    before = json.loads((directory / "versions.json").read_text(encoding="utf-8")).get("data", data)
+    if before != data:
+        raise KintsugiError(
+            f"--resume: the training problems have changed ({before} -> {data}); use another output_dir"
+        )
 
 
 def build_learner(parts: Parts, algorithm: Algorithm) -> LocalLearner:

@@ -39,6 +39,16 @@ def written(run: Path, name: str) -> dict[int, float]:
     return {line["step"]: line[name] for line in lines(run) if line.get(name) is not None}
 
 
+def agree(tracked: Path, name: str, found: dict[int, float]) -> None:
+    """A tracker has what the run directory has, to the float32 of some; and the evaluation at the end of two steps,
+    which the run, once it is resumed, has no more: it goes on as if it had never ended there."""
+    extra = {2} if name.startswith("eval/") else set()
+    assert {step: value for step, value in found.items() if step not in extra} == pytest.approx(
+        written(tracked / "run", name)
+    )
+    assert extra <= set(found)
+
+
 @pytest.fixture(scope="module")
 def tracked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two steps on all four trackers, then resumed for a third."""
@@ -60,9 +70,7 @@ def test_tensorboard_has_the_numbers_of_the_run_and_its_recipe(tracked: Path) ->
     events = EventAccumulator(str(tracked / "run" / "tensorboard"))
     events.Reload()
     for name in ("accuracy", "eval/pass@1", "tokens/total"):
-        found = {e.step: e.value for e in events.Scalars(name)}
-        assert found == pytest.approx(written(tracked / "run", name))
-    assert set(found) == {0, 1, 2, 3}
+        agree(tracked, name, {e.step: e.value for e in events.Scalars(name)})
     text = events.Tensors("recipe/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "algorithm: kintsugi" in text
 
@@ -78,7 +86,7 @@ def test_wandb_has_the_numbers_of_the_run_and_its_recipe(tracked: Path) -> None:
         records += [json.loads(line) for line in done.stdout.splitlines()]
     history = [r["history"]["item"] for r in records if r["type"] == "history"]
     for name in ("accuracy", "eval/pass@1"):
-        assert {h["_step"]: h[name] for h in history if name in h} == written(tracked / "run", name)
+        agree(tracked, name, {h["_step"]: h[name] for h in history if name in h})
     config = next(r["run"]["config"]["update"] for r in records if r["type"] == "run")
     assert config["sampling"]["problems"] == 2
 
@@ -93,7 +101,7 @@ def test_mlflow_has_the_numbers_of_the_run_and_its_recipe(tracked: Path) -> None
     assert run.data.params["sampling.problems"] == "2"
     for name in ("accuracy", "eval/pass@1"):
         history = client.get_metric_history(run.info.run_id, name.replace("@", "_at_"))
-        assert {m.step: m.value for m in history} == written(tracked / "run", name)
+        agree(tracked, name, {m.step: m.value for m in history})
 
 
 def test_trackio_has_the_numbers_of_the_run_and_its_recipe(tracked: Path) -> None:
@@ -107,7 +115,7 @@ def test_trackio_has_the_numbers_of_the_run_and_its_recipe(tracked: Path) -> Non
     config, logs = json.loads(done.stdout.splitlines()[-1])
     assert config["sampling"]["problems"] == 2
     for name in ("accuracy", "eval/pass@1"):
-        assert {line["step"]: line[name] for line in logs if name in line} == written(tracked / "run", name)
+        agree(tracked, name, {line["step"]: line[name] for line in logs if name in line})
 
 
 def test_a_server_that_is_down_costs_a_warning_and_nothing_else(tmp_path: Path) -> None:

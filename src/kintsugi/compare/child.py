@@ -22,7 +22,7 @@ def context() -> ForkServerContext:
 def start(recipe: Path, log: Path, *, resume: bool) -> ForkServerProcess:
     """A process that makes the run of a recipe file and says what it has to say in `log`.
 
-    Exit codes are those of `kintsugi train`: 0 done, 2 bad input, 130 interrupted; 1 for any other error.
+    Exit codes are those of `kintsugi train`: 0 done, 2 bad input, 130 or 143 interrupted; 1 for any other error.
     """
     process = context().Process(target=make, args=(recipe, log, resume))
     process.start()
@@ -44,4 +44,4 @@ def make(recipe: Path, log: Path, resume: bool) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    sys.exit(130 if result.interrupted else 0)
+    sys.exit(128 + result.interrupted if result.interrupted else 0)

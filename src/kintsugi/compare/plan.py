@@ -32,7 +32,7 @@ OUTCOME_ONLY = ("grpo", "dr_grpo", "dapo", "gspo", "rloo", "raft", "extra_rollou
 """Algorithms whose only signal is the outcome of whole rollouts: the best of them is what others must beat."""
 SAMPLES = 8
 """Samples per held-out problem, so that every row has a pass@8."""
-SAME_RESULT = {"output_dir", "threads", "device", "save_every"}
+SAME_RESULT = {"output_dir", "threads", "device", "save_every", "keep_last", "trackers"}
 """Recipe keys that may differ between two runs that count as the same."""
 
 

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -36,6 +35,7 @@ from kintsugi.compare.results import (
     rows_of_log,
 )
 from kintsugi.config import Recipe
+from kintsugi.reading import read_metrics
 from kintsugi.records import KintsugiError
 
 POLL = 0.1
@@ -219,8 +219,7 @@ def finish(worker: Worker, commit: str, *, keep: bool) -> list[ResultRow]:
             "pass_at_8": None,
         }
         return [ResultRow(**common, **nothing, dynamics={}, error=error)]
-    with (place / "metrics.jsonl").open(encoding="utf-8") as log:
-        rows = rows_of_log((json.loads(line) for line in log), common)
+    rows = rows_of_log(read_metrics(place / "metrics.jsonl"), common)
     if not keep:
         for table in BULKY:
             shutil.rmtree(place / table, ignore_errors=True)

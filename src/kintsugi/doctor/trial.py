@@ -62,8 +62,8 @@ def attempt(recipe: Recipe) -> Trial:
     rows = settled([row for e in episodes for row in algorithm.rows(e)], learner.logprobs)
     stats = learner.step(rows, 0.0)
     with tempfile.TemporaryDirectory() as folder:
-        log = RunLog.open(recipe.model_copy(update={"output_dir": folder}))
-        log.write(1, episodes, rows, stats.rows)
+        with RunLog.open(recipe.model_copy(update={"output_dir": folder})) as log:
+            log.write(1, episodes, rows, stats.rows)
         size = sum(f.stat().st_size for f in Path(folder).rglob("*.parquet"))
     rollouts = [r for e in episodes for r in e.rollouts]
     peak, memory = memory_use(parts)

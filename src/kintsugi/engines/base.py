@@ -61,6 +61,8 @@ class StepStats:
     tokens: int
     seconds: float
     rows: tuple[RowStats | None, ...] = field(default=(), repr=False)
+    skipped: int = 0
+    """Updates that were not made because the gradient was not finite."""
 
 
 class Sampler(Protocol):

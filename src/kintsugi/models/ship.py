@@ -16,10 +16,11 @@ from collections import Counter
 from pathlib import Path
 
 from kintsugi.assembly import assemble
-from kintsugi.checkpoint import STATE_FILE, latest
 from kintsugi.config import Recipe
 from kintsugi.evaluation import evaluate, table
+from kintsugi.export import OWN, checkpoint
 from kintsugi.models.loading import MODELS, NANO_DIR
+from kintsugi.reading import Run
 from kintsugi.records import KintsugiError
 
 LARGEST = 4_000_000
@@ -30,7 +31,7 @@ def ship(run: Path, learning: str = QUICKSTART) -> str:
     """Checks the newest checkpoint of `run` on the recipe it is to learn from, and ships it under the name
     of the model there (`nano-chain`); returns the evaluation.
     """
-    source = latest(run)
+    source = checkpoint(Run.open(run), None)
     name = Recipe.load(learning).model
     low, high = (0.20, 0.40) if name == "nano" else (0.10, 0.45)
     parts = assemble(Recipe.load(learning, [f"model={source}", "eval.problems=400"]))
@@ -45,7 +46,7 @@ def ship(run: Path, learning: str = QUICKSTART) -> str:
         )
     folder = NANO_DIR if name == "nano" else MODELS / name.replace("-", "_")
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns(STATE_FILE))
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns(*OWN))
     card = {"recipe": f"recipes/{run.name}.yaml", "constant_answer": constant, **result.summary()}
     (folder / "built.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     return table(str(source), result)

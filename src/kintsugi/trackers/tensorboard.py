@@ -13,11 +13,12 @@ from kintsugi.trackers.base import Beginning
 class TensorBoard:
     """`trackers: [tensorboard]`. Steps that a resumed run makes again replace those of before."""
 
-    def start(self, beginning: Beginning) -> None:
-        again = beginning.step + 1 if beginning.step else None
+    def start(self, beginning: Beginning) -> str:
+        again = beginning.step + 1 if beginning.id else None
         self.writer = SummaryWriter(str(beginning.directory / "tensorboard"), purge_step=again)
         text = yaml.safe_dump(dict(beginning.recipe), sort_keys=False, allow_unicode=True)
         self.writer.add_text("recipe", f"```yaml\n{text}\n```", beginning.step)
+        return "tensorboard"
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
