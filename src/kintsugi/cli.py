@@ -211,6 +211,29 @@ def push_command(
     typer.echo(f"pushed: {push(Run.open(run), repo_id, step, public=public, merge=merge)}")
 
 
+@app.command("repeat")
+def repeat_command(
+    run: RunPath,
+    output: Annotated[Path | None, typer.Option(help="The new run directory; RUN-again without it.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """The same run again, and whether it came to the same bytes. Exit code 1 if it did not."""
+    from kintsugi.reading import Run
+    from kintsugi.repeat import repeat
+
+    quiet()
+    place = output or run.with_name(f"{run.name}-again")
+    found = repeat(Run.open(run), place, overwrite=overwrite)
+    for line in found.versions:
+        typer.echo(f"changed   {line}")
+    if found.difference:
+        typer.echo(f"differs   {found.difference}")
+        raise typer.Exit(1)
+    typer.echo(
+        f"identical {found.lines} lines of metrics, weights of {found.checkpoint or 'no checkpoint'} ({place})"
+    )
+
+
 @app.command("diagnose")
 def diagnose_command(
     run: RunPath, as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False

@@ -23,8 +23,9 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise KintsugiError(
-            f"{path}: cannot be written ({error.strerror or error}); everything before is there: "
+            f"{path}: cannot be written ({reason}); everything before is there: "
             "mend that, then go on with --resume"
         ) from None
 

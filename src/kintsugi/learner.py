@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -22,7 +22,7 @@ from torch import Tensor
 from kintsugi.config import Optim
 from kintsugi.engines.base import RowStats, StepStats
 from kintsugi.loss import LOSSES, Objective, RowLosses, hold_loss, share
-from kintsugi.records import Row
+from kintsugi.records import KintsugiError, Row
 from kintsugi.scoring import Scorer, Target, micro_batches, sequences
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class LocalLearner:
     ) -> None:
         self.model, self.optim, self.objective = model, optim, objective
         self.version = 0
+        self.token_budget = optim.token_budget
         model.eval()  # dropout would move ratios off 1 before anything was learned
         if optim.gradient_checkpointing:
             recompute_activations(model)
@@ -91,7 +92,7 @@ class LocalLearner:
         live = [i for i, row in enumerate(rows) if row.hold or (row.active and any(row.advantages))]
         # By role, because rows come in pairs of failure and repair: every update needs its share of both.
         parts = split_evenly(sorted(live, key=lambda i: rows[i].role), self.optim.minibatches)
-        plans = [micro_batches(sequences(rows, part), self.optim.token_budget) for part in parts]
+        plans = [micro_batches(sequences(rows, part), self.token_budget) for part in parts]
         # In the very micro-batches that are trained on, so that ratios start at 1 in any precision.
         everything = [chunk for plan in plans for chunk in plan]
         old = self._score(everything, self.scorer) if len(parts) > 1 else {}
@@ -140,7 +141,7 @@ class LocalLearner:
     def logprobs(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
         """log pi(completion token | prompt) of every row under the present weights, without gradient."""
         asked = sequences(rows, range(len(rows)), every_token=True)
-        found = self._score(micro_batches(asked, self.optim.token_budget), self.scorer)
+        found = self._score(micro_batches(asked, self.token_budget), self.scorer)
         return [tuple(found.get(i, ())) for i in range(len(rows))]
 
     def moments(self) -> dict[str, Tensor]:
@@ -179,11 +180,34 @@ class LocalLearner:
     def _score(self, plan: Sequence[Sequence[Target]], scorer: Scorer) -> dict[int, list[float]]:
         """Row index -> log-probabilities up to the last token asked for (0 where not asked), no gradient."""
         found: dict[int, list[float]] = {}
-        with torch.inference_mode():
-            for chunk in plan:
-                for item, values in zip(chunk, scorer(chunk).tolist(), strict=True):
-                    found.update(dict.fromkeys(item.rows, values[: len(item.wanted)]))
+        waiting = deque(plan)
+        while waiting:
+            chunk = waiting.popleft()
+            try:
+                with torch.inference_mode():
+                    values = scorer(chunk).tolist()
+            except RuntimeError as error:
+                waiting.extendleft(reversed(self._smaller([chunk], error)))
+                continue
+            for item, row in zip(chunk, values, strict=True):
+                found.update(dict.fromkeys(item.rows, row[: len(item.wanted)]))
         return found
+
+    def _smaller(self, plan: Sequence[Sequence[Target]], error: RuntimeError) -> list[Sequence[Target]]:
+        """The plan in halves after memory has run out, for this and all later steps; else raises `error` again."""
+        if not out_of_memory(error):
+            raise error
+        if all(len(chunk) == 1 for chunk in plan):
+            raise KintsugiError(
+                "memory does not suffice for the update on a single sequence: lower sampling.max_new_tokens, or set "
+                "optim.gradient_checkpointing=true or optim.lora=16"
+            ) from None
+        self.token_budget = max(16, self.token_budget // 2)
+        warnings.warn(f"out of memory: going on with optim.token_budget={self.token_budget}", stacklevel=4)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        middles = [(chunk, -(-len(chunk) // 2)) for chunk in plan]
+        return [half for chunk, m in middles for half in (chunk[:m], chunk[m:]) if half]
 
     def _update(
         self,
@@ -198,9 +222,36 @@ class LocalLearner:
 
         `old` may be empty: then this is the batch's first update, and pi_old is the present policy.
         """
-        tally = Tally()
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.version, done)
+        while True:
+            try:
+                tally = self._gradients(rows, plan, old, reference, counts)
+                break
+            except RuntimeError as error:
+                plan = self._smaller(plan, error)
+        norm = 0.0
+        if plan:
+            norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.grad_clip))
+        if plan and math.isfinite(norm):
+            self.optimizer.step()
+            self.version += 1
+        elif plan:
+            warnings.warn(
+                f"gradient norm is {norm}: the update is skipped, it would destroy the weights", stacklevel=3
+            )
+        return tally, norm
+
+    def _gradients(
+        self,
+        rows: Sequence[Row],
+        plan: Sequence[Sequence[Target]],
+        old: dict[int, list[float]],
+        reference: dict[int, list[float]],
+        counts: dict[str, float],
+    ) -> Tally:
+        """Leaves the gradient of the rows of `plan` in the parameters."""
+        tally = Tally()
         self.optimizer.zero_grad(set_to_none=True)
         for chunk in plan:
             indices = [i for item in chunk for i in item.rows]
@@ -220,17 +271,7 @@ class LocalLearner:
             tally.clipped += columns[1]
             for i, b, n, values in zip(indices, before, now, zip(*columns, strict=True), strict=True):
                 tally.rows[i] = RowStats(gated(b, rows[i]), gated(n, rows[i]), *values)
-        norm = 0.0
-        if plan:
-            norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.grad_clip))
-        if plan and math.isfinite(norm):
-            self.optimizer.step()
-            self.version += 1
-        elif plan:
-            warnings.warn(
-                f"gradient norm is {norm}: the update is skipped, it would destroy the weights", stacklevel=3
-            )
-        return tally, norm
+        return tally
 
     def _losses(
         self,
@@ -257,6 +298,11 @@ class LocalLearner:
         held_BT = pad([[row.hold > 0] * len(row.mask) for row in chunk], width, device)
         told_BT = pad([reference.get(i, ()) for i in indices], width, device)
         return losses, hold_B * hold_loss(logprobs_BT, told_BT, (held_BT - mask_BT).clamp(min=0))
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch could not get memory: on a GPU it has a type of its own, on a CPU a message."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def recompute_activations(model: PreTrainedModel) -> None:

@@ -167,7 +167,8 @@ def stacked(axes: Any, source: Source, name: str) -> None:
         )
     elif used:
         axes.bar([p for p, _ in used], [v[0] for _, v in used], color=[PHASES[p] for p, _ in used])
-    above(axes)
+    if used and len(xs) > 1:
+        above(axes)
 
 
 def above(axes: Any) -> None:

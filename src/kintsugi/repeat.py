@@ -1,0 +1,96 @@
+"""`kintsugi repeat RUN`: the same recipe again, elsewhere, and whether it came to the same bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from kintsugi.checkpoint import saved
+from kintsugi.config import Recipe
+from kintsugi.files import digest
+from kintsugi.reading import Run
+from kintsugi.records import KintsugiError
+from kintsugi.runlog import METRICS
+
+WEIGHTS = ("model.safetensors", "adapter_model.safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """What a repeated run has in common with the first: lines of metrics and the last checkpoint compared, how the
+    versions differ, and the first difference in the results ("" if there is none)."""
+
+    directory: Path
+    lines: int
+    checkpoint: str
+    versions: tuple[str, ...]
+    difference: str
+
+
+def repeat(run: Run, output: Path, *, overwrite: bool = False) -> Repeated:
+    """Runs the recipe of `run` again into `output`, on as many threads and in the same type, and compares.
+
+    A run that was stopped early is compared as far as it went. KintsugiError where it cannot be repeated.
+    """
+    if "made by" not in run.versions:
+        raise KintsugiError(
+            f"{run.directory}: written by a version that did not record how; it cannot be repeated"
+        )
+    before = run.versions
+    recipe = Recipe.parse(
+        {
+            **run.recipe,
+            "output_dir": str(output),
+            "threads": int(before["threads"]),
+            "dtype": before["dtype"].removeprefix("torch."),
+            "device": before["device"],
+            "trackers": [],
+        },
+        str(run.directory / "recipe.yaml"),
+    )
+    if before["made by"] == "sft":
+        from kintsugi.coldstart import sft
+
+        sft(recipe, overwrite=overwrite)
+    else:
+        from kintsugi.trainer import train
+
+        train(recipe, overwrite=overwrite)
+    return compared(run, Run.open(output))
+
+
+def compared(first: Run, second: Run) -> Repeated:
+    """The second run beside the first."""
+    lines = [(d.directory / METRICS).read_text(encoding="utf-8").splitlines() for d in (first, second)]
+    common = min(map(len, lines))
+    both = {p.name for p in saved(first.directory)} & {p.name for p in saved(second.directory)}
+    last = max(both, default="")
+    found = next(differences(first, second, lines, last), "")
+    changed = (
+        f"{name}: {first.versions.get(name)} -> {second.versions.get(name)}"
+        for name in sorted({*first.versions, *second.versions})
+        if first.versions.get(name) != second.versions.get(name)
+    )
+    return Repeated(second.directory, common, last, tuple(changed), found)
+
+
+def differences(first: Run, second: Run, lines: list[list[str]], last: str) -> Iterator[str]:
+    for number, (a, b) in enumerate(zip(*lines, strict=False), 1):
+        if a != b:
+            yield f"line {number} of {METRICS}: {changed_key(json.loads(a), json.loads(b))}"
+    for name in WEIGHTS if last else ():
+        files = [run.directory / "checkpoints" / last / name for run in (first, second)]
+        if files[0].is_file() and digest(files[0]) != digest(files[1]):
+            yield f"the weights of {last}"
+
+
+def changed_key(a: dict[str, Any], b: dict[str, Any]) -> str:
+    """The first key that differs, with both values."""
+    for key, other in zip_longest(a, b):
+        if key != other or a[key] != b[key]:
+            return f"step {a.get('step')}: {key} is {a.get(key)} and then {b.get(key)}"
+    return "spelled differently"
