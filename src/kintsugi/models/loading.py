@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,7 @@ SWITCH = "enable_thinking"
 """What chat templates call it (Qwen3's, SmolLM3's and others)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class HFCodec:
     """kintsugi.internalize.context.Codec over a Hugging Face tokenizer."""
 
@@ -37,23 +39,50 @@ class HFCodec:
             start = self.tokenizer.bos_token_id
             text = "\n".join([*(turn.content for turn in before), message])
             return (() if start is None else (start,)) + self.encode(f"{text}\n")
+        turns = [*before, Turn("user", message)]
+        # A text that spells a mark of the template must not become one: such texts are put in as plain tokens.
+        held = [turn.content for turn in turns if any(mark in turn.content for mark in self.marks)]
+        stands = {text: f"\ue000{i}\ue001" for i, text in enumerate(held)}
+        rendered = self._rendered([Turn(t.role, stands.get(t.content, t.content)) for t in turns], bool(held))
+        if not held:
+            return tuple(rendered)
+        texts = {stand: text for text, stand in stands.items()}
+        ids: list[int] = []
+        for piece in re.split(r"(\ue000\d+\ue001)", rendered):
+            plain = piece in texts
+            own = self.tokenizer(
+                texts.get(piece, piece), add_special_tokens=False, split_special_tokens=plain
+            )
+            ids += own.input_ids
+        return tuple(ids)
+
+    def _rendered(self, turns: Sequence[Turn], as_text: bool) -> Any:
+        """The conversation under the chat template: token ids, or the text of them."""
         switch = {} if self.thinking is None else {SWITCH: self.thinking}
         try:
-            ids = self.tokenizer.apply_chat_template(
-                [turn._asdict() for turn in (*before, Turn("user", message))],
+            return self.tokenizer.apply_chat_template(
+                [turn._asdict() for turn in turns],
                 add_generation_prompt=True,
                 return_dict=False,
+                tokenize=not as_text,
                 **switch,
             )
         except TemplateError as error:  # some templates know no system message, or want roles to alternate
-            roles = ", ".join([*(turn.role for turn in before), "user"])
+            roles = ", ".join(turn.role for turn in turns)
             raise KintsugiError(
                 f"the model's chat template refuses a conversation of {roles}: {error}"
             ) from None
-        return tuple(ids)
+
+    @cached_property
+    def marks(self) -> tuple[str, ...]:
+        """What must not be spelled in a text: special tokens, and added ones that the chat template writes."""
+        template = str(self.tokenizer.chat_template)
+        added = self.tokenizer.added_tokens_decoder.values()
+        return tuple(t.content for t in added if t.special or t.content in template)
 
     def encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
+        # Split: a special token that a text only spells is text.
+        return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
@@ -129,9 +158,11 @@ def load_pretrained(path: str, name: str) -> tuple[PreTrainedModel, PreTrainedTo
             f"model {name!r} could not be loaded: no config.json there (a run's model is in RUN/checkpoints/step-...)"
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(Path(path).expanduser() if looks_local else path)
+        place = Path(path).expanduser() if looks_local else path
+        # Neither code from a stranger's folder nor pickles are ever run: weights come as safetensors.
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
-            Path(path).expanduser() if looks_local else path, dtype=torch.float32
+            place, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
         )
     except Exception as error:  # whatever a damaged or foreign folder makes the loaders raise
         reason = " ".join(str(error).split())[:300]

@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,7 @@ class Columns:
         """
         if not isinstance(line.row, Mapping):
             raise KintsugiError(f"{line.where}: expected an object, found {type(line.row).__name__}")
+        line = replace(line, row=whole(line.row))
         cells = [self._cell(line, name) for name in self.prompt]
         before, prompt = (None, "")
         if len(cells) == 1 and isinstance(cells[0], list):
@@ -83,6 +84,17 @@ class Columns:
         if column not in line.row:
             raise KintsugiError(f"{line.where}: no column {column!r}; there are {', '.join(line.row)}")
         return line.row[column]
+
+
+def whole(value: Any) -> Any:
+    """The value with U+FFFD for each half of a surrogate pair: JSON can spell one, but no file can hold it."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [whole(item) for item in value]
+    if isinstance(value, Mapping):
+        return {whole(key): whole(item) for key, item in value.items()}
+    return value
 
 
 def plain_text(value: Any, where: str) -> str:

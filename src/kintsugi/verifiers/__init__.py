@@ -13,14 +13,14 @@ from typing import Any
 from rapidfuzz import fuzz, process
 
 from kintsugi.config import Spec, split_spec
-from kintsugi.loading import is_file_spec, load_object
+from kintsugi.loading import is_file_spec
 from kintsugi.records import KintsugiError
 from kintsugi.verifiers.base import Verifier
 from kintsugi.verifiers.exact import ExactVerifier
 from kintsugi.verifiers.guard import Guarded
 from kintsugi.verifiers.gym import GymVerifier
 from kintsugi.verifiers.math import MathVerifier
-from kintsugi.verifiers.user import UserVerifier
+from kintsugi.verifiers.user import ApartVerifier
 
 __all__ = ["VERIFIERS", "Verifier", "load_verifier"]
 
@@ -40,7 +40,7 @@ def load_verifier(spec: Spec) -> Verifier:
     """
     name, arguments = split_spec(spec, "verifier")
     if is_file_spec(name):
-        return Guarded(UserVerifier(load_object(name, "verifier"), name, arguments))
+        return Guarded(ApartVerifier(name, arguments))
     if name not in VERIFIERS:
         nearest = process.extractOne(name, list(VERIFIERS), scorer=fuzz.WRatio, score_cutoff=1)
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import IO, Any
 
+from kintsugi.loading import is_file_spec, load_object
 from kintsugi.records import KintsugiError, Problem, Verdict
 from kintsugi.verifiers.base import Verifier
 
@@ -79,29 +80,51 @@ class Worker:
     are pickled. `package` is what it judges with: imported before the first text's clock starts, and named
     in messages. The process starts with the first batch, is kept for the next ones, ends with its parent,
     imports no torch and reads nothing from the parent's stdin.
+
+    `trusted` code (a user's own file, `package` then) may write, open sockets and print; `memory` limits its
+    address space in bytes, None does not. Where the machine runs out of memory, the kernel ends the worker first.
     """
 
-    def __init__(self, target: str, package: str, timeout: float) -> None:
-        self.what = package.replace("_", "-")
+    def __init__(
+        self,
+        target: str,
+        package: str,
+        timeout: float,
+        *,
+        trusted: bool = False,
+        memory: int | None = MEMORY_LIMIT,
+    ) -> None:
+        self.what = package if is_file_spec(package) else package.replace("_", "-")
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < 1e6:
             raise KintsugiError(f"{self.what}: expected a timeout in seconds above 0, got {timeout!r}")
         self.timeout = float(timeout)
-        self.command = (target, package, str(self.timeout))
+        self.command = (target, package, str(self.timeout), str(memory or 0), "trusted" if trusted else "")
         self.child: Child | None = None
         self.lock = threading.Lock()
 
     def judge(self, payload: Any, texts: Sequence[str]) -> list[Verdict]:
         """One verdict per text. A text that hangs or kills the worker is an `error`; the others are not."""
-        verdicts: list[Verdict] = []
+        return [
+            reply if isinstance(reply, Verdict) else Verdict(*reply) for reply in self._all(payload, texts)
+        ]
+
+    def ask(self, payload: Any, texts: Sequence[str]) -> list[Verdict]:
+        """The verdicts of what judges all texts in one call, within one `timeout`; an `error` for all if it fails."""
+        (reply,) = self._all(payload, [list(texts)])
+        return [reply] * len(texts) if isinstance(reply, Verdict) else [Verdict(*said) for said in reply]
+
+    def _all(self, payload: Any, items: Sequence[Any]) -> list[Any]:
+        """One reply per item: what the worker said, or the `error` that it cost."""
+        replies: list[Any] = []
         with self.lock:
             try:
-                while len(verdicts) < len(texts):
-                    verdicts += self._batch(payload, texts[len(verdicts) :])
+                while len(replies) < len(items):
+                    replies += self._batch(payload, items[len(replies) :])
             except BaseException:
                 # Answers still on their way would be taken for those of the next batch.
                 self.close()
                 raise
-        return verdicts
+        return replies
 
     def close(self) -> None:
         """Ends the process. The next batch starts another."""
@@ -109,18 +132,22 @@ class Worker:
             self.child.end()
             self.child = None
 
-    def _batch(self, payload: Any, texts: Sequence[str]) -> Iterator[Verdict]:
-        """Verdicts up to and including the first text that costs the worker its life."""
+    def _batch(self, payload: Any, items: Sequence[Any]) -> Iterator[Any]:
+        """Replies up to and including the first item that costs the worker its life."""
         if self.child is None or not self.child.alive():
             self.close()
             try:
                 self.child = Child(self.command)
             except (OSError, RuntimeError) as error:
-                yield from [error_verdict(error)] * len(texts)
+                yield from [error_verdict(error)] * len(items)
                 return
         child = self.child
-        child.send((payload, list(texts)))
-        for _ in texts:
+        try:
+            child.send((payload, list(items)))
+        except Exception as error:  # what the data set holds cannot be pickled: nothing was sent yet
+            yield from [error_verdict(error)] * len(items)
+            return
+        for _ in items:
             try:
                 line = child.receive(self.timeout)
             except queue.Empty:
@@ -132,7 +159,7 @@ class Worker:
                 self.close()
                 yield Verdict("error", message=message[:MESSAGE_LIMIT])
                 return
-            yield Verdict(*json.loads(line))
+            yield json.loads(line)
 
 
 class Child:
@@ -143,11 +170,12 @@ class Child:
         # fork would copy a process that holds GPU contexts and threads.
         code = "import sys; from kintsugi.verifiers.guard import serve; serve(*sys.argv[1:])"
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        own = command[-1] == "trusted"  # what a user's function prints is for the user to see
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-c", code, *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self.errors,
+            stderr=None if own else self.errors,
             env={**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
         self.lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -207,40 +235,49 @@ def end_process(process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
         process.stdin.close()
 
 
-def serve(target: str, package: str, timeout: str) -> None:
+def serve(target: str, package: str, timeout: str, memory: str, trusted: str) -> None:
     """The worker's main loop: pickled (payload, texts) on stdin, one JSON line per text on stdout."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which may want to finish a step
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # what libraries print must not be taken for answers
-    logging.disable(logging.CRITICAL)
+    first_to_go()
     module, _, name = target.partition(":")
-    importlib.import_module(package)
+    if trusted:
+        load_object(package, "verifier")
+    else:
+        logging.disable(logging.CRITICAL)
+        importlib.import_module(package)
     prepare: Prepare = getattr(importlib.import_module(module), name)
-    limit_memory()
-    watch = Watch()
+    limit_memory(int(memory))
+    watch = Watch(not trusted)
     sys.addaudithook(watch.hook)
     print("ready", file=answers, flush=True)
     with suppress(EOFError):  # the parent is gone or has closed the pipe
         while True:
             payload, texts = pickle.load(sys.stdin.buffer)
-            for verdict in judge_all(prepare, payload, texts, float(timeout), watch):
-                print(json.dumps([verdict.state, verdict.reward, verdict.message]), file=answers, flush=True)
+            for reply in judge_all(prepare, payload, texts, float(timeout), watch):
+                print(json.dumps(reply, default=spelled), file=answers, flush=True)
+
+
+def spelled(verdict: Verdict) -> list[Any]:
+    return [verdict.state, verdict.reward, verdict.message]
 
 
 def judge_all(
-    prepare: Prepare, payload: Any, texts: Sequence[str], timeout: float, watch: Watch
-) -> Iterator[Verdict]:
-    judge: Judge | None = None
+    prepare: Prepare, payload: Any, texts: Sequence[Any], timeout: float, watch: Watch
+) -> Iterator[Any]:
+    judge: Any = None
     for text in texts:
         # The parent kills at `timeout`. Should it be gone by then, this C thread ends the process, so
         # that a hang does not outlive the run.
         faulthandler.dump_traceback_later(timeout + 1, exit=True)
         try:
             judge = judge or prepare(payload)
-            watch.on = True
+            watch.on = watch.wanted
             verdict = judge(text)
         except (Exception, SystemExit) as error:
-            verdict = error_verdict(error)
+            failed = error_verdict(error)
+            verdict = [failed] * len(text) if isinstance(text, list) else failed
         finally:
             watch.on = False
             faulthandler.cancel_dump_traceback_later()
@@ -256,6 +293,9 @@ class Watch:
 
     on = False
 
+    def __init__(self, wanted: bool) -> None:
+        self.wanted = wanted
+
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self.on:
             return
@@ -264,12 +304,20 @@ class Watch:
             raise PermissionError(f"a text tried {event} while it was judged")
 
 
-def limit_memory() -> None:
+def first_to_go() -> None:
+    """Asks the kernel to end this process rather than the trainer where memory runs out (Linux)."""
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123
+        file.write("1000")
+
+
+def limit_memory(most: int) -> None:
+    if not most:
+        return
     try:
         import resource
     except ImportError:  # Windows has no such limit
         return
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    soft = MEMORY_LIMIT if hard == resource.RLIM_INFINITY else min(MEMORY_LIMIT, hard)
+    soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
     with suppress(ValueError, OSError):  # macOS refuses it
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

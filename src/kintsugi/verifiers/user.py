@@ -6,12 +6,54 @@ import inspect
 import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from kintsugi.loading import load_object
 from kintsugi.records import KintsugiError, Problem, Turn, Verdict
-from kintsugi.verifiers.guard import error_verdict
+from kintsugi.verifiers.guard import Worker, error_verdict
 
 Reward = Callable[..., Any]
+TIMEOUT = 120.0
+"""Seconds that one call of a user's function may take: it judges a whole group, perhaps with a model."""
+
+
+class ApartVerifier:
+    """A function in a file of the user's, in a process of its own: what hangs, crashes or eats memory costs verdicts
+    (`error`), never the run. It may print, write and use the network.
+
+    timeout: seconds a call may take, on all texts of a group. memory: GiB of address space, None: no limit. A
+    function that takes arguments of these names gets them itself. Columns of a problem must be plain data.
+    """
+
+    def __init__(self, name: str, arguments: Mapping[str, Any]) -> None:
+        function = load_object(name, "verifier")
+        own = dict(arguments)
+        takes = UserVerifier(function, name).takes
+        timeout = own.pop("timeout", TIMEOUT) if "timeout" not in takes else TIMEOUT
+        memory = own.pop("memory", None) if "memory" not in takes else None
+        if memory is not None and (
+            isinstance(memory, bool) or not isinstance(memory, int | float) or memory <= 0
+        ):
+            raise KintsugiError(f"verifier {name!r}: memory: expected GiB, more than 0, got {memory!r}")
+        UserVerifier(function, name, own)  # says what is wrong with the arguments
+        self.call = (name, own)
+        most = None if memory is None else int(memory * 2**30)
+        self.worker = Worker("kintsugi.verifiers.user:prepare", name, timeout, trusted=True, memory=most)
+
+    def __call__(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
+        return self.worker.ask((*self.call, problem), texts)
+
+
+def prepare(payload: tuple[str, dict[str, Any], Problem]) -> Callable[[list[str]], list[Verdict]]:
+    """In the worker: what judges a group of texts on the payload's problem."""
+    name, arguments, problem = payload
+    if name not in MADE:  # once: a file that is loaded again would forget what it keeps
+        MADE[name] = UserVerifier(load_object(name, "verifier"), name, arguments)
+    return partial(MADE[name], problem)
+
+
+MADE: dict[str, UserVerifier] = {}
 
 
 class UserVerifier:
