@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart compare-smoke results test test-slow test-vllm lint gym extras browser docs nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
+.PHONY: setup quickstart compare-smoke results test test-faults test-slow test-vllm lint gym extras browser docs nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
 
 setup: $(STAMP)
 
@@ -66,6 +66,10 @@ lint: setup
 
 test: lint gym extras browser docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# Faults made to happen, strangers' files, kill -9 at any moment: docs/reliability.md says what each promise rests on.
+test-faults: setup extras
+	FUZZ=7000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults tests/unit/test_properties.py --numprocesses auto --maxprocesses 4
 
 test-slow: setup gym
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests

@@ -167,3 +167,45 @@ def test_a_run_can_be_repeated_and_a_change_is_found(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "differs   line 2 of metrics.jsonl: step 1: loss is 7.0 and then " in done.stdout
     assert SMALL["steps"] == 4
+
+
+REWARDS = """
+import os, time, ctypes
+def good(completions, answer, **columns):
+    return [float(a in c) for a, c in zip(answer, completions)]
+def hangs(completions, **columns):
+    time.sleep(3600)
+def hangs_in_c(completions, **columns):
+    return 9**9**9**9
+def exits(completions, **columns):
+    os._exit(0)
+def crashes(completions, **columns):
+    ctypes.string_at(0)
+def eats(completions, **columns):
+    return [len(bytearray(64 * 2**30))]
+def nan(completions, **columns):
+    return [float("nan")] * len(completions)
+def few(completions, **columns):
+    return [1.0]
+"""
+SAID = {
+    "hangs": "took longer than 2 s", "hangs_in_c": "took longer than 2 s", "exits": "its process died",
+    "crashes": "its process died", "eats": "MemoryError", "nan": "finite", "few": "1 rewards for",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_a_verifier_that_breaks_costs_verdicts_and_not_the_run(name: str, tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    (tmp_path / "rewards.py").write_text(REWARDS)
+    verifier = {"name": f"{tmp_path / 'rewards.py'}:{name}", "timeout": 2, "memory": 8}
+    small = {"problems": 1, "group_size": 4, "max_new_tokens": 80}
+    done = train(
+        recipe(tmp_path, verifier=verifier, steps=1, sampling=small, eval={"problems": 1, "samples": 1})
+    )
+    assert done.returncode == 0, done.stderr
+    (step,) = [m for m in metrics(tmp_path / "run") if "accuracy" in m]
+    assert (step["verdict/error"], step["updates"]) == (4, 0)
+    texts = pq.read_table(tmp_path / "run" / "rollouts").to_pylist()
+    assert all(SAID[name] in text["message"] for text in texts), texts[0]["message"]

@@ -20,7 +20,7 @@ from kintsugi.records import KintsugiError, Turn
 from kintsugi.show import visible
 
 SOURCE = Path(kintsugi.__file__).parent
-PIPES = {"verifiers/guard.py"}
+PIPES = {"verifiers/guard.py", "verifiers/gym.py"}
 """Pickle between two processes of ours, over a pipe that nobody else writes to."""
 
 
