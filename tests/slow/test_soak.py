@@ -67,8 +67,11 @@ def test_a_thousand_steps_leak_nothing(tmp_path: Path) -> None:
           f"files {sorted({f[1] for f in warm.values()})}, children {sorted({f[2] for f in warm.values()})}, "
           f"{size / STEPS / 1000:.1f} kB a step beside checkpoints, report included")  # fmt: skip
     assert growth < 0.05
-    assert max(f[1] for f in warm.values()) - min(f[1] for f in warm.values()) <= 5  # a table being written
-    assert {f[2] for f in warm.values()} == {1}  # math-verify's worker
+    early, late = (
+        [found[1] for step, found in warm.items() if (step < 500) == half] for half in (True, False)
+    )
+    assert max(late) <= max(early) + 2  # a table may just be written
+    assert max(f[2] for f in warm.values()) <= 1  # math-verify's worker, once it is needed
     kept = sorted(int(p.name[-6:]) for p in (tmp_path / "run" / "checkpoints").glob("step-*"))
     assert kept[-2:] == [900, 1000] and len(kept) <= 3
     assert json.loads(metrics.read_text().splitlines()[-1])["step"] == STEPS
