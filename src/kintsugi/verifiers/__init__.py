@@ -16,6 +16,7 @@ from kintsugi.config import Spec, split_spec
 from kintsugi.loading import is_file_spec
 from kintsugi.records import KintsugiError
 from kintsugi.verifiers.base import Verifier
+from kintsugi.verifiers.code import CodeVerifier
 from kintsugi.verifiers.exact import ExactVerifier
 from kintsugi.verifiers.guard import Guarded
 from kintsugi.verifiers.gym import GymVerifier
@@ -28,11 +29,12 @@ VERIFIERS: Mapping[str, Callable[..., Verifier]] = {
     "exact": ExactVerifier,
     "math": MathVerifier,
     "gym": GymVerifier,
+    "code": CodeVerifier,
 }
 
 
 def load_verifier(spec: Spec) -> Verifier:
-    """The verifier that a spec names: `exact`, `math`, `gym` or `my_file.py:function`, or a mapping with
+    """The verifier that a spec names: `exact`, `math`, `gym`, `code` or `my_file.py:function`, or a mapping with
     `name` and the verifier's arguments.
 
     It never raises: what goes wrong in it is an `error` verdict, one verdict per text in any case.
