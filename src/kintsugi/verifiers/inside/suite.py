@@ -10,7 +10,7 @@ import symtable
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from .tests import Tests
@@ -125,6 +125,14 @@ def said(error: BaseException, texts: Sequence[str]) -> str:
     return f"{type(error).__name__}: {text}"[:SAID]
 
 
+def named(tests: Tests, name: str) -> Any:
+    """What `from solution import name` gets: whatever the program defines under that name."""
+    try:
+        return tests.ask("name", name)
+    except KeyError:
+        raise AttributeError(f"the program defines no {name}") from None
+
+
 class Names:
     """Where the names that tests use, but neither define nor import, come from.
 
@@ -154,6 +162,9 @@ class Names:
     def space(self, tests: Tests) -> dict[str, Any]:
         """The name space to run the tests in."""
         found: dict[str, Any] = {"__name__": "tests"}
+        solution = ModuleType("solution")
+        solution.__dict__["__getattr__"] = lambda name: named(tests, name)
+        sys.modules["solution"] = solution
         for statement in self.imports:
             with suppress(Exception):
                 exec(statement, found)

@@ -13,11 +13,18 @@ from .program import BINARY, ORDER
 from .wire import Gone, Peer, ProgramError, base_of, exception, names_of
 
 
+PREDICATES = {
+    name for kind in (str, set, float) for name in dir(kind) if name.startswith("is") or name.endswith("with")
+}
+"""Methods that are told what is expected and say whether it holds: no object of the program may answer them."""
+
+
 class Proxy:
     """Something that stayed in the program. Calls, attributes, items, iteration, str, len and bool ask it.
 
-    It equals no plain value and has no order or arithmetic with one: what a test expects is never sent to
-    where the program could be the judge of it. With another of its objects, it is as the program has it.
+    It equals no plain value, contains none but by iteration, and has no order or arithmetic with one: what a
+    test expects is not sent to where the program would be the judge of it. With another of the program's
+    objects, it is as the program has it.
     """
 
     def __init__(self, tests: Tests, number: int) -> None:
@@ -30,6 +37,8 @@ class Proxy:
         # What copy, pickle and others look for under such names must be the proxy's own.
         if name[:2] == name[-2:] == "__" and name not in ("__name__", "__qualname__"):
             raise AttributeError(name)
+        if name in PREDICATES:
+            raise AttributeError(f"an object of the program has no {name} that could be trusted")
         return ask(self, "getattr", name)
 
     def __setattr__(self, name: str, value: Any) -> None:
