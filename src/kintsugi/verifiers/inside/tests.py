@@ -12,7 +12,6 @@ from typing import Any
 from .program import BINARY, ORDER
 from .wire import Gone, Peer, ProgramError, base_of, exception, names_of
 
-
 PREDICATES = {
     name for kind in (str, set, float) for name in dir(kind) if name.startswith("is") or name.endswith("with")
 }

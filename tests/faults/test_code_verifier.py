@@ -1,0 +1,427 @@
+"""`verifier: code`: right programs pass, wrong ones fail, and hostile ones get nothing and leave nothing behind.
+
+Every attack pays if it works: what must not be reached is what makes the program's answer right. That they do
+work where nothing holds them is shown with `unsafe: true`, and in one process with the tests.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hostile import (
+    BOMBS,
+    FILES,
+    FORGERIES,
+    HOARDS,
+    NETWORK,
+    PROCESSES,
+    PROTOCOL,
+    SCRIPTS,
+    SYSTEM_CALLS,
+    TEST_OF_ENDLESS,
+)
+from programs import PROGRAMS
+
+import kintsugi
+from kintsugi.records import KintsugiError, Problem, Verdict
+from kintsugi.verifiers import load_verifier, sandbox
+from kintsugi.verifiers.code import CodeVerifier, fenced
+from kintsugi.verifiers.seccomp import seccomp_filter
+
+TIMEOUT = 2.0
+MARGIN = 8.0
+"""Seconds beyond the time limit: two interpreters start and end, on a machine that may be busy."""
+ATTACK = """
+def add(a, b):
+    try:
+        return a + b if won() else None
+    except BaseException:
+        return None
+"""
+SYSTEM_CALL = """
+import ctypes, errno, os
+def won():
+    libc = ctypes.CDLL(None, use_errno=True)
+    return libc.syscall({}, {}) >= 0 or ctypes.get_errno() not in (errno.EPERM, errno.ENOSYS)
+"""
+ADD = {"tests": ["assert add(1, 2) == 3"]}
+
+
+def works() -> str:
+    try:
+        CodeVerifier()
+    except KintsugiError as error:
+        return str(error)
+    return ""
+
+
+needs_sandbox = pytest.mark.skipif(bool(works()), reason=works() or "it works")
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def problem(answer: str = "-", **columns: Any) -> Problem:
+    return Problem("p/1", "Add two numbers.", answer, columns)
+
+
+@dataclass
+class Scene:
+    """What attacks are after, and where traces of them would show."""
+
+    folder: Path
+    canary: str
+    victim: subprocess.Popen[bytes]
+    tcp: socket.socket
+    udp: socket.socket
+    abstract: socket.socket
+
+    def filled(self, program: str) -> str:
+        words = {
+            "HOME": str(Path.home()), "PROJECT": str(Path(kintsugi.__file__).parent), "CANARY": self.canary,
+            "SECRET": str(self.folder / "secret"), "FOLDER": str(self.folder), "PID": str(self.victim.pid),
+            "PORT": str(self.tcp.getsockname()[1]), "EXPECTED_START": "token-",
+            "PACKAGES": sysconfig.get_paths()["purelib"], "EXPECTED": f"token-{int(self.canary, 16)}",
+        }  # fmt: skip
+        return re.sub("@([A-Z_]+)@", lambda found: words[found[1]], program)
+
+    def judged(self, program: str, columns: dict[str, Any] = ADD, **arguments: Any) -> Verdict:
+        """The verdict; it came in time, what it ran is gone, and it left the verifier no open file."""
+        verifier = CodeVerifier(**({"timeout": TIMEOUT, "memory": 256} | arguments))
+        open_before = open_files()
+        start = time.monotonic()
+        verdict = verifier(problem(**columns), [f"```python\n{self.filled(program)}\n```"])[0]
+        assert time.monotonic() - start < verifier.sandbox.timeout + MARGIN
+        assert open_files() == open_before
+        return verdict
+
+    def survivors(self) -> list[int]:
+        """Processes of a program: their command line holds the canary."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if self.canary.encode() in (process / "cmdline").read_bytes():
+                    found.append(int(process.name))
+        return found
+
+    def traces(self) -> list[str]:
+        """What an attack has left. Asked for at once after the verdict, so a process may still be dying."""
+        end = time.monotonic() + 2
+        while self.survivors() and time.monotonic() < end:
+            time.sleep(0.02)
+        found = [f"process {pid}" for pid in self.survivors()]
+        places = [
+            self.folder,
+            Path.home(),
+            Path("/"),
+            Path("/dev/shm"),
+            Path(os.__file__).parent,
+            Path("/tmp"),
+        ]
+        found += [str(path) for place in places for path in place.glob("*stolen*")]
+        found += [str(path) for place in places for path in place.glob(f"*-{self.canary}*")]
+        for name in ("tcp", "abstract"):
+            with suppress(BlockingIOError):
+                getattr(self, name).accept()[0].close()
+                found.append(name)
+        with suppress(BlockingIOError):
+            found.append(f"udp {self.udp.recv(100)!r}")
+        if self.victim.poll() is not None:
+            found.append("the victim is dead")
+        return found
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    folder = tmp_path_factory.mktemp("scene")
+    canary = uuid.uuid4().hex
+    (folder / "secret").write_text(canary)
+    tcp = socket.create_server(("127.0.0.1", 0))
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    udp.bind(tcp.getsockname())
+    abstract = socket.socket(socket.AF_UNIX)
+    abstract.bind(f"\0kintsugi-{canary}")
+    abstract.listen()
+    for line in (tcp, udp, abstract):
+        line.setblocking(False)
+    victim = subprocess.Popen(
+        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={"CANARY": canary}
+    )
+    with pytest.MonkeyPatch.context() as patch, tcp, udp, abstract:
+        patch.setattr(sandbox, "START", f"{sandbox.START}  # {canary}")
+        yield Scene(folder, canary, victim, tcp, udp, abstract)
+        victim.kill()
+        victim.communicate()
+
+
+# Right and wrong programs
+
+
+@needs_sandbox
+@pytest.mark.parametrize(("program", "columns", "expected"), PROGRAMS)
+def test_programs(program: str, columns: dict[str, Any], expected: str) -> None:
+    verdict = CodeVerifier(timeout=20)(problem(**columns), [f"So:\n```python\n{program}\n```\n"])[0]
+    assert (verdict.state, verdict.reward) == (expected, float(expected == "pass")), verdict.message
+
+
+@needs_sandbox
+def test_where_names_of_tests_come_from() -> None:
+    """A program may redefine a built-in where the gold answer does, and no import that the gold answer makes."""
+    verifier = CodeVerifier(timeout=20)
+    ours = problem("def sum(a, b): return a + b", tests="assert sum(1, 2) == 3")
+    assert verifier(ours, ["def sum(a, b): return a + b", "def sum(a, b): return 4"])[0].passed
+    gold = "from math import isclose\ndef add(a, b): return a + b"
+    tests = "assert isclose(add(.1, .2), .3)"
+    forged = "def isclose(a, b): return True\ndef add(a, b): return 0"
+    assert [v.state for v in verifier(problem(gold, tests=tests), [gold, forged])] == ["pass", "fail"]
+
+
+@needs_sandbox
+@pytest.mark.parametrize(
+    "columns", [ADD, {"input_output": {"inputs": [""], "outputs": ["3"]}}], ids=["tests", "runs"]
+)
+def test_texts_without_a_program_are_unscorable(columns: dict[str, Any]) -> None:
+    verifier = CodeVerifier(timeout=20)
+    texts = ["", " \n", "I do not know.", "```python\n```", "def add(a, b): return a + b\nprint(add(1, 2))"]
+    verdicts = verifier(problem(**columns), texts)
+    assert [verdict.state for verdict in verdicts] == ["unscorable"] * 4 + ["pass"]
+    assert "expected a fenced block" in verdicts[2].message
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a\n```python\nx\n```\nb\n```python\ny\n```\n```\nz\n```", "y"),  # the last one marked as Python
+        ("```\nx\n```\n```\ny\n```", "y"),
+        ("```py\nx\ny", "x\ny"),  # not closed
+        ("1. so:\n   ```Python\n   if x:\n       y\n   ```", "if x:\n    y"),
+        ("````python\nx = '''\n```\n'''\n````", "x = '''\n```\n'''"),
+        ("```python title=a.py\nx\n```", "x"),
+        ("`x` and ``y``", None),
+        ("x = 1", None),
+        ("```" * 100_000, ""),
+        ("```\n" * 100_001, ""),
+    ],
+)
+def test_the_program_of_a_text(text: str, expected: str | None) -> None:
+    assert fenced(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"solution": "x"},
+            "expects tests in a column tests, test_list, test or input_output; there are solution",
+        ),
+        ({"tests": [1]}, "tests: expected Python code or a list of assert statements, found"),
+        ({"input_output": "x"}, "expected inputs and outputs, lists of one length, found 'x'"),
+        ({"input_output": {"inputs": ["1"], "outputs": []}}, "lists of one length"),
+        (
+            {"input_output": {"inputs": ["1"], "outputs": ["1"], "fn_name": "f"}},
+            "tested by assert statements",
+        ),
+    ],
+)
+def test_problems_without_tests_are_errors(columns: dict[str, Any], message: str) -> None:
+    verifier = load_verifier({"name": "code", "unsafe": True})
+    (verdict,) = verifier(problem(**columns), ["x"])
+    assert verdict.state == "error" and message in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"timeout": 0}, "expected a timeout in seconds above 0, got 0"),
+        ({"memory": 1}, "memory: expected MiB, at least 64, got 1"),
+        ({"unsafe": "no"}, "unsafe: expected true or false, got 'no'"),
+    ],
+)
+def test_arguments_are_checked(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(KintsugiError, match=re.escape(message)):
+        load_verifier({"name": "code", **arguments})
+
+
+def test_no_sandbox_no_verifier(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for cached in (sandbox.bubblewrap, sandbox.probe):
+        monkeypatch.setattr(sandbox, cached.__name__, cached.__wrapped__)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(KintsugiError, match=r"apt-get install bubblewrap\), or set unsafe: true"):
+        load_verifier("code")
+    (tmp_path / "bwrap").write_text("#!/bin/sh\necho 'No permissions to create new namespace' >&2\nexit 1\n")
+    (tmp_path / "bwrap").chmod(0o755)
+    with pytest.raises(KintsugiError, match=r"does not work .*\(No permissions to create new namespace\)"):
+        load_verifier("code")
+    monkeypatch.setattr(platform, "machine", lambda: "sparc")
+    with pytest.raises(KintsugiError, match="this machine is sparc"):
+        load_verifier("code")
+    load_verifier({"name": "code", "unsafe": True})
+
+
+# Attacks, each of which pays if it works
+
+ESCAPES = {
+    **{f"reach {name}": program for name, program in FILES.items()},
+    **{f"reach by {name}": program for name, program in NETWORK.items()},
+    **{f"start or signal by {name}": program for name, program in PROCESSES.items()},
+    **{f"hoard {name}": program for name, program in HOARDS.items()},
+}
+SYSTEM_CALL_PROGRAMS = {name: SYSTEM_CALL.format(*call) for name, call in SYSTEM_CALLS.items()}
+
+
+@needs_sandbox
+@pytest.mark.parametrize("name", ESCAPES)
+def test_nothing_is_reached(name: str, scene: Scene) -> None:
+    assert not scene.judged(ESCAPES[name] + ATTACK).passed
+    assert scene.traces() == []
+
+
+@needs_sandbox
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers of system calls are those of x86_64")
+@pytest.mark.parametrize("name", SYSTEM_CALL_PROGRAMS)
+def test_system_calls_are_refused(name: str, scene: Scene) -> None:
+    assert not scene.judged(SYSTEM_CALL_PROGRAMS[name] + ATTACK).passed
+    assert scene.traces() == []
+
+
+@needs_sandbox
+@pytest.mark.parametrize("name", FORGERIES)
+def test_no_verdict_is_forged(name: str, scene: Scene) -> None:
+    program, test = FORGERIES[name]
+    verdict = scene.judged(program, {"tests": [test]})
+    assert verdict.state == "fail" and verdict.reward == 0.0
+    assert scene.traces() == []
+
+
+@needs_sandbox
+@pytest.mark.parametrize("name", PROTOCOL)
+def test_no_verdict_is_forged_on_the_line(name: str, scene: Scene) -> None:
+    assert not scene.judged(PROTOCOL[name]).passed
+    assert scene.traces() == []
+
+
+@needs_sandbox
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs_end(name: str, scene: Scene) -> None:
+    assert scene.judged(BOMBS[name], {"tests": [TEST_OF_ENDLESS]}, timeout=1.0).state == "fail"
+    assert scene.traces() == []
+
+
+@needs_sandbox
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts_end_and_learn_nothing(name: str, scene: Scene) -> None:
+    runs = {"inputs": ["1\n"], "outputs": [scene.filled("@EXPECTED@")]}
+    assert scene.judged(SCRIPTS[name], {"input_output": runs}, timeout=1.0).state == "fail"
+    assert scene.traces() == []
+
+
+# The same attacks where nothing holds them
+
+FREE = [
+    "reach passwd", "reach a secret file", "reach dots", "reach a symlink", "reach a symlink to the root",
+    "reach the test's environment", "reach its own memory file", "reach a process list", "reach kernel settings",
+    "reach devices", "reach the project", "reach the project's modules", "reach by TCP", "reach by UDP",
+    "reach by an abstract socket", "reach by names", "reach by a listener", "start or signal by fork",
+    "start or signal by a shell", "start or signal by posix_spawn", "start or signal by a signal to the test",
+    "hoard many files",
+]  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the attacks are on Linux")
+@pytest.mark.parametrize("name", FREE)
+def test_attacks_work_where_nothing_holds_them(name: str, scene: Scene) -> None:
+    assert scene.judged(ESCAPES[name] + ATTACK, unsafe=True).passed
+    scene.traces()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the attacks are on Linux")
+def test_a_daemon_and_a_stolen_file_would_be_seen(scene: Scene) -> None:
+    assert scene.judged(PROCESSES["a daemon"] + ATTACK, unsafe=True).passed
+    scene.judged(FILES["a file beside the secret"] + ATTACK, unsafe=True)
+    found = scene.traces()
+    for pid in scene.survivors():
+        os.kill(pid, signal.SIGKILL)
+    (scene.folder / "stolen").unlink()
+    assert str(scene.folder / "stolen") in found and any(trace.startswith("process") for trace in found)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the attacks are on Linux")
+@pytest.mark.parametrize("name", FORGERIES)
+def test_forgeries_work_in_one_process_with_the_tests(name: str) -> None:
+    program, test = FORGERIES[name]
+    done = subprocess.run([sys.executable, "-c", f"{program}\n{test}"], capture_output=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+
+
+@needs_sandbox
+def test_the_filter_is_what_refuses_processes(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    allow = seccomp_filter("x86_64")[-8:]
+    monkeypatch.setattr(sandbox, "seccomp_filter", lambda machine: allow)
+    assert scene.judged(PROCESSES["fork"] + ATTACK).passed
+    # The name spaces hold without it: a daemon dies with the first process, and the network is another one.
+    assert scene.judged(PROCESSES["a daemon"] + ATTACK).passed
+    assert not scene.judged(NETWORK["TCP"] + ATTACK).passed
+    assert not scene.judged(NETWORK["an abstract socket"] + ATTACK).passed
+    assert scene.traces() == []
+
+
+@needs_sandbox
+def test_a_group_is_judged_in_order_whatever_its_members_do(scene: Scene) -> None:
+    right, wrong = "def add(a, b): return a + b", "def add(a, b): return 0"
+    texts = [
+        right,
+        BOMBS["threads"],
+        wrong,
+        BOMBS["a power"],
+        right,
+        "no program",
+        PROTOCOL["a null pointer"],
+        right,
+    ]
+    verdicts = CodeVerifier(timeout=TIMEOUT)(problem(**ADD), texts)
+    expected = ["pass", "fail", "fail", "fail", "pass", "unscorable", "fail", "pass"]
+    assert [verdict.state for verdict in verdicts] == expected
+    assert scene.traces() == []
+
+
+KILLED = """
+import sys
+from kintsugi.records import Problem
+from kintsugi.verifiers import sandbox
+from kintsugi.verifiers.code import CodeVerifier
+sandbox.START += "  # " + sys.argv[1]
+verifier = CodeVerifier(timeout=60)
+print("begun", flush=True)
+verifier(Problem("p", "q", "-", {"tests": "assert add(1, 2) == 3"}), ["while True: pass"])
+"""
+
+
+@needs_sandbox
+def test_programs_die_with_a_killed_run(scene: Scene) -> None:
+    own = os.environ | {"PYTHONPATH": str(Path(kintsugi.__file__).parents[1])}
+    run = subprocess.Popen([sys.executable, "-c", KILLED, scene.canary], stdout=subprocess.PIPE, env=own)
+    assert run.stdout is not None and run.stdout.readline() == b"begun\n"
+    # The run itself, and bwrap, its first process and Python for the program and for its tests.
+    end = time.monotonic() + 20
+    while len(scene.survivors()) < 7 and time.monotonic() < end:
+        time.sleep(0.02)
+    assert len(scene.survivors()) >= 7
+    run.kill()
+    run.communicate()
+    assert scene.traces() == []
