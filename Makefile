@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart compare-smoke results test test-faults test-slow test-vllm lint gym extras browser docs nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
+.PHONY: setup quickstart compare-smoke results test test-faults test-slow test-vllm lint gym extras browser sandbox docs nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
 
 setup: $(STAMP)
 
@@ -45,6 +45,11 @@ $(VENV)/.docs: $(STAMP)
 browser: $(STAMP)
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium) >/dev/null 2>&1 \
 	  || echo "make: chromium could not be installed; the report's browser tests will be skipped"
+
+# What keeps programs that a model wrote from the machine. Where it cannot be had, its tests are skipped.
+sandbox:
+	command -v bwrap >/dev/null || (apt-get update -qq && apt-get install -y -qq bubblewrap) >/dev/null 2>&1 \
+	  || echo "make: bubblewrap could not be installed; the tests of verifier code will be skipped"
 
 quickstart: setup
 	$(BIN)/kintsugi train recipes/quickstart.yaml --overwrite

@@ -85,7 +85,7 @@ class Recipe(Section):
         description="dag, brackets, columns, dot, jsonl, hub, reasoning_gym or my_file.py:MyTask; arguments with `name`"
     )
     verifier: Spec | None = Field(
-        None, description="exact, math, gym or my_file.py:function; null: the task's"
+        None, description="exact, math, gym, code or my_file.py:function; null: the task's"
     )
     prompts: Spec = Field(
         "chat-v1",

@@ -389,7 +389,9 @@ def test_functions_that_cannot_be_verifiers(user: Callable[..., Verifier]) -> No
 
 
 def test_unknown_names_and_arguments() -> None:
-    with pytest.raises(KintsugiError, match=r"'maths'; did you mean 'math'\? expected exact, math, gym or"):
+    with pytest.raises(
+        KintsugiError, match=r"'maths'; did you mean 'math'\? expected exact, math, gym, code or"
+    ):
         load_verifier("maths")
     with pytest.raises(KintsugiError, match="unknown argument 'time'; it takes timeout"):
         load_verifier({"name": "math", "time": 5})
