@@ -43,6 +43,9 @@ FILES = {
     "a file made readable": "import os\ndef won():\n    os.chmod('/python/own', 0o777)\n    return True",
     "the project's modules": "import sys\ndef won():\n    sys.path.append('@PROJECT@/..')\n    import kintsugi\n"
     "    return True",
+    "capabilities": "import ctypes\ndef won():\n"
+    "    head, data = (ctypes.c_uint * 2)(0x20080522, 0), (ctypes.c_uint * 6)()\n"
+    "    return ctypes.CDLL(None).capget(head, data) == 0 and any(data)",
     "installed packages": "import sys, glob\ndef won():\n"
     "    sys.path += glob.glob('@PACKAGES@') + glob.glob(sys.prefix + '/lib/python3*/*-packages')\n"
     "    import pip\n    return True",
@@ -221,6 +224,11 @@ FORGERIES: dict[str, tuple[str, str]] = {
         "import re, sys\ndef add(a, b):\n    text = ' '.join(sys.orig_argv) + open('/proc/self/cmdline').read()\n"
         "    return int(re.search('77[0-9]{6}77', text)[0])",
         "assert add(1, 2) == 7712345677",
+    ),
+    "a star import": (
+        "import sys, types\nsys.modules['solution'] = sys.modules[__name__]\n__all__ = ['add', 'abs']\n"
+        "add = lambda a, b: 0\ndef abs(value): return 0",
+        "from solution import *\nassert abs(add(1, 2) - 3) < 1e-6",
     ),
     "the C heap": (
         "import re\ndef add(a, b):\n    with open('/proc/self/mem', 'rb') as memory:\n"

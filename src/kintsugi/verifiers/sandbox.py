@@ -92,7 +92,7 @@ class Feeder(threading.Thread):
 
     def run(self) -> None:
         rest = memoryview(self.data)
-        with suppress(OSError):  # the other side has ended, or has been ended
+        with suppress(OSError, ValueError):  # the other side has ended, or this one has been closed
             while rest:
                 rest = rest[os.write(self.stream.fileno(), rest) :]
         if self.close:
@@ -207,9 +207,10 @@ class Sandbox:
 
 def end(process: Process, group: bool) -> None:
     """Ends a process and all it started: the first process of a name space takes the others with it."""
-    for pid in [*family(process.pid)[1:], process.pid]:
-        with suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
+    if process.poll() is None:  # else its number may be another's by now
+        for pid in [*family(process.pid)[1:], process.pid]:
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
     if group:
         with suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)

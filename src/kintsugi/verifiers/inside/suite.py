@@ -126,11 +126,14 @@ def said(error: BaseException, texts: Sequence[str]) -> str:
 
 
 def named(tests: Tests, name: str) -> Any:
-    """What `from solution import name` gets: whatever the program defines under that name."""
-    try:
-        return tests.ask("name", name)
-    except KeyError:
-        raise AttributeError(f"the program defines no {name}") from None
+    """What `from solution import name` gets: what the program defines under that name.
+
+    Not under those that Python asks for: its `__all__` would say which names of the tests `import *` replaces.
+    """
+    if not name.startswith("__"):
+        with suppress(KeyError):
+            return tests.ask("name", name)
+    raise AttributeError(f"the program defines no {name}")
 
 
 class Names:
