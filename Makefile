@@ -73,7 +73,7 @@ test: lint gym extras browser docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # Faults made to happen, strangers' files, kill -9 at any moment: docs/reliability.md says what each promise rests on.
-test-faults: setup extras
+test-faults: setup extras sandbox
 	FUZZ=7000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults tests/unit/test_properties.py --numprocesses auto --maxprocesses 4
 
 test-slow: setup gym
