@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart compare-smoke results test test-faults test-slow test-vllm lint gym extras browser sandbox docs nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
+.PHONY: setup quickstart compare-smoke results test audit test-faults test-slow test-vllm lint gym extras browser sandbox docs nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
 
 setup: $(STAMP)
 
@@ -71,6 +71,16 @@ lint: setup
 
 test: lint gym extras browser docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# Known vulnerabilities of what is pinned. Says so where nobody could be asked.
+AUDIT := .venv-audit
+audit: $(AUDIT)/.ready
+	$(AUDIT)/bin/python .ci/audit
+
+$(AUDIT)/.ready:
+	test -x $(AUDIT)/bin/python || $(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install -q pip-audit==2.10.1
+	touch $@
 
 # Faults made to happen, strangers' files, kill -9 at any moment: docs/reliability.md says what each promise rests on.
 test-faults: setup extras sandbox
@@ -149,4 +159,4 @@ nano-dot: setup nano-brackets
 	$(BIN)/python -m kintsugi.models.ship runs/dot_base recipes/learning/dot.yaml
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(PEER) runs site .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM) $(PEER) $(AUDIT) runs site .pytest_cache .mypy_cache .ruff_cache
