@@ -114,6 +114,9 @@ def test_leaks_are_phrases_of_repair_prompts_alone(prompts: Any) -> None:
         # Several marks: only what follows the last one is the answer, so a changed first one is reasoning.
         ("#### 1\nno: 2+3=6\n#### 6", "#### 1\nno: 2+3=6\n#### 5", "answer_only"),
         ("#### 1\nno: 2+3=6\n#### 6", "#### 2\nno: 2+3=5\n#### 5", ""),
+        # Words: the end of the last line is the answer, whatever stands after it as ornament.
+        ("it is red, so *blue*.\n#### red", "it is red, so *blue*.\n#### blue", ""),
+        ("blue at first,\nso it is red\n#### red", "blue at first,\nso it is red\n#### blue", "answer_only"),
         # An unchanged text is a failed repair, not a pasted answer, whatever its reasoning says.
         ("2+3=5\n#### 6", "2+3=5\n#### 6", ""),
     ],

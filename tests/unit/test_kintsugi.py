@@ -154,3 +154,38 @@ def test_credit_is_capped_by_what_the_policy_makes_of_the_fix() -> None:
     )  # fmt: skip
     (done,) = settled([row], lambda scored: [(-0.5, -1.5, -0.1)])
     assert done.advantages == pytest.approx([2.0, -math.exp(-1), 0.0])
+
+
+def test_the_rows_of_a_seam_whole() -> None:
+    """Gates and nothing but gates: in a token mean a token that is open without credit would still divide."""
+    _, rows = rows_of(seam=10.0, prefix=1.0)
+    (failed,), (repaired,) = by_role(rows, "failed"), by_role(rows, "repaired")
+    assert (failed.prompt_ids, repaired.prompt_ids) == (encode("[Q]"), encode("[Q]"))
+    assert failed.completion_ids == (*encode(FAILED), 0)
+    assert repaired.completion_ids == (*encode(MENDED), 0)
+    only_the_edit = tuple(int(t == 1) for t in range(12))  # 70% of the one token before it is none
+    assert (failed.mask, repaired.mask) == (only_the_edit, only_the_edit)
+    assert failed.advantages == tuple(-10.0 * gate for gate in only_the_edit)
+    assert failed.sampling_logprobs == (LOGPROB,) * 12
+    assert repaired.sampling_logprobs is None  # nobody sampled it given x alone
+    assert {failed.group_id, repaired.group_id} == {"p/seam/0"}
+    groups = {row.group_id for row in by_role(rows, "policy")}
+    assert groups == {"p/rollouts", "p/reset/0"}
+
+
+def test_a_sibling_that_serves_as_the_repair_was_sampled_given_x_alone() -> None:
+    sibling = "a3 b3#### 4"
+    script = {"[Q]": [FAILED, sibling, sibling]}
+    _, rows = rows_of(script, form="either", check="none", capped=False)
+    (repaired,) = by_role(rows, "repaired")
+    assert repaired.completion_ids == (*encode(sibling), 0)
+    assert repaired.sampling_logprobs == (LOGPROB,) * 12
+
+
+def test_the_loss_that_the_options_ask_for() -> None:
+    for reduction in ("token", "row"):
+        algorithm = load_algorithm({"name": "kintsugi", "reduction": reduction})
+        assert (algorithm.name, algorithm.level, algorithm.reduction) == ("kintsugi", "token", reduction)
+    assert load_algorithm({"name": "kintsugi", "failures": 0}).note.startswith(
+        "all failures of a group mended"
+    )

@@ -134,6 +134,16 @@ def test_widen_by_the_root_of_length_over_active(
     assert sequence([d] * 16, mask, advantage, objective=widened)[0] == pytest.approx(loss)
 
 
+def test_each_row_is_widened_by_its_own_gate() -> None:
+    # Two rows of 4 tokens at d = log 1.5 on the gate, A = 1, clip at 1.3. One active token of four: the range is
+    # widened by sqrt(4 / 1) = 2, to 1.6, so 1.5 stands. All four active: not widened, 1.3.
+    d, widened = math.log(1.5), Objective("sequence", 0.2, 0.3, widen=True)
+    found, _ = losses(
+        "sequence", [[d] * 4] * 2, [[1, 0, 0, 0], [1] * 4], [[1.0, 0, 0, 0], [1.0] * 4], widened
+    )
+    assert found.loss_B.tolist() == pytest.approx([-1.5, -1.3])
+
+
 def test_without_widen_the_gate_does_not_move_the_clip() -> None:
     assert sequence([math.log(1.9)] * 16, [1] + [0] * 15, 1.0)[0] == pytest.approx(-1.3)
 

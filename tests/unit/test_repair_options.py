@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fakes import encode, make_context
+from fakes import encode, make_context, run
 from test_repair import MENDED, OTHER_RIGHT, PASTED, PROBLEM, RIGHT, WRONG, mend, run_iop, settings
 
 from kintsugi.algorithms import load_algorithm
+from kintsugi.internalize.context import Meter
 from kintsugi.metrics import repair_metrics
 from kintsugi.prompts import TERSE
-from kintsugi.records import KintsugiError
+from kintsugi.records import KintsugiError, Problem, Turn
 
 # ---- which anchor
 
@@ -245,3 +246,23 @@ def test_without_a_passing_sibling_there_is_none_to_take() -> None:
 def test_options_that_make_no_sense(options: dict[str, Any], said: str) -> None:
     with pytest.raises(KintsugiError, match=said):
         load_algorithm({"name": "iop", **options})
+
+
+def test_the_turns_before_a_question_are_before_its_repair_too() -> None:
+    talk = Problem("p", "Q", "4", before=(Turn("system", "Be brief."),))
+    ctx, sampler = make_context(lambda prompt, n: [WRONG, RIGHT, RIGHT][:n] if n == 3 else [RIGHT] * n,
+                                algorithm="iop", sampling={"group_size": 3, "max_new_tokens": 40})  # fmt: skip
+    run(load_algorithm("iop").run(talk, ctx))
+    assert len(sampler.prompts()) > 1
+    assert all(prompt.startswith("system: Be brief.\n[Q") for prompt in sampler.prompts())
+
+
+def test_seconds_are_shared_by_what_waits_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [10.0]
+    monkeypatch.setattr("kintsugi.internalize.context.time.perf_counter", lambda: now[0])
+    meter = Meter()
+    with meter.phase("rollout"):
+        now[0] = 12.0  # two seconds of rollout alone
+        with meter.phase("repair"), meter.phase("repair"):
+            now[0] = 15.0  # three seconds of one rollout and two repairs: one and two
+    assert meter.seconds == pytest.approx({"rollout": 3.0, "repair": 2.0})
