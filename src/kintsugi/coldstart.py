@@ -35,7 +35,7 @@ from kintsugi.internalize.context import Context
 from kintsugi.internalize.patch import derive_patch
 from kintsugi.internalize.repair import mendable
 from kintsugi.learner import LocalLearner
-from kintsugi.loss import Objective
+from kintsugi.objective import Objective
 from kintsugi.prompts import Prompts
 from kintsugi.records import KintsugiError, Rollout, Row, Turn
 from kintsugi.runlog import RunLog

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from kintsugi.config import Optim
 from kintsugi.engines.base import RowStats, StepStats
-from kintsugi.loss import LOSSES, Objective, RowLosses, hold_loss, share
+from kintsugi.loss import LOSSES, RowLosses, hold_loss
+from kintsugi.objective import Objective, row_scales
 from kintsugi.records import KintsugiError, Row
 from kintsugi.scoring import Scorer, Target, micro_batches, sequences
 
@@ -99,15 +100,11 @@ class LocalLearner:
         held = [chunk for chunk in everything if any(rows[i].hold for item in chunk for i in item.rows)]
         reference = self._score(held, self._reference_scorer()) if held else {}
         tallies, norms, updates, skipped = [], [], 0, 0
-        counts = defaultdict[str, float](float)
-        for row in rows:
-            # What is credited beside a seam belongs to a rollout that counts already.
-            if row.role != "rest" or self.objective.reduction == "token":
-                counts[term_of(row)] += share(self.objective, row.active)[1]
+        scales = row_scales(rows, self.objective)
         for part, plan in zip(parts, plans, strict=True):
             dealt = len(part) / max(1, len(live))
             tally, norm = self._update(
-                rows, plan, old, reference, {t: n * dealt for t, n in counts.items()}, done
+                rows, plan, old, reference, [s / dealt for s in scales] if part else [], done
             )
             tallies.append(tally)
             norms.append(norm)
@@ -163,10 +160,6 @@ class LocalLearner:
         self.optimizer.load_state_dict({"state": dict(state), "param_groups": groups})
         self.version = version
 
-    def _weight(self, row: Row) -> float:
-        """What the row's loss is multiplied by before its term's divisor."""
-        return row.weight * share(self.objective, row.active)[0]
-
     def _reference_scorer(self) -> Scorer:
         """The frozen model that rows are held to, made when it is first needed."""
         if self._reference is None:
@@ -215,7 +208,7 @@ class LocalLearner:
         plan: Sequence[Sequence[Target]],
         old: dict[int, list[float]],
         reference: dict[int, list[float]],
-        counts: dict[str, float],
+        scales: Sequence[float],
         done: float,
     ) -> tuple[Tally, float]:
         """One optimizer step over the rows of `plan`. Returns what was tallied and the gradient norm.
@@ -226,7 +219,7 @@ class LocalLearner:
             group["lr"] = self.learning_rate(self.version, done)
         while True:
             try:
-                tally = self._gradients(rows, plan, old, reference, counts)
+                tally = self._gradients(rows, plan, old, reference, scales)
                 break
             except RuntimeError as error:
                 plan = self._smaller(plan, error)
@@ -248,7 +241,7 @@ class LocalLearner:
         plan: Sequence[Sequence[Target]],
         old: dict[int, list[float]],
         reference: dict[int, list[float]],
-        counts: dict[str, float],
+        scales: Sequence[float],
     ) -> Tally:
         """Leaves the gradient of the rows of `plan` in the parameters."""
         tally = Tally()
@@ -260,9 +253,7 @@ class LocalLearner:
             now = logprobs_BT.detach().tolist()
             before = [old.get(i, values) for i, values in zip(indices, now, strict=True)]
             losses, held_B = self._losses([rows[i] for i in indices], logprobs_BT, before, reference, indices)
-            scale_B = torch.tensor(
-                [self._weight(rows[i]) / counts[term_of(rows[i])] for i in indices], device=logprobs_BT.device
-            )
+            scale_B = torch.tensor([scales[i] for i in indices], device=logprobs_BT.device)
             loss = ((losses.loss_B + held_B) * scale_B).sum()
             loss.backward()  # type: ignore[no-untyped-call]
             tally.loss += float(loss.detach())
@@ -316,11 +307,6 @@ def recompute_activations(model: PreTrainedModel) -> None:
     for module in model.modules():
         if getattr(module, "gradient_checkpointing", False):
             module.training = True
-
-
-def term_of(row: Row) -> str:
-    """Which mean a row belongs to: J_rep for repair rows, J_pol for all others."""
-    return "repair" if row.role == "repair" else "policy"
 
 
 def check_constant(row: Row) -> None:

@@ -12,39 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from kintsugi.records import Level, Reduction
-
-
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """How credit becomes a loss: at which level ratios are taken, and where they are clipped.
-
-    widen: scale the clip range of a row by sqrt(T / active tokens): the mean of log-ratios over fewer
-    tokens is noisier by that factor, and GSPO's range is meant for whole sequences.
-    reduction: how row losses, which are token means, come to one number (see `share`); `horizon` is the
-    longest completion, in tokens, for "constant".
-    """
-
-    level: Level
-    clip_low: float = 0.2
-    clip_high: float = 0.2
-    widen: bool = False
-    reduction: Reduction = "row"
-    horizon: int = 1
-
-
-def share(objective: Objective, active: int) -> tuple[float, float]:
-    """(what a row's loss is multiplied by, what the row adds to the divisor) with `active` gated tokens.
-
-    row: the mean over rows. token: the mean over all tokens of all rows (DAPO, arXiv:2503.14476).
-    constant: a row's sum over tokens divided by one constant, the horizon, and then the mean over rows, so
-    that a row's length never divides its credit (Dr. GRPO, arXiv:2503.20783).
-    """
-    if objective.reduction == "token":
-        return active, active
-    if objective.reduction == "constant":
-        return active / objective.horizon, 1
-    return 1, 1
+from kintsugi.objective import Objective
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,9 @@ from kintsugi.engines.base import derive_seed
 from kintsugi.engines.mismatch import MismatchWatch
 from kintsugi.internalize.context import Context, Meter
 from kintsugi.learner import LocalLearner
-from kintsugi.loss import Objective
 from kintsugi.metrics import step_metrics
 from kintsugi.models.loading import load_model
+from kintsugi.objective import Objective
 from kintsugi.records import Episode, KintsugiError, Problem
 from kintsugi.runlog import RunLog
 from kintsugi.session import (

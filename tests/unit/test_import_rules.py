@@ -23,6 +23,7 @@ LIGHT_FILES = (
     "show.py",
     "diagnose.py",
     "card.py",
+    "objective.py",
 )
 OUTERMOST = ("kintsugi.cli", "kintsugi.bridges")
 

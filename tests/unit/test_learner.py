@@ -16,7 +16,7 @@ from torch import Tensor
 from kintsugi.config import Optim
 from kintsugi.engines.base import RowStats
 from kintsugi.learner import LocalLearner
-from kintsugi.loss import Objective
+from kintsugi.objective import Objective
 from kintsugi.records import Role, Row
 from kintsugi.scoring import Target, micro_batches, sequences
 

@@ -8,13 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from kintsugi.loss import (
-    LOSSES,
-    Objective,
-    RowLosses,
-    share,
-    token_logprobs,
-)
+from kintsugi.loss import LOSSES, RowLosses, token_logprobs
+from kintsugi.objective import Objective, flattened, row_scales, share
+from kintsugi.records import Role, Row
 
 E = math.exp
 WIDE = Objective("sequence", clip_low=0.2, clip_high=0.3)
@@ -255,3 +251,52 @@ def test_share_makes_the_mean_over_rows_or_tokens_or_a_constant(reduction: str, 
     shares = [share(objective, active) for active in (3, 1)]
     total = sum(loss * times for loss, (times, _) in zip((1.0, -4.0), shares, strict=True))
     assert total / sum(divisor for _, divisor in shares) == pytest.approx(expected)
+
+
+def row(role: Role, mask: tuple[int, ...], credit: float, weight: float = 1.0) -> Row:
+    advantages = tuple(credit * g for g in mask)
+    return Row((1,), (2,) * len(mask), mask, advantages, None, role, "p", "g", weight)
+
+
+BATCH = [
+    row("policy", (1, 1, 1), 1.0),
+    row("failed", (0, 1), -2.0),
+    row("rest", (1, 0), 0.5),
+    row("repair", (1, 1), 1.0, weight=0.2),
+    row("repair", (0, 0), 0.0, weight=0.2),
+]
+
+
+@pytest.mark.parametrize(
+    ("reduction", "expected"),
+    [
+        # Two policy rows count (a `rest` row belongs to a rollout that counts already), two repair rows.
+        ("row", [1 / 2, 1 / 2, 1 / 2, 0.2 / 2, 0.2 / 2]),
+        # 3 + 1 + 1 policy tokens, 2 repair tokens: a row counts as often as it has tokens.
+        ("token", [3 / 5, 1 / 5, 1 / 5, 0.2 * 2 / 2, 0]),
+        # Sums over tokens by a horizon of 10, then the mean over rows.
+        ("constant", [3 / 10 / 2, 1 / 10 / 2, 1 / 10 / 2, 0.2 * 2 / 10 / 2, 0]),
+    ],
+)
+def test_what_each_row_counts_in_the_loss(reduction: str, expected: list[float]) -> None:
+    objective = Objective("token", reduction=reduction, horizon=10)
+    assert row_scales(BATCH, objective) == pytest.approx(expected)
+
+
+def test_flattened_rows_add_up_to_the_loss_token_by_token() -> None:
+    # Reduction by rows: the first row's mean counts 1/2, so each of its 3 tokens counts 1/6 of its credit 1.
+    # The failure's one token: 1/2 of -2. The repair row: 0.2 / 2 over 2 tokens.
+    flat = flattened(BATCH, Objective("token"))
+    assert [r.advantages for r in flat] == [
+        pytest.approx((1 / 6, 1 / 6, 1 / 6)),
+        pytest.approx((0, -1)),
+        pytest.approx((0.25, 0)),
+        pytest.approx((0.05, 0.05)),
+        (0.0, 0.0),
+    ]
+    assert [r.weight for r in flat] == [1.0] * 5
+    assert [r.mask for r in flat] == [r.mask for r in BATCH]
+
+
+def test_a_batch_in_which_nothing_is_gated_counts_nothing() -> None:
+    assert row_scales([row("rest", (0,), 0.0)], Objective("token", reduction="token")) == [0.0]
