@@ -72,9 +72,10 @@ TERSE = Prompts(
     leaks=tuple(marker for marker in TERSE_MARKERS if marker != "#### "),
 )
 
+CHAT_ENDING = "End with the final answer on a line of its own: #### answer"
 CHAT = Prompts(
     name="chat-v1",
-    solve_form="{question}\n\nThink step by step. End with the final answer on a line of its own: #### answer",
+    solve_form="{question}\n\nThink step by step. " + CHAT_ENDING,
     repair_form=(
         "Question:\n{question}\n\n"
         "A student's solution, which reaches a wrong final answer:\n<failed>\n{failed}\n</failed>\n\n"
@@ -82,15 +83,14 @@ CHAT = Prompts(
         "Rewrite the student's solution so that it is correct, and change as little as you can: copy every "
         "sentence that is right word for word, keep the student's order and wording, and correct only the "
         "wrong steps and what follows from them. Do not mention the student, the reference or the error. "
-        "End with the final answer on a line of its own: #### answer"
+        + CHAT_ENDING
     ),
     repair_alone_form=(
         "Question:\n{question}\n\n"
         "A student's solution, which reaches a wrong final answer:\n<failed>\n{failed}\n</failed>\n\n"
         "Rewrite the student's solution so that it is correct, and change as little as you can: copy every "
         "sentence that is right word for word, keep the student's order and wording, and correct only the "
-        "wrong steps and what follows from them. Do not mention the student or the error. "
-        "End with the final answer on a line of its own: #### answer"
+        "wrong steps and what follows from them. Do not mention the student or the error. " + CHAT_ENDING
     ),
     patch_form=(
         "Question:\n{question}\n\n"
@@ -111,7 +111,17 @@ CHAT = Prompts(
     leaks=("<failed>", "</failed>", "<reference>", "</reference>", "student's solution"),
 )
 
-PROMPTS = {prompts.name: prompts for prompts in (TERSE, CHAT)}
+SAME_FORM = "State the final answer in the form that the question asks for."
+PLAIN = replace(
+    CHAT,
+    name="plain-v1",
+    solve_form="{question}",
+    repair_form=CHAT.repair_form.replace(CHAT_ENDING, SAME_FORM),
+    repair_alone_form=CHAT.repair_alone_form.replace(CHAT_ENDING, SAME_FORM),
+)
+"""For questions that already say how to answer, as data sets of TRL's and verl's users do: nothing is added."""
+
+PROMPTS = {prompts.name: prompts for prompts in (TERSE, CHAT, PLAIN)}
 
 
 def load_prompts(spec: Spec) -> Prompts:

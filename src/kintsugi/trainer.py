@@ -31,7 +31,6 @@ from kintsugi.internalize.context import Context, Meter
 from kintsugi.learner import LocalLearner
 from kintsugi.metrics import step_metrics
 from kintsugi.models.loading import load_model
-from kintsugi.objective import Objective
 from kintsugi.records import Episode, KintsugiError, Problem
 from kintsugi.runlog import RunLog
 from kintsugi.session import (
@@ -236,22 +235,13 @@ def same_data(directory: Path, data: str) -> None:
 
 def build_learner(parts: Parts, algorithm: Algorithm) -> LocalLearner:
     """The learner with the algorithm's objective; clip ranges of the recipe override the algorithm's own."""
-    optim = parts.recipe.optim
-    low = algorithm.clip_low if optim.clip_low is None else optim.clip_low
-    high = algorithm.clip_high if optim.clip_high is None else optim.clip_high
+    optim, sampling = parts.recipe.optim, parts.recipe.sampling
     return LocalLearner(
         parts.loaded.model,
         optim,
-        Objective(
-            algorithm.level,
-            low,
-            high,
-            algorithm.widen,
-            algorithm.reduction,
-            parts.recipe.sampling.max_new_tokens,
-        ),
+        algorithm.objective(sampling.max_new_tokens, optim.clip_low, optim.clip_high),
         pad_id=parts.loaded.tokenizer.pad_token_id,
-        temperature=parts.recipe.sampling.temperature,
+        temperature=sampling.temperature,
         autocast=parts.autocast,
         reference=lambda: load_model(parts.recipe.model, seed=parts.recipe.seed).model,
     )

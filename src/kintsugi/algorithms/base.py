@@ -9,6 +9,7 @@ from typing import Any
 
 from kintsugi.config import Section
 from kintsugi.internalize.context import Codec, Context
+from kintsugi.objective import Objective
 from kintsugi.records import Episode, Level, Problem, Reduction, Role, Rollout, Row
 
 Credit = Callable[[Sequence[float]], list[float]]
@@ -21,7 +22,7 @@ class Algorithm:
 
     `level` is where ratios are taken (token or sequence), clipped at 1 - clip_low and 1 + clip_high;
     `widen` scales that range with the gate, `reduction` is how rows come to one loss (both in
-    kintsugi.loss.Objective). `needs_group`: refuses G = 1. `note` tells what the options come to.
+    kintsugi.objective.Objective). `needs_group`: refuses G = 1. `note` tells what the options come to.
     """
 
     name: str
@@ -34,6 +35,19 @@ class Algorithm:
     reduction: Reduction = "row"
     needs_group: bool = True
     note: str = ""
+
+    def objective(
+        self, horizon: int, clip_low: float | None = None, clip_high: float | None = None
+    ) -> Objective:
+        """How its rows come to a loss, completions having at most `horizon` tokens; None: its own clip range."""
+        return Objective(
+            self.level,
+            self.clip_low if clip_low is None else clip_low,
+            self.clip_high if clip_high is None else clip_high,
+            self.widen,
+            self.reduction,
+            horizon,
+        )
 
 
 class NoOptions(Section):

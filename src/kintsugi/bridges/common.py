@@ -1,0 +1,65 @@
+"""What the bridges share: a recipe, a problem and an algorithm made of what another trainer knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kintsugi.algorithms import load_algorithm
+from kintsugi.algorithms.base import Algorithm
+from kintsugi.config import Recipe, Spec
+from kintsugi.records import KintsugiError, Problem, Turn
+
+Messages = Sequence[Mapping[str, Any]]
+
+
+def bridge_recipe(
+    algorithm: Spec,
+    *,
+    group_size: int,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    prompts: Spec = "plain-v1",
+) -> Recipe:
+    """The part of a recipe that generation reads; model, data and optimizer are the other trainer's.
+
+    KintsugiError for what cannot be.
+    """
+    sampling = {
+        "group_size": group_size,
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_p": top_p,
+    }
+    told = {"algorithm": algorithm, "prompts": prompts, "seed": seed, "sampling": sampling}
+    return Recipe.parse({"model": "the trainer's", "task": "the trainer's", **told}, "bridge")
+
+
+def bridge_algorithm(recipe: Recipe) -> Algorithm:
+    """The recipe's algorithm. KintsugiError where it needs a reference model, which no bridge has."""
+    algorithm = load_algorithm(recipe.algorithm)
+    if isinstance(recipe.algorithm, dict) and recipe.algorithm.get("hold"):
+        raise KintsugiError(
+            f"algorithm {algorithm.name}: hold keeps tokens near a reference model, which only the local trainer does; "
+            "leave it out here"
+        )
+    return algorithm
+
+
+def problem_of(name: str, prompt: str | Messages, answer: object, columns: Mapping[str, Any]) -> Problem:
+    """A text or a conversation, whose last turn is the user's, as a Problem; `answer` is for verifiers alone.
+
+    KintsugiError where the conversation ends otherwise or holds more than text.
+    """
+    told = "" if answer is None else str(answer)
+    if isinstance(prompt, str):
+        return Problem(name, prompt, told, columns)
+    turns = [Turn(str(m.get("role")), m.get("content")) for m in prompt]  # type: ignore[arg-type]
+    if not turns or turns[-1].role != "user" or not all(isinstance(t.content, str) for t in turns):
+        shown = ", ".join(f"{t.role} ({type(t.content).__name__})" for t in turns) or "nothing"
+        raise KintsugiError(
+            f"problem {name}: expected a conversation of texts that ends with the user's, got {shown}"
+        )
+    return Problem(name, turns[-1].content, told, columns, tuple(turns[:-1]))
