@@ -109,6 +109,6 @@ def positions_of(loaded: LoadedModel) -> int | None:
 
 def fits(problem: Problem, loaded: LoadedModel, prompts: Prompts, room: int | None) -> bool:
     """Whether the problem's prompt is short enough. Tokens are only counted where characters leave a doubt."""
-    message, before = prompts.solve(problem.prompt), prompts.opening(problem.before)
+    message, before = prompts.solving(problem.prompt, problem.before)
     characters = len(message) + sum(len(turn.content) for turn in before)
     return room is None or characters < room // 4 or len(loaded.codec.chat(message, before)) <= room

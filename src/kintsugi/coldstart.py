@@ -131,7 +131,8 @@ def mixed_rows(parts: Parts, solutions: Iterator[Solution], pairs: Iterator[Repa
     settings = parts.recipe.sft
     repairs = round(settings.batch * settings.repair_share)
     teach = patch_example if repair_form(parts.recipe) == "patch" else repair_example
-    solved = (Solution(parts.prompts.solve(s.prompt), s.text, s.before) for s in solutions)
+    asked = ((parts.prompts.solving(s.prompt, s.before), s.text) for s in solutions)
+    solved = (Solution(message, text, before) for (message, before), text in asked)
     mended = (example for pair in pairs if (example := teach(parts.prompts, pair)) is not None)
     chosen = [*islice(solved, settings.batch - repairs), *islice(mended, repairs)]
     return [sft_row(parts, example) for example in chosen]

@@ -89,7 +89,7 @@ class Recipe(Section):
     )
     prompts: Spec = Field(
         "chat-v1",
-        description="prompt templates: chat-v1, plain-v1 or terse-v1; system, solve and thinking beside `name`",
+        description="prompts: chat-v1, plain-v1 or terse-v1; system, solve, thinking, examples beside `name`",
     )
     algorithm: Spec = Field(
         "kintsugi",

@@ -130,7 +130,7 @@ async def judge_all(parts: Parts, problems: Sequence[Problem], k: int) -> list[J
 
 async def judge_one(parts: Parts, problem: Problem, k: int) -> Judged:
     codec, sampling = parts.loaded.codec, parts.recipe.sampling
-    prompt_ids = codec.chat(parts.prompts.solve(problem.prompt), parts.prompts.opening(problem.before))
+    prompt_ids = codec.chat(*parts.prompts.solving(problem.prompt, problem.before))
 
     def params(temperature: float) -> SamplingParams:
         seed = derive_seed(parts.recipe.seed, "eval", problem.id)

@@ -25,6 +25,7 @@ class Prompts:
 
     `leaks` are phrases that occur in repair prompts only: a repair that repeats one is rejected. `system` opens
     conversations that have no system message; `thinking` is asked of the chat template (None: its own default).
+    `examples` are questions with solutions that the policy sees as earlier turns (few-shot); repair mode does not.
     """
 
     name: str
@@ -36,6 +37,15 @@ class Prompts:
     leaks: tuple[str, ...]
     system: str | None = None
     thinking: bool | None = None
+    examples: tuple[tuple[str, str], ...] = ()
+
+    def solving(self, question: str, before: tuple[Turn, ...] | None) -> tuple[str, tuple[Turn, ...]]:
+        """What the policy is asked: the user message, and the turns before it."""
+        shown = [(Turn("user", self.solve(q)), Turn("assistant", a)) for q, a in self.examples]
+        opening = self.opening(before)
+        system = sum(turn.role == "system" for turn in opening[:1])
+        turns = (*opening[:system], *(turn for pair in shown for turn in pair), *opening[system:])
+        return self.solve(question), turns
 
     def opening(self, before: tuple[Turn, ...] | None) -> tuple[Turn, ...]:
         """The turns before the user message, of a problem that has these."""
@@ -125,9 +135,10 @@ PROMPTS = {prompts.name: prompts for prompts in (TERSE, CHAT, PLAIN)}
 
 
 def load_prompts(spec: Spec) -> Prompts:
-    """The templates of a spec: a name, or `{name: chat-v1, solve: "...", system: "...", thinking: false}`.
+    """The templates of a spec: a name, or `{name: chat-v1, solve: "...", system: "...", thinking: false, examples: [...]}`.
 
-    `solve` replaces the wording of the question and must hold {question}. KintsugiError says what is wrong.
+    `solve` replaces the wording of the question and must hold {question}; an example is a mapping of `question` and
+    `answer`. KintsugiError says what is wrong.
     """
     name, arguments = split_spec(spec, "prompts")
     if name not in PROMPTS:
@@ -137,12 +148,17 @@ def load_prompts(spec: Spec) -> Prompts:
     return replace(PROMPTS[name], **{FORMS[k]: v for k, v in checked(arguments).items()})
 
 
-FORMS: Mapping[str, str] = {"solve": "solve_form", "system": "system", "thinking": "thinking"}
+FORMS: Mapping[str, str] = {
+    "solve": "solve_form",
+    "system": "system",
+    "thinking": "thinking",
+    "examples": "examples",
+}
 """What a recipe may say beside `name` -> the field that it sets."""
 
 
 def checked(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-    kinds = {"solve": str, "system": str, "thinking": bool}
+    kinds = {"solve": str, "system": str, "thinking": bool, "examples": list}
     for key, value in arguments.items():
         if key not in kinds:
             raise KintsugiError(f"prompts: unknown argument {key!r}; accepted: {', '.join(kinds)}")
@@ -152,4 +168,18 @@ def checked(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         raise KintsugiError(
             f"prompts.solve: expected {{question}} somewhere in it, got {arguments['solve']!r}"
         )
-    return {key: value for key, value in arguments.items() if value is not None}
+    given = {key: value for key, value in arguments.items() if value is not None}
+    return given | {"examples": tuple(map(example, given["examples"]))} if "examples" in given else given
+
+
+def example(value: Any) -> tuple[str, str]:
+    """(question, answer) of an example; KintsugiError where it is none."""
+    if (
+        not isinstance(value, dict)
+        or {type(v) for v in value.values()} != {str}
+        or set(value) != {"question", "answer"}
+    ):
+        raise KintsugiError(
+            f"prompts.examples: expected texts `question` and `answer` in each, got {value!r}"
+        )
+    return value["question"], value["answer"]

@@ -75,9 +75,23 @@ def test_a_recipe_may_word_the_question_and_open_the_conversation() -> None:
     assert load_prompts("chat-v1") == CHAT and CHAT.opening(None) == ()
 
 
+def test_examples_are_earlier_turns_of_the_policy_alone() -> None:
+    mine = load_prompts({"name": "plain-v1", "examples": [{"question": "1+1?", "answer": "#### 2"}]})
+    shown = (Turn("user", "1+1?"), Turn("assistant", "#### 2"))
+    assert mine.solving("2+2?", None) == ("2+2?", shown)
+    # After a system message, before the conversation's own turns; a repair prompt opens without them.
+    own = (Turn("system", "Own"), Turn("user", "Hi"), Turn("assistant", "Hello"))
+    assert mine.solving("2+2?", own) == ("2+2?", (own[0], *shown, *own[1:]))
+    assert mine.opening(own) == own
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
+        (
+            {"name": "chat-v1", "examples": [{"question": "1+1?"}]},
+            "prompts.examples: expected texts `question` and `answer` in each, got {'question': '1+1?'}",
+        ),
         ("chat-v2", "prompts: unknown 'chat-v2'; did you mean 'chat-v1'?"),
         (
             {"name": "chat-v1", "solve": "{q}"},
@@ -86,7 +100,7 @@ def test_a_recipe_may_word_the_question_and_open_the_conversation() -> None:
         ({"name": "chat-v1", "thinking": "no"}, "prompts.thinking: expected bool, got 'no'"),
         (
             {"name": "chat-v1", "think": True},
-            "prompts: unknown argument 'think'; accepted: solve, system, thinking",
+            "prompts: unknown argument 'think'; accepted: solve, system, thinking, examples",
         ),
     ],
 )

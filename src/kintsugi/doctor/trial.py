@@ -217,7 +217,7 @@ def size(count: float) -> str:
 def seeds_hold(parts: Parts, problem: Problem) -> bool:
     """Whether one seed samples one text, alone and beside another."""
     codec, recipe = parts.loaded.codec, parts.recipe
-    prompt = codec.chat(parts.prompts.solve(problem.prompt), parts.prompts.opening(problem.before))
+    prompt = codec.chat(*parts.prompts.solving(problem.prompt, problem.before))
     params = SamplingParams(
         min(64, recipe.sampling.max_new_tokens),
         recipe.sampling.temperature,

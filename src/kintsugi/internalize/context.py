@@ -82,7 +82,7 @@ class Context:
 
     def solve_prompt(self, problem: Problem) -> tuple[int, ...]:
         """x: what the policy is asked, and what every policy row conditions on."""
-        return self.ask(problem, self.prompts.solve(problem.prompt))
+        return self.codec.chat(*self.prompts.solving(problem.prompt, problem.before))
 
     def ask(self, problem: Problem, message: str) -> tuple[int, ...]:
         """The prompt of a user message about the problem, after the turns of its conversation."""
