@@ -135,7 +135,7 @@ PROMPTS = {prompts.name: prompts for prompts in (TERSE, CHAT, PLAIN)}
 
 
 def load_prompts(spec: Spec) -> Prompts:
-    """The templates of a spec: a name, or `{name: chat-v1, solve: "...", system: "...", thinking: false, examples: [...]}`.
+    """The templates of a spec: a name, or a mapping such as `{name: chat-v1, solve: "...", thinking: false}`.
 
     `solve` replaces the wording of the question and must hold {question}; an example is a mapping of `question` and
     `answer`. KintsugiError says what is wrong.
@@ -174,11 +174,8 @@ def checked(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def example(value: Any) -> tuple[str, str]:
     """(question, answer) of an example; KintsugiError where it is none."""
-    if (
-        not isinstance(value, dict)
-        or {type(v) for v in value.values()} != {str}
-        or set(value) != {"question", "answer"}
-    ):
+    texts = isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+    if not texts or set(value) != {"question", "answer"}:
         raise KintsugiError(
             f"prompts.examples: expected texts `question` and `answer` in each, got {value!r}"
         )
