@@ -5,40 +5,56 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart compare-smoke results test audit test-faults test-slow test-vllm lint gym extras browser sandbox docs nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
+.PHONY: setup quickstart compare-smoke results test audit test-faults test-slow test-vllm lint gym extras browser sandbox docs locks nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
 
 setup: $(STAMP)
 
-# torch comes first and by itself: its pin must be settled before anything else asks for it.
-$(STAMP): pyproject.toml constraints.txt
+# Everything but torch has its hash in locks/, made by `make locks`: a file that is another one is not installed.
+LOCKED = $(BIN)/python -m pip install -q --require-hashes --no-deps --no-build-isolation -r
+
+# torch has no hash: which build it is depends on the package index. What it needs is there before it.
+$(STAMP): pyproject.toml constraints.txt locks/dev.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "kintsugi needs Python 3.11 or newer")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(LOCKED) locks/dev.txt
 	$(BIN)/python -m pip install -q -c constraints.txt torch
-	$(BIN)/python -m pip install -q -c constraints.txt hatchling editables
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q --no-build-isolation -e '.[dev]'
+	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
 	touch $@
 
 # reasoning-gym needs a C compiler for one of its dependencies: where there is none, its tests are skipped.
 gym: $(VENV)/.gym
-$(VENV)/.gym: $(STAMP)
-	$(BIN)/python -m pip install -q -c constraints.txt setuptools
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q --no-build-isolation reasoning-gym && touch $@ \
+$(VENV)/.gym: $(STAMP) locks/gym.txt
+	$(LOCKED) locks/gym.txt && touch $@ \
 	  || echo "make: reasoning-gym could not be installed; its tests will be skipped"
 
 # What the tests need of the optional dependencies: the trackers, each with its local store, and Hub data sets.
 # mlflow's own pins conflict with ours; its lean form with a data base is the same client and store.
 extras: $(VENV)/.extras
-$(VENV)/.extras: $(STAMP)
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q tensorboard wandb trackio datasets \
-	  mlflow-skinny SQLAlchemy alembic
+$(VENV)/.extras: $(STAMP) locks/extras.txt
+	$(LOCKED) locks/extras.txt
 	touch $@
 
 # The site, in site/: opens from the folder, fetches nothing. A broken link or an unknown name fails it.
 docs: $(VENV)/.docs
 	$(BIN)/zensical build --clean --strict
 
-$(VENV)/.docs: $(STAMP)
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q zensical 'mkdocstrings[python]'
+$(VENV)/.docs: $(STAMP) locks/docs.txt
+	$(LOCKED) locks/docs.txt
+	touch $@
+
+# locks/*.txt from the pins of constraints.txt, with the hashes of every file that the index has of each.
+LOCK = $(UV)/bin/uv pip compile -q --universal --python-version 3.11.5 --generate-hashes --no-header \
+  --no-annotate --no-emit-package torch -c constraints.txt
+UV := .venv-uv
+locks: $(UV)/.ready
+	printf '%s\n' hatchling editables setuptools | $(LOCK) pyproject.toml - --extra dev -o locks/dev.txt
+	printf '%s\n' reasoning-gym | $(LOCK) - -o locks/gym.txt
+	printf '%s\n' tensorboard wandb trackio datasets mlflow-skinny SQLAlchemy alembic | $(LOCK) - -o locks/extras.txt
+	printf '%s\n' zensical 'mkdocstrings[python]' | $(LOCK) - -o locks/docs.txt
+
+$(UV)/.ready:
+	test -x $(UV)/bin/python || $(PYTHON) -m venv $(UV)
+	$(UV)/bin/python -m pip install -q uv==0.13.9
 	touch $@
 
 # The report is tried in a real browser. Where none can be had, those tests are skipped.
@@ -109,12 +125,8 @@ nano-base: setup
 
 # Engine benchmarks beside TRL, which lives in an environment of its own; docs/performance.md says what they measure.
 PEER := .venv-trl
-bench: $(VENV)/.bench $(PEER)/.ready
+bench: setup $(PEER)/.ready
 	$(BIN)/python -m benchmarks.engine $(BENCH)
-
-$(VENV)/.bench: $(STAMP)
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q --no-build-isolation -e '.[dev]'
-	touch $@
 
 $(PEER)/.ready: constraints-trl.txt
 	test -x $(PEER)/bin/python || $(PYTHON) -m venv $(PEER)
@@ -159,4 +171,4 @@ nano-dot: setup nano-brackets
 	$(BIN)/python -m kintsugi.models.ship runs/dot_base recipes/learning/dot.yaml
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(PEER) $(AUDIT) runs site .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM) $(PEER) $(AUDIT) $(UV) runs site .pytest_cache .mypy_cache .ruff_cache
