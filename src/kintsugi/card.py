@@ -13,6 +13,9 @@ from kintsugi.reading import Line, Run
 
 PATIENCE = 5.0
 """Seconds that the Hub has to say under which license a base model stands."""
+HUB_IDS = {"smollm2-135m-instruct": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+OPEN = ("nano", *HUB_IDS)
+"""What the names of models begin with that are known to stand under Apache-2.0."""
 
 
 def write_card(directory: Path, place: Path) -> None:
@@ -41,7 +44,7 @@ def card(run: Run, step: int, *, adapters: bool = False, license: str | None = N
         tags=["kintsugi", "reinforcement-learning", named(recipe["algorithm"])]
         if reinforced
         else ["kintsugi", "sft"],
-        base_model=recipe["model"] if on_the_hub(recipe["model"]) else None,
+        base_model=hub_id(recipe["model"]),
         license=license or known_license(recipe["model"]),
     )
     evals = [e for e in run.evals if e["step"] <= step]
@@ -97,16 +100,21 @@ def facts(run: Run, steps: Sequence[Line], evals: Sequence[Line]) -> dict[str, s
     return found | {name: str(version) for name, version in versions.items()}
 
 
+def hub_id(model: str) -> str | None:
+    """Under which id the Hub has a base model; None where it has none."""
+    return HUB_IDS.get(model) or (model if on_the_hub(model) else None)
+
+
 def on_the_hub(model: str) -> bool:
     """Whether a model's name is an id of the Hub, which can be linked; shipped models and local paths are none."""
     return model.count("/") == 1 and not model.startswith((".", "/", "~")) and not Path(model).exists()
 
 
 def known_license(model: str) -> str | None:
-    """The license that a local model's own card states; Apache-2.0 for the shipped ones."""
+    """The license that a local model's own card states; Apache-2.0 for the shipped ones and SmolLM2."""
     from huggingface_hub import ModelCard
 
-    if model.startswith("nano") and not Path(model).exists():
+    if model.startswith(OPEN) and not Path(model).exists():
         return "apache-2.0"
     own = Path(model).expanduser() / "README.md"
     try:

@@ -94,22 +94,52 @@ def sft_command(
 
 
 @app.command("eval")
-def eval_command(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = False) -> None:
-    """Evaluate the recipe's model on its held-out problems: pass@1, pass@k, greedy, with 95% intervals."""
+def eval_command(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RECIPE... [KEY=VALUE]...", help="One or several recipes; overrides are for all."
+        ),
+    ],
+    before: Annotated[
+        str | None, typer.Option(help="Another model, evaluated on the same problems: what changed since.")
+    ] = None,
+    text: Annotated[
+        Path | None, typer.Option(help="A text file: the model's perplexity on it, to see what it forgot.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="A JSON file for every figure and every answer.")
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Evaluate the recipes' model on their held-out problems: pass@1, pass@k, maj@k, greedy, with 95% intervals."""
     from kintsugi.config import Recipe
 
-    resolved = Recipe.load(recipe, overrides or ())
+    overrides = [word for word in words if "=" in word]
+    recipes = {word: Recipe.load(word, overrides) for word in words if "=" not in word}
+    if not recipes:
+        raise KintsugiError(
+            f"eval: expected a recipe, such as recipes/quickstart.yaml, got {' '.join(words)}"
+        )
     if dry_run:
-        print_recipe(resolved)
+        for resolved in recipes.values():
+            print_recipe(resolved)
         return
     quiet()
-    from kintsugi.assembly import assemble
-    from kintsugi.evaluation import evaluate, table
+    from kintsugi.measuring import measure, read_sample, record, save, summary
 
-    parts = assemble(resolved)
-    for note in parts.notes:
-        typer.echo(f"note: {note}")
-    typer.echo(table(resolved.model, evaluate(parts)))
+    sample = read_sample(text) if text else None
+    records: list[dict[str, object]] = []
+    if output:
+        save(None, output)
+    for name, resolved in recipes.items():
+        if len(recipes) > 1:
+            typer.echo(f"recipe   {name}")
+        measured = measure(resolved, name, before, sample if not records else None, typer.echo)
+        typer.echo(summary(measured))
+        records.append(record(measured))
+        if output:
+            save(records, output)
 
 
 @app.command("compare")

@@ -80,7 +80,9 @@ def as_list(value: object) -> object:
 class Recipe(Section):
     """Everything a run is told. `kintsugi train RECIPE --dry-run` prints it resolved."""
 
-    model: str = Field(description="nano, nano-TASK, nano-random, a local path or a Hub id")
+    model: str = Field(
+        description="nano, nano-TASK, nano-random, smollm2-135m-instruct, a local path or a Hub id"
+    )
     task: Spec = Field(
         description="dag, brackets, columns, dot, jsonl, hub, reasoning_gym or my_file.py:MyTask; arguments with `name`"
     )

