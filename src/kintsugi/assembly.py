@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from kintsugi.config import Recipe
+from kintsugi.config import Recipe, with_name
 from kintsugi.engines.base import Sampler
 from kintsugi.engines.registry import load_engine
 from kintsugi.models.loading import LoadedModel, load_model, pick_autocast, settle_machine
@@ -56,7 +56,7 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
     )
     notes = settle_machine(recipe.threads)
     loaded = load_model(
-        model or recipe.model,
+        with_name(recipe.model, model) if model else recipe.model,
         device=recipe.device,
         seed=recipe.seed,
         lora=recipe.optim.lora,

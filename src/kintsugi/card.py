@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from kintsugi.config import spec_name
 from kintsugi.reading import Line, Run
 
 PATIENCE = 5.0
@@ -37,15 +38,17 @@ def card(run: Run, step: int, *, adapters: bool = False, license: str | None = N
     reinforced = any("accuracy" in line for line in run.steps)
     how = "Kintsugi on solutions and repairs (cold start)"
     if reinforced:
-        how = f"Kintsugi ({named(recipe['algorithm'])}, arXiv:2605.05226) from a verifier of final answers"
+        how = (
+            f"Kintsugi ({spec_name(recipe['algorithm'])}, arXiv:2605.05226) from a verifier of final answers"
+        )
     data = ModelCardData(
         library_name="peft" if adapters else "transformers",
         pipeline_tag="text-generation",
-        tags=["kintsugi", "reinforcement-learning", named(recipe["algorithm"])]
+        tags=["kintsugi", "reinforcement-learning", spec_name(recipe["algorithm"])]
         if reinforced
         else ["kintsugi", "sft"],
-        base_model=hub_id(recipe["model"]),
-        license=license or known_license(recipe["model"]),
+        base_model=hub_id(spec_name(recipe["model"])),
+        license=license or known_license(spec_name(recipe["model"])),
     )
     evals = [e for e in run.evals if e["step"] <= step]
     steps = [s for s in run.steps if s["step"] <= step]
@@ -56,7 +59,7 @@ def card(run: Run, step: int, *, adapters: bool = False, license: str | None = N
             "---",
             f"# {Path(recipe['output_dir']).name}, step {step}",
             "",
-            f"`{recipe['model']}` trained with {how}.",
+            f"`{spec_name(recipe['model'])}` trained with {how}.",
             "",
             "    from transformers import AutoModelForCausalLM, AutoTokenizer",
             '    model = AutoModelForCausalLM.from_pretrained("this/folder")',
@@ -135,7 +138,3 @@ def asked_license(model: str) -> str | None:
         return str(data.license) if data is not None and isinstance(data.license, str) else None
     except Exception:  # no network, no such model, no permission: the card then states no license
         return None
-
-
-def named(spec: Any) -> str:
-    return str(spec["name"] if isinstance(spec, dict) else spec)

@@ -80,8 +80,9 @@ def as_list(value: object) -> object:
 class Recipe(Section):
     """Everything a run is told. `kintsugi train RECIPE --dry-run` prints it resolved."""
 
-    model: str = Field(
-        description="nano, nano-TASK, nano-random, smollm2-135m-instruct, a local path or a Hub id"
+    model: Spec = Field(
+        description="nano, nano-TASK, nano-random, smollm2-135m-instruct, a local path or a Hub id; with "
+        "`trust_remote_code: true` beside `name` the code that comes with it is run"
     )
     task: Spec = Field(
         description="dag, brackets, columns, dot, jsonl, hub, reasoning_gym or my_file.py:MyTask; arguments with `name`"
@@ -239,6 +240,16 @@ def split_spec(spec: Spec, what: str) -> tuple[str, dict[str, Any]]:
     if not isinstance(name, str):
         raise KintsugiError(f"{what}: expected a name or a mapping with `name`, got {spec!r}")
     return name, arguments
+
+
+def spec_name(spec: Any) -> str:
+    """The name in a spec, whatever else it says."""
+    return str(spec.get("name")) if isinstance(spec, Mapping) else str(spec)
+
+
+def with_name(spec: Spec, name: str) -> Spec:
+    """A spec with another name and the same arguments."""
+    return name if isinstance(spec, str) else {**spec, "name": name}
 
 
 def derived(recipe: Recipe) -> list[str]:

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from kintsugi.card import asked_license, card, is_adapter
+from kintsugi.config import spec_name
 from kintsugi.reading import Run
 from kintsugi.records import KintsugiError
 
@@ -42,7 +43,9 @@ def export(
             if file.is_file() and file.name not in OWN:
                 shutil.copy2(file, partial / file.name)
     number = int(source.name.removeprefix("step-"))
-    text = card(run, number, adapters=adapters and not merge, license=asked_license(run.recipe["model"]))
+    text = card(
+        run, number, adapters=adapters and not merge, license=asked_license(spec_name(run.recipe["model"]))
+    )
     (partial / "README.md").write_text(text, encoding="utf-8")
     shutil.rmtree(output, ignore_errors=True)
     partial.rename(output)

