@@ -1,7 +1,8 @@
 """Cold start: supervised fine-tuning on solutions and on repair pairs, before any reinforcement.
 
 1. Where examples come from: a file (`sft.data`), or a task that can write solutions (Demonstrator), or
-   else the model's own verified samples (no outside model).
+   else the model's own verified samples (no outside model), drawn with the examples of `prompts` in view and
+   learned without them: prompts are shorter from then on.
 2. Each step trains on `sft.batch` examples, a share of them in repair mode: repair prompt in, repair out.
    Where the algorithm's `form` is patch, the same pairs teach patches (kintsugi.internalize.patch).
 3. Token mean per example, mean over examples; the same learner as in reinforcement.
@@ -76,6 +77,7 @@ def sft(recipe: Recipe, *, overwrite: bool = False, reporter: Reporter | None = 
         for note in parts.notes:
             out.say(f"note: {note}")
         solutions, pairs = sources(parts, out)
+        parts.prompts = replace(parts.prompts, examples=())  # evaluated as it is taught: without them
         made = parts.machine | {"made by": "sft"}
         log = stack.enter_context(RunLog.open(recipe, overwrite=overwrite, machine=made))
         stack.enter_context(tracking(trackers, log, recipe, 0, out.say))
@@ -127,12 +129,11 @@ def sources(parts: Parts, out: Reporter) -> tuple[Iterator[Solution], Iterator[R
 
 
 def mixed_rows(parts: Parts, solutions: Iterator[Solution], pairs: Iterator[RepairPair]) -> list[Row]:
-    """One step's rows: solutions under solve prompts, repairs under repair prompts."""
+    """One step's rows: solutions under solve prompts without their examples, repairs under repair prompts."""
     settings = parts.recipe.sft
     repairs = round(settings.batch * settings.repair_share)
     teach = patch_example if repair_form(parts.recipe) == "patch" else repair_example
-    asked = ((parts.prompts.solving(s.prompt, s.before), s.text) for s in solutions)
-    solved = (Solution(message, text, before) for (message, before), text in asked)
+    solved = (Solution(parts.prompts.solve(s.prompt), s.text, s.before) for s in solutions)
     mended = (example for pair in pairs if (example := teach(parts.prompts, pair)) is not None)
     chosen = [*islice(solved, settings.batch - repairs), *islice(mended, repairs)]
     return [sft_row(parts, example) for example in chosen]

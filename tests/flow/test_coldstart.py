@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from conftest import tiny
@@ -46,6 +49,35 @@ def test_a_file_of_solutions_and_repair_pairs_is_learned(tmp_path: Path) -> None
     # three examples over and over are soon known.
     assert seen[0] > 0.8 * math.log(264)
     assert seen[-1] < 0.5 * seen[0]
+
+
+def test_what_is_sampled_beside_examples_is_learned_without_them(tmp_path: Path) -> None:
+    examples = [{"question": "a=7+7", "answer": "a=7+7=4\n#### 4"}]
+    data = tmp_path / "train.jsonl"
+    data.write_text(
+        "\n".join(json.dumps({"question": f"a={i}+1", "answer": str((i + 1) % 10)}) for i in range(8))
+    )
+    recipe = tiny(
+        tmp_path / "run",
+        task={"name": "jsonl", "path": str(data), "prompt": "question", "answer": "answer"},
+        prompts={"name": "terse-v1", "examples": examples},
+        steps=1,
+        sft={"batch": 8, "repair_share": 0.25},
+        sampling={"group_size": 8},
+    )
+    asked: list[str] = []
+    parts = assemble(recipe)
+    sample = parts.sampler.generate
+
+    async def listening(prompt_ids: Sequence[int], *args: Any) -> list[Completion]:
+        asked.append(parts.loaded.tokenizer.decode(list(prompt_ids)))
+        return await sample(prompt_ids, *args)
+
+    parts.sampler = SimpleNamespace(generate=listening)  # type: ignore[assignment]
+    rows = mixed_rows(parts, *sources(parts, Reporter(0)))
+    shown = "<|user|>a=7+7<|assistant|>"
+    assert asked and all(shown in text for text in asked)
+    assert [shown in parts.loaded.tokenizer.decode(row.prompt_ids) for row in rows] == [False] * 8
 
 
 def test_rows_of_a_demonstrating_task_hold_solutions_and_repairs_in_the_asked_share(tmp_path: Path) -> None:
