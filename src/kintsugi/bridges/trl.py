@@ -1,0 +1,321 @@
+"""TRL's GRPOTrainer with Kintsugi's algorithms, by three changed lines of a TRL script:
+
+    from kintsugi.bridges.trl import KintsugiGRPOTrainer
+    trainer = KintsugiGRPOTrainer(model=..., reward_funcs=..., args=..., train_dataset=..., algorithm="iop")
+
+1. TRL samples and rewards a batch as ever. Then every group runs the algorithm's coroutine: its rollouts are what TRL
+   sampled, and whatever it samples beside them goes through TRL's generation, in rounds.
+2. Credit turns episodes into rows. Their place in the loss is folded into their advantages, so that TRL's sum over
+   tokens is the algorithm's loss; gates are TRL's tool mask.
+3. Several processes sample in lockstep, share all episodes, and take equal parts of the rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from trl import GRPOTrainer
+from trl.data_utils import is_conversational
+from trl.models.utils import disable_gradient_checkpointing
+from trl.trainer.utils import pad, use_adapter
+
+from kintsugi.algorithms import ALGORITHMS
+from kintsugi.algorithms.base import settled
+from kintsugi.bridges.common import bridge_algorithm, bridge_recipe, problem_of
+from kintsugi.bridges.replay import Group, GroupContext, Lockstep, Replay
+from kintsugi.bridges.trl_settings import on_policy, outcome_index, settle
+from kintsugi.bridges.trl_words import RewardVerifier, TextCodec
+from kintsugi.config import Spec, split_spec
+from kintsugi.engines.gather import Gatherer
+from kintsugi.engines.sample import Limits, Sample
+from kintsugi.learner import check_constant
+from kintsugi.metrics import gate_metrics, passed, ratio, repair_metrics
+from kintsugi.models.loading import HFCodec
+from kintsugi.objective import flattened
+from kintsugi.prompts import load_prompts
+from kintsugi.records import Completion, Episode, KintsugiError, Row
+from kintsugi.trainer import remember
+from kintsugi.verifiers.user import reward_verdict
+
+MEMORY = "kintsugi_memory.json"
+"""The anchors of earlier passes, in TRL's checkpoints."""
+
+
+class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
+    """A GRPOTrainer that trains as `algorithm` says; all other arguments are TRL's.
+
+    algorithm: a name, or a mapping such as {"name": "kintsugi", "failures": 3}. prompts: the wording of repair
+    prompts. outcome: name or number of the reward function that says whether an answer is right, where there are
+    several. KintsugiError for what would spoil the credit (docs/trl.md).
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        algorithm: Spec = "kintsugi",
+        prompts: str = "plain-v1",
+        outcome: str | int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        name, options = split_spec(algorithm, "algorithm")
+        self._prompts = load_prompts(prompts)
+        super().__init__(*args, **kwargs)
+        self._recipe = bridge_recipe(
+            algorithm,
+            group_size=self.num_generations,
+            max_new_tokens=self.max_completion_length,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            seed=self.args.seed,
+            prompts=prompts,
+        )
+        self._algorithm = bridge_algorithm(self._recipe)
+        self._objective = self._algorithm.objective(self.max_completion_length)
+        settings = settle(self.args, self._algorithm)
+        self.importance_sampling_level = self.args.importance_sampling_level = settings.level
+        self.epsilon_low, self.epsilon_high = settings.clip_low, settings.clip_high
+        self.vllm_importance_sampling_correction = (
+            False  # a repair, given x, has no sampler to be corrected for
+        )
+        if self._is_vlm or self.tools or self.rollout_func or self.environment_factories:
+            raise KintsugiError(
+                "expected text in and text out, got images, tools, a rollout_func or environments"
+            )
+        self._outcome = outcome_index(self.reward_func_names, outcome)
+        self._judge = RewardVerifier(
+            self.reward_funcs[self._outcome],
+            self.reward_func_names[self._outcome],
+            lambda text: self._codec(False).encode(text),
+            {"trainer_state": self.state},
+        )
+        self._processes = Lockstep(
+            gather_object, self.accelerator.process_index, self.accelerator.num_processes
+        )
+        self._limits = Limits.of(self.accelerator.unwrap_model(self.model))
+        self._scores_samples = name not in ALGORITHMS or bool(options.get("capped"))
+        self._memory: dict[str, str] = {}
+        self._rewards = torch.zeros(0)
+
+    # ---- what TRL calls
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
+        self._rewards = super()._calculate_rewards(*args, **kwargs)
+        return self._rewards
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if not self.model.training:
+            return output
+        episodes = self._episodes(self._groups(inputs, output))
+        rows = settled([row for e in episodes for row in self._algorithm.rows(e)], self._logprobs)
+        remember(self._memory, episodes)
+        self._log_step(episodes, rows)
+        return self._batch(rows)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            folder = (
+                Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            )
+            (folder / MEMORY).write_text(json.dumps(self._memory), encoding="utf-8")
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and (Path(checkpoint) / MEMORY).is_file():
+            self._memory = json.loads((Path(checkpoint) / MEMORY).read_text(encoding="utf-8"))
+
+    # ---- from TRL's batch to episodes
+
+    def _groups(self, inputs: Sequence[Mapping[str, Any]], output: Mapping[str, Any]) -> list[Group]:
+        """The groups of all processes, in TRL's order; a group may be spread over several."""
+        prompts = real(output["prompt_ids"], output["prompt_mask"])
+        written = real(output["completion_ids"], output["completion_mask"])
+        # Only vLLM tells what it sampled with.
+        told = output.get(
+            "sampling_per_token_logps",
+            torch.full_like(output["completion_ids"], math.nan, dtype=torch.float32),
+        )
+        logprobs = real(told, output["completion_mask"])
+        own = list(zip(inputs, prompts, written, logprobs, strict=True))
+        members = self._processes.gather(own)
+        rewards = self._rewards[:, self._outcome].tolist()
+        verdicts = [reward_verdict(None if math.isnan(r) else r) for r in rewards]
+        groups, seen = [], Counter[str]()
+        for start in range(0, len(members), self.num_generations):
+            group = slice(start, start + self.num_generations)
+            example, prompt_ids, *_ = members[start]
+            name = hashlib.sha256(json.dumps(example["prompt"]).encode()).hexdigest()[:12]
+            seen[name] += 1
+            name += f"/{seen[name]}" if seen[name] > 1 else ""  # the data set may ask a question twice
+            problem = problem_of(name, example["prompt"], None, {"example": example})
+            completions = tuple(self._completion(ids, logprobs) for _, _, ids, logprobs in members[group])
+            groups.append(Group(problem, prompt_ids, completions, tuple(verdicts[group])))
+        return groups
+
+    def _episodes(self, groups: Sequence[Group]) -> list[Episode]:
+        """Every group's episode, on every process; each process runs the coroutines of its share."""
+        rounds: Gatherer[Sample, Completion] = Gatherer(
+            lambda samples: [list(samples)], lambda batch: self._processes.answer(batch, self._sample) or []
+        )
+
+        async def run_all() -> list[Episode]:
+            share = self._processes.share(groups)
+            return await asyncio.gather(
+                *(self._algorithm.run(g.problem, self._context(g, rounds)) for g in share)
+            )
+
+        mine = asyncio.run(run_all())
+        while self._processes.answer([], self._sample) is not None:
+            pass  # others are still sampling, and every process takes part in that
+        return self._processes.together(mine)
+
+    def _context(self, group: Group, rounds: Gatherer[Sample, Completion]) -> GroupContext:
+        replay = Replay(group, rounds, self._limits, self._judge)
+        return GroupContext(
+            sampler=replay,
+            codec=self._codec(is_conversational(group.problem.columns["example"])),
+            verifier=replay,
+            prompts=self._prompts,
+            recipe=self._recipe,
+            step=self.state.global_step,
+            memory=self._memory,
+            max_prompt=None if self._limits.positions is None else self._limits.positions - 1,
+            asked=group.prompt_ids,
+        )
+
+    def _codec(self, conversational: bool) -> HFCodec:
+        if not conversational:
+            return TextCodec(self._tokenizer, tuple(self.eos_token_ids))
+        return HFCodec(self._tokenizer, tuple(self.eos_token_ids), extra=self.chat_template_kwargs)
+
+    def _completion(self, ids: Sequence[int], logprobs: Sequence[float]) -> Completion:
+        ended = ids[-1] in (*self.eos_token_ids, self._tokenizer.pad_token_id)
+        return Completion(tuple(ids), tuple(logprobs), "stop" if ended else "length", self.state.global_step)
+
+    def _sample(self, samples: list[Sample]) -> list[Completion]:
+        """Completions by TRL's generation, at most as many at once as TRL's own rollouts."""
+        found: list[Completion] = []
+        size = self.args.per_device_train_batch_size * self.args.steps_per_generation
+        for start in range(0, len(samples), size):
+            batch = samples[start : start + size]
+            prompts = [list(sample.prompt_ids) for sample in batch]
+            written, logprobs = self._generate_single_turn(prompts, None, {}, num_generations=1)
+            if logprobs is None and self._scores_samples:
+                logprobs = self._score([bare(p, ids) for p, ids in zip(prompts, written, strict=True)])
+            told = logprobs or [[math.nan] * len(ids) for ids in written]
+            for sample, ids, values in zip(batch, written, told, strict=True):
+                numbers = [math.nan if value is None else value for value in values]
+                found.append(sample.completion(list(ids), numbers, self.state.global_step))
+        return found
+
+    # ---- from episodes to TRL's batch
+
+    def _batch(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """This process's rows as TRL's batch: as many in every process, and as many in every step of it."""
+        live = [row for row in flattened(rows, self._objective) if row.active]
+        if not self.beta:  # a KL to the reference acts on rows without credit, too
+            live = [row for row in live if any(row.advantages)]
+        items = max(1, sum(row.active for row in live))
+        steps = self.args.steps_per_generation
+        most = -(-len(live) // self._processes.world)
+        mine = self._processes.share(live)
+        mine += [bare([self._tokenizer.pad_token_id], [self._tokenizer.pad_token_id])] * (
+            max(1, -(-most // steps)) * steps - len(mine)
+        )
+        batch: dict[str, Any] = self._tensors(mine)
+        batch["tool_mask"] = self._padded([row.mask for row in mine], 0)
+        batch["num_items_in_batch"] = torch.tensor(items, device=self.accelerator.device)
+        # TRL divides the sum over tokens by their number.
+        credit = [[items * a for a in row.advantages] for row in mine]
+        batch["advantages"] = self._padded(credit, 0.0)
+        if self.importance_sampling_level == "sequence":
+            for row in mine:
+                check_constant(row)
+            gated = batch["advantages"] * batch["tool_mask"]
+            batch["advantages"] = gated.sum(-1) / batch["tool_mask"].sum(-1).clamp(min=1)
+        if not on_policy(self.args):
+            batch["old_per_token_logps"] = self._scored(self.model, batch)
+        if self.beta:
+            batch["ref_per_token_logps"] = self._reference(batch)
+        return batch
+
+    def _tensors(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """Prompts padded on the left, completions on the right, as TRL has them."""
+        prompts, completions = [row.prompt_ids for row in rows], [row.completion_ids for row in rows]
+        pad_id = self._tokenizer.pad_token_id
+        return {
+            "prompt_ids": self._padded(prompts, pad_id, "left"),
+            "prompt_mask": self._padded([[1] * len(ids) for ids in prompts], 0, "left"),
+            "completion_ids": self._padded(completions, pad_id),
+            "completion_mask": self._padded([[1] * len(ids) for ids in completions], 0),
+        }
+
+    def _padded(self, values: Sequence[Sequence[float]], fill: float, side: str = "right") -> Tensor:
+        kind = torch.float32 if isinstance(fill, float) else torch.long
+        tensors = [torch.tensor(v, dtype=kind) for v in values]
+        padded: Tensor = pad(tensors, fill, side, self.pad_to_multiple_of)
+        return padded.to(self.accelerator.device)
+
+    def _scored(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """(B, T) log pi of the batch's completions under a model, as TRL's loss computes it, without gradient."""
+        ids_BS = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
+        mask_BS = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
+        width, size = batch["completion_ids"].shape[1], self.args.per_device_train_batch_size
+        with (
+            torch.no_grad(),
+            disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs),
+        ):
+            found = self._get_per_token_logps_and_entropies(model, ids_BS, mask_BS, width, size)
+        logprobs_BT: Tensor = found[0]
+        return logprobs_BT
+
+    def _reference(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """log pi_ref: TRL's reference model, or the model without its adapters."""
+        if self.ref_model is not None:
+            return self._scored(self.ref_model, batch)
+        model = self.accelerator.unwrap_model(self.model)
+        with use_adapter(model, adapter_name="ref" if "ref" in model.peft_config else None):
+            return self._scored(self.model, batch)
+
+    def _score(self, rows: list[Row]) -> list[tuple[float, ...]]:
+        """log pi of every completion token of the rows."""
+        values = self._scored(self.model, self._tensors(rows)).tolist()
+        return [tuple(v[: len(row.completion_ids)]) for v, row in zip(values, rows, strict=True)]
+
+    def _log_step(self, episodes: Sequence[Episode], rows: Sequence[Row]) -> None:
+        """Repairs, gates and tokens by phase, among TRL's own metrics."""
+        tokens = Counter[str]()
+        for episode in episodes:
+            tokens.update(episode.tokens)
+        found = {
+            "accuracy": ratio(sum(map(passed, episodes)), sum(len(e.rollouts) for e in episodes)),
+            **repair_metrics(episodes),
+            **gate_metrics(rows),
+            **{f"tokens/{phase}": tokens[phase] for phase in ("rollout", "repair", "check")},
+        }
+        for name, value in found.items():
+            if value is not None:
+                self._metrics["train"][f"kintsugi/{name}"].append(float(value))
+
+
+def real(values: Tensor, mask: Tensor) -> list[tuple[Any, ...]]:
+    """What is not padding, by row."""
+    return [tuple(row[kept].tolist()) for row, kept in zip(values, mask.bool(), strict=True)]
+
+
+def bare(prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> Row:
+    """A row that trains nothing: to be scored, or to fill a batch."""
+    n = len(completion_ids)
+    return Row(tuple(prompt_ids), tuple(completion_ids), (0,) * n, (0.0,) * n, None, "policy", "", "")
