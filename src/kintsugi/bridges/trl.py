@@ -28,21 +28,20 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import GRPOTrainer
 from trl.data_utils import is_conversational
 from trl.models.utils import disable_gradient_checkpointing
-from trl.trainer.utils import pad, use_adapter
+from trl.trainer.utils import use_adapter
 
 from kintsugi.algorithms import ALGORITHMS
 from kintsugi.algorithms.base import settled
 from kintsugi.bridges.common import bridge_algorithm, bridge_recipe, problem_of
 from kintsugi.bridges.replay import Group, GroupContext, Lockstep, Replay
+from kintsugi.bridges.trl_rows import Layout, bare, dealt, unpadded
 from kintsugi.bridges.trl_settings import on_policy, outcome_index, settle
 from kintsugi.bridges.trl_words import RewardVerifier, TextCodec
 from kintsugi.config import Spec, split_spec
 from kintsugi.engines.gather import Gatherer
 from kintsugi.engines.sample import Limits, Sample
-from kintsugi.learner import check_constant
 from kintsugi.metrics import gate_metrics, passed, ratio, repair_metrics
 from kintsugi.models.loading import HFCodec
-from kintsugi.objective import flattened
 from kintsugi.prompts import load_prompts
 from kintsugi.records import Completion, Episode, KintsugiError, Row
 from kintsugi.trainer import remember
@@ -102,6 +101,7 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._processes = Lockstep(
             gather_object, self.accelerator.process_index, self.accelerator.num_processes
         )
+        self._layout = Layout(self._tokenizer.pad_token_id, self.pad_to_multiple_of, self.accelerator.device)
         self._limits = Limits.of(self.accelerator.unwrap_model(self.model))
         self._scores_samples = name not in ALGORITHMS or bool(options.get("capped"))
         self._memory: dict[str, str] = {}
@@ -118,7 +118,7 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         if not self.model.training:
             return output
         episodes = self._episodes(self._groups(inputs, output))
-        rows = settled([row for e in episodes for row in self._algorithm.rows(e)], self._logprobs)
+        rows = settled([row for e in episodes for row in self._algorithm.rows(e)], self._everywhere)
         remember(self._memory, episodes)
         self._log_step(episodes, rows)
         return self._batch(rows)
@@ -140,14 +140,14 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _groups(self, inputs: Sequence[Mapping[str, Any]], output: Mapping[str, Any]) -> list[Group]:
         """The groups of all processes, in TRL's order; a group may be spread over several."""
-        prompts = real(output["prompt_ids"], output["prompt_mask"])
-        written = real(output["completion_ids"], output["completion_mask"])
+        prompts = unpadded(output["prompt_ids"], output["prompt_mask"])
+        written = unpadded(output["completion_ids"], output["completion_mask"])
         # Only vLLM tells what it sampled with.
         told = output.get(
             "sampling_per_token_logps",
             torch.full_like(output["completion_ids"], math.nan, dtype=torch.float32),
         )
-        logprobs = real(told, output["completion_mask"])
+        logprobs = unpadded(told, output["completion_mask"])
         own = list(zip(inputs, prompts, written, logprobs, strict=True))
         members = self._processes.gather(own)
         rewards = self._rewards[:, self._outcome].tolist()
@@ -223,50 +223,16 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     # ---- from episodes to TRL's batch
 
     def _batch(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """This process's rows as TRL's batch: as many in every process, and as many in every step of it."""
-        live = [row for row in flattened(rows, self._objective) if row.active]
-        if not self.beta:  # a KL to the reference acts on rows without credit, too
-            live = [row for row in live if any(row.advantages)]
-        items = max(1, sum(row.active for row in live))
-        steps = self.args.steps_per_generation
-        most = -(-len(live) // self._processes.world)
-        mine = self._processes.share(live)
-        mine += [bare([self._tokenizer.pad_token_id], [self._tokenizer.pad_token_id])] * (
-            max(1, -(-most // steps)) * steps - len(mine)
-        )
-        batch: dict[str, Any] = self._tensors(mine)
-        batch["tool_mask"] = self._padded([row.mask for row in mine], 0)
-        batch["num_items_in_batch"] = torch.tensor(items, device=self.accelerator.device)
-        # TRL divides the sum over tokens by their number.
-        credit = [[items * a for a in row.advantages] for row in mine]
-        batch["advantages"] = self._padded(credit, 0.0)
-        if self.importance_sampling_level == "sequence":
-            for row in mine:
-                check_constant(row)
-            gated = batch["advantages"] * batch["tool_mask"]
-            batch["advantages"] = gated.sum(-1) / batch["tool_mask"].sum(-1).clamp(min=1)
+        """This process's rows as TRL's batch."""
+        filler = bare([self._layout.pad_id], [self._layout.pad_id])
+        steps, keep = self.args.steps_per_generation, bool(self.beta)  # a KL needs no credit
+        mine, items = dealt(rows, self._objective, self._processes, steps, filler, keep)
+        batch = self._layout.batch(mine, items, self.importance_sampling_level)
         if not on_policy(self.args):
             batch["old_per_token_logps"] = self._scored(self.model, batch)
         if self.beta:
             batch["ref_per_token_logps"] = self._reference(batch)
         return batch
-
-    def _tensors(self, rows: Sequence[Row]) -> dict[str, Tensor]:
-        """Prompts padded on the left, completions on the right, as TRL has them."""
-        prompts, completions = [row.prompt_ids for row in rows], [row.completion_ids for row in rows]
-        pad_id = self._tokenizer.pad_token_id
-        return {
-            "prompt_ids": self._padded(prompts, pad_id, "left"),
-            "prompt_mask": self._padded([[1] * len(ids) for ids in prompts], 0, "left"),
-            "completion_ids": self._padded(completions, pad_id),
-            "completion_mask": self._padded([[1] * len(ids) for ids in completions], 0),
-        }
-
-    def _padded(self, values: Sequence[Sequence[float]], fill: float, side: str = "right") -> Tensor:
-        kind = torch.float32 if isinstance(fill, float) else torch.long
-        tensors = [torch.tensor(v, dtype=kind) for v in values]
-        padded: Tensor = pad(tensors, fill, side, self.pad_to_multiple_of)
-        return padded.to(self.accelerator.device)
 
     def _scored(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
         """(B, T) log pi of the batch's completions under a model, as TRL's loss computes it, without gradient."""
@@ -291,8 +257,12 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _score(self, rows: list[Row]) -> list[tuple[float, ...]]:
         """log pi of every completion token of the rows."""
-        values = self._scored(self.model, self._tensors(rows)).tolist()
+        values = self._scored(self.model, self._layout.sequences(rows)).tolist()
         return [tuple(v[: len(row.completion_ids)]) for v, row in zip(values, rows, strict=True)]
+
+    def _everywhere(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
+        """The same of rows that all processes hold, the work shared out."""
+        return self._processes.spread(rows, self._score)
 
     def _log_step(self, episodes: Sequence[Episode], rows: Sequence[Row]) -> None:
         """Repairs, gates and tokens by phase, among TRL's own metrics."""
@@ -308,14 +278,3 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         for name, value in found.items():
             if value is not None:
                 self._metrics["train"][f"kintsugi/{name}"].append(float(value))
-
-
-def real(values: Tensor, mask: Tensor) -> list[tuple[Any, ...]]:
-    """What is not padding, by row."""
-    return [tuple(row[kept].tolist()) for row, kept in zip(values, mask.bool(), strict=True)]
-
-
-def bare(prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> Row:
-    """A row that trains nothing: to be scored, or to fill a batch."""
-    n = len(completion_ids)
-    return Row(tuple(prompt_ids), tuple(completion_ids), (0,) * n, (0.0,) * n, None, "policy", "", "")
