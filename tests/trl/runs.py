@@ -10,16 +10,17 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers import TrainerCallback
+
 from trl import GRPOConfig
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bridges"))
 
-from scene import GROUP, LONGEST, PROMPTS, Scene, Tape  # noqa: E402
+from scene import GROUP, LONGEST, PROMPTS, Scene, Tape
 
-from kintsugi.bridges.trl import KintsugiGRPOTrainer  # noqa: E402
-from kintsugi.models.loading import load_model  # noqa: E402
-from kintsugi.records import Problem, Row  # noqa: E402
-from kintsugi.tasks.dag import DagTask  # noqa: E402
+from kintsugi.bridges.trl import KintsugiGRPOTrainer
+from kintsugi.models.loading import load_model
+from kintsugi.records import Problem, Row
+from kintsugi.tasks.dag import DagTask
 
 
 def correct(completions: list[Any], answer: list[str], **columns: Any) -> list[float]:

@@ -6,16 +6,22 @@ What it asks for afterwards is sampled and judged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from kintsugi.bridges.common import problem_of
 from kintsugi.engines.base import SamplingParams
 from kintsugi.engines.gather import Gatherer
 from kintsugi.engines.sample import Limits, Sample
 from kintsugi.internalize.context import Context
 from kintsugi.records import Completion, Problem, Verdict
 from kintsugi.verifiers.base import Verifier
+from kintsugi.verifiers.user import reward_verdict
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,6 +35,28 @@ class Group:
     prompt_ids: tuple[int, ...]
     completions: tuple[Completion, ...]
     verdicts: tuple[Verdict, ...]
+
+
+Member = tuple[Mapping[str, Any], tuple[int, ...], Completion]
+"""A row of the data set, the prompt that was made of it, and one rollout."""
+
+
+def grouped(members: Sequence[Member], rewards: Sequence[float], size: int) -> list[Group]:
+    """Every `size` rollouts and their rewards (NaN: none) as a group; problems are named by their prompts.
+
+    The row of the data set is the problem's one column, `example`.
+    """
+    verdicts = [reward_verdict(None if math.isnan(reward) else reward) for reward in rewards]
+    groups, seen = [], Counter[str]()
+    for start in range(0, len(members), size):
+        example, prompt_ids, _ = members[start]
+        name = hashlib.sha256(json.dumps(example["prompt"]).encode()).hexdigest()[:12]
+        seen[name] += 1
+        name += f"/{seen[name]}" if seen[name] > 1 else ""  # a data set may ask a question twice
+        problem = problem_of(name, example["prompt"], None, {"example": example})
+        completions = tuple(completion for _, _, completion in members[start : start + size])
+        groups.append(Group(problem, prompt_ids, completions, tuple(verdicts[start : start + size])))
+    return groups
 
 
 @dataclass(slots=True)

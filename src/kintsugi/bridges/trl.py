@@ -13,10 +13,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,27 +23,24 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
-from trl import GRPOTrainer
 from trl.data_utils import is_conversational
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
 from kintsugi.algorithms import ALGORITHMS
 from kintsugi.algorithms.base import settled
-from kintsugi.bridges.common import bridge_algorithm, bridge_recipe, problem_of
-from kintsugi.bridges.replay import Group, GroupContext, Lockstep, Replay
+from kintsugi.bridges.common import bridge_algorithm, bridge_recipe
+from kintsugi.bridges.replay import Group, GroupContext, Lockstep, Replay, grouped
 from kintsugi.bridges.trl_rows import Layout, bare, dealt, unpadded
 from kintsugi.bridges.trl_settings import on_policy, outcome_index, settle
-from kintsugi.bridges.trl_words import RewardVerifier, TextCodec
+from kintsugi.bridges.trl_words import RewardVerifier, TextCodec, numbers, wording
 from kintsugi.config import Spec, split_spec
 from kintsugi.engines.gather import Gatherer
 from kintsugi.engines.sample import Limits, Sample
-from kintsugi.metrics import gate_metrics, passed, ratio, repair_metrics
 from kintsugi.models.loading import HFCodec
-from kintsugi.prompts import load_prompts
 from kintsugi.records import Completion, Episode, KintsugiError, Row
 from kintsugi.trainer import remember
-from kintsugi.verifiers.user import reward_verdict
+from trl import GRPOTrainer
 
 MEMORY = "kintsugi_memory.json"
 """The anchors of earlier passes, in TRL's checkpoints."""
@@ -68,7 +63,7 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         name, options = split_spec(algorithm, "algorithm")
-        self._prompts = load_prompts(prompts)
+        self._prompts = wording(prompts)
         super().__init__(*args, **kwargs)
         self._recipe = bridge_recipe(
             algorithm,
@@ -84,9 +79,8 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         settings = settle(self.args, self._algorithm)
         self.importance_sampling_level = self.args.importance_sampling_level = settings.level
         self.epsilon_low, self.epsilon_high = settings.clip_low, settings.clip_high
-        self.vllm_importance_sampling_correction = (
-            False  # a repair, given x, has no sampler to be corrected for
-        )
+        # Its ratio needs a sampler's log-probabilities, and a repair, given x, was sampled by none.
+        self.vllm_importance_sampling_correction = False
         if self._is_vlm or self.tools or self.rollout_func or self.environment_factories:
             raise KintsugiError(
                 "expected text in and text out, got images, tools, a rollout_func or environments"
@@ -96,7 +90,7 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             self.reward_funcs[self._outcome],
             self.reward_func_names[self._outcome],
             lambda text: self._codec(False).encode(text),
-            {"trainer_state": self.state},
+            lambda: {"trainer_state": self.state},
         )
         self._processes = Lockstep(
             gather_object, self.accelerator.process_index, self.accelerator.num_processes
@@ -120,16 +114,16 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         episodes = self._episodes(self._groups(inputs, output))
         rows = settled([row for e in episodes for row in self._algorithm.rows(e)], self._everywhere)
         remember(self._memory, episodes)
-        self._log_step(episodes, rows)
+        for name, value in numbers(episodes, rows).items():
+            self._metrics["train"][f"kintsugi/{name}"].append(value)
         return self._batch(rows)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         if self.args.should_save:
-            folder = (
-                Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            )
-            (folder / MEMORY).write_text(json.dumps(self._memory), encoding="utf-8")
+            folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            path = Path(self._get_output_dir(trial=trial)) / folder / MEMORY
+            path.write_text(json.dumps(self._memory), encoding="utf-8")
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
@@ -142,27 +136,11 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         """The groups of all processes, in TRL's order; a group may be spread over several."""
         prompts = unpadded(output["prompt_ids"], output["prompt_mask"])
         written = unpadded(output["completion_ids"], output["completion_mask"])
-        # Only vLLM tells what it sampled with.
-        told = output.get(
-            "sampling_per_token_logps",
-            torch.full_like(output["completion_ids"], math.nan, dtype=torch.float32),
-        )
-        logprobs = unpadded(told, output["completion_mask"])
-        own = list(zip(inputs, prompts, written, logprobs, strict=True))
-        members = self._processes.gather(own)
-        rewards = self._rewards[:, self._outcome].tolist()
-        verdicts = [reward_verdict(None if math.isnan(r) else r) for r in rewards]
-        groups, seen = [], Counter[str]()
-        for start in range(0, len(members), self.num_generations):
-            group = slice(start, start + self.num_generations)
-            example, prompt_ids, *_ = members[start]
-            name = hashlib.sha256(json.dumps(example["prompt"]).encode()).hexdigest()[:12]
-            seen[name] += 1
-            name += f"/{seen[name]}" if seen[name] > 1 else ""  # the data set may ask a question twice
-            problem = problem_of(name, example["prompt"], None, {"example": example})
-            completions = tuple(self._completion(ids, logprobs) for _, _, ids, logprobs in members[group])
-            groups.append(Group(problem, prompt_ids, completions, tuple(verdicts[group])))
-        return groups
+        unknown = torch.full(output["completion_ids"].shape, math.nan)  # transformers tells none, vLLM does
+        logprobs = unpadded(output.get("sampling_per_token_logps", unknown), output["completion_mask"])
+        completions = map(self._completion, written, logprobs)
+        members = self._processes.gather(list(zip(inputs, prompts, completions, strict=True)))
+        return grouped(members, self._rewards[:, self._outcome].tolist(), self.num_generations)
 
     def _episodes(self, groups: Sequence[Group]) -> list[Episode]:
         """Every group's episode, on every process; each process runs the coroutines of its share."""
@@ -239,10 +217,8 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         ids_BS = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
         mask_BS = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
         width, size = batch["completion_ids"].shape[1], self.args.per_device_train_batch_size
-        with (
-            torch.no_grad(),
-            disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs),
-        ):
+        recomputing = self.args.gradient_checkpointing_kwargs
+        with torch.no_grad(), disable_gradient_checkpointing(self.model, recomputing):
             found = self._get_per_token_logps_and_entropies(model, ids_BS, mask_BS, width, size)
         logprobs_BT: Tensor = found[0]
         return logprobs_BT
@@ -263,18 +239,3 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _everywhere(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
         """The same of rows that all processes hold, the work shared out."""
         return self._processes.spread(rows, self._score)
-
-    def _log_step(self, episodes: Sequence[Episode], rows: Sequence[Row]) -> None:
-        """Repairs, gates and tokens by phase, among TRL's own metrics."""
-        tokens = Counter[str]()
-        for episode in episodes:
-            tokens.update(episode.tokens)
-        found = {
-            "accuracy": ratio(sum(map(passed, episodes)), sum(len(e.rollouts) for e in episodes)),
-            **repair_metrics(episodes),
-            **gate_metrics(rows),
-            **{f"tokens/{phase}": tokens[phase] for phase in ("rollout", "repair", "check")},
-        }
-        for name, value in found.items():
-            if value is not None:
-                self._metrics["train"][f"kintsugi/{name}"].append(float(value))

@@ -24,7 +24,7 @@ def bare(prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> Row:
 
 def unpadded(values: Tensor, mask: Tensor) -> list[tuple[Any, ...]]:
     """What the mask holds, by row."""
-    return [tuple(row[kept].tolist()) for row, kept in zip(values, mask.bool(), strict=True)]
+    return [tuple(row[kept].tolist()) for row, kept in zip(values.cpu(), mask.bool().cpu(), strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
