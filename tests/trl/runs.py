@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback
-
-from trl import GRPOConfig
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "bridges"))
-
 from scene import GROUP, LONGEST, PROMPTS, Scene, Tape
+from transformers import TrainerCallback
 
 from kintsugi.bridges.trl import KintsugiGRPOTrainer
 from kintsugi.models.loading import load_model
 from kintsugi.records import Problem, Row
 from kintsugi.tasks.dag import DagTask
+from trl import GRPOConfig
 
 
 def correct(completions: list[Any], answer: list[str], **columns: Any) -> list[float]:
@@ -121,7 +116,7 @@ def replayed(scene: Scene, algorithm: Any, directory: Path, **settings: Any) -> 
     return trainer
 
 
-def nano_trainer(directory: Path, **more: Any) -> Watched:
+def nano_trainer(directory: Path, kind: type[Watched] = Watched, **more: Any) -> Any:
     """A trainer of the shipped model on its task; `settings` are GRPOConfig's, what else is said the trainer's."""
     loaded = load_model("nano", device="cpu")
     arguments = {
@@ -132,4 +127,4 @@ def nano_trainer(directory: Path, **more: Any) -> Watched:
         "processing_class": loaded.tokenizer,
         "prompts": PROMPTS,
     }
-    return Watched(**(arguments | more))
+    return kind(**(arguments | more))
