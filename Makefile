@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart compare-smoke results test audit test-faults test-slow test-vllm lint gym extras browser sandbox docs nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
+.PHONY: setup quickstart compare-smoke results test audit test-faults test-slow test-vllm test-trl lint gym extras browser sandbox docs nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
 
 setup: $(STAMP)
 
@@ -107,8 +107,12 @@ nano-base: setup
 	$(BIN)/kintsugi sft recipes/nano_base.yaml model=runs/nano_base_short/checkpoints/step-001200 --overwrite
 	$(BIN)/python -m kintsugi.models.ship runs/nano_base
 
-# Engine benchmarks beside TRL, which lives in an environment of its own; docs/performance.md says what they measure.
+# TRL lives in an environment of its own, with kintsugi beside it. Two of its tests' processes talk over gloo.
 PEER := .venv-trl
+test-trl: $(PEER)/.ready
+	OMP_NUM_THREADS=1 $(PEER)/bin/python -m pytest tests/trl
+
+# Engine benchmarks beside TRL; docs/performance.md says what they measure.
 bench: $(VENV)/.bench $(PEER)/.ready
 	$(BIN)/python -m benchmarks.engine $(BENCH)
 
@@ -116,11 +120,13 @@ $(VENV)/.bench: $(STAMP)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q --no-build-isolation -e '.[dev]'
 	touch $@
 
-$(PEER)/.ready: constraints-trl.txt
+$(PEER)/.ready: pyproject.toml constraints-trl.txt
 	test -x $(PEER)/bin/python || $(PYTHON) -m venv $(PEER)
 	$(PEER)/bin/python -m pip install -q -c constraints-trl.txt torch
-	$(PEER)/bin/python -m pip install -q -c constraints-trl.txt trl
+	$(PEER)/bin/python -m pip install -q -c constraints-trl.txt hatchling editables
+	PIP_CONSTRAINT=constraints-trl.txt $(PEER)/bin/python -m pip install -q --no-build-isolation -e '.[trl,lora]' pytest
 	touch $@
+
 # The bases of recipes/learning start from the nano base, which can copy and add already: short problems first.
 SFT = $(BIN)/kintsugi sft --overwrite
 nano-brackets: setup

@@ -10,12 +10,12 @@ import torch
 from datasets import Dataset
 from scene import GROUP, LONGEST, PROMPTS, Scene, Tape
 from transformers import TrainerCallback
+from trl import GRPOConfig
 
 from kintsugi.bridges.trl import KintsugiGRPOTrainer
 from kintsugi.models.loading import load_model
 from kintsugi.records import Problem, Row
 from kintsugi.tasks.dag import DagTask
-from trl import GRPOConfig
 
 
 def correct(completions: list[Any], answer: list[str], **columns: Any) -> list[float]:
@@ -98,11 +98,21 @@ class Replayed(Watched):
         return [list(self.tape.take(ids).token_ids) for ids in prompt_ids], None
 
 
-def replayed(scene: Scene, algorithm: Any, directory: Path, **settings: Any) -> Replayed:
+class Telling(Replayed):
+    """And says with which log-probabilities it was sampled."""
+
+    def _generate_single_turn(self, prompt_ids: Any, *_: Any, **__: Any) -> Any:
+        found = [self.tape.take(ids) for ids in prompt_ids]
+        return [list(c.token_ids) for c in found], [list(c.logprobs) for c in found]
+
+
+def replayed(
+    scene: Scene, algorithm: Any, directory: Path, kind: type[Replayed] = Replayed, **settings: Any
+) -> Replayed:
     """One step of TRL on the scene, trained."""
     settings = {"learning_rate": 1e-9, "max_grad_norm": 1e9, "shuffle_dataset": False} | settings
     scene.tape.rewind()
-    trainer = Replayed(
+    trainer = kind(
         model=load_model("nano", device="cpu").model,
         reward_funcs=correct,
         args=config(directory, **settings),

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from trl import GRPOTrainer
 from trl.data_utils import is_conversational
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
@@ -40,7 +42,6 @@ from kintsugi.engines.sample import Limits, Sample
 from kintsugi.models.loading import HFCodec
 from kintsugi.records import Completion, Episode, KintsugiError, Row
 from kintsugi.trainer import remember
-from trl import GRPOTrainer
 
 MEMORY = "kintsugi_memory.json"
 """The anchors of earlier passes, in TRL's checkpoints."""
@@ -86,6 +87,10 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
                 "expected text in and text out, got images, tools, a rollout_func or environments"
             )
         self._outcome = outcome_index(self.reward_func_names, outcome)
+        if others := [n for i, n in enumerate(self.reward_func_names) if i != self._outcome]:
+            warnings.warn(
+                f"reward functions that are logged, but do not train: {', '.join(others)}", stacklevel=2
+            )
         self._judge = RewardVerifier(
             self.reward_funcs[self._outcome],
             self.reward_func_names[self._outcome],
