@@ -214,6 +214,17 @@ def test_a_batch_that_teaches_nothing_moves_nothing(tmp_path: Path) -> None:
     assert trainer.losses == [0.0]
 
 
+def test_it_runs_in_a_notebook_whose_event_loop_is_running(tmp_path: Path) -> None:
+    trainer = nano_trainer(tmp_path, algorithm={"name": "kintsugi", "form": "rewrite"})
+
+    async def cell() -> None:
+        trainer.train()
+
+    asyncio.run(cell())
+    assert trainer.logged("kintsugi/repair/samples")[0] > 0
+    assert trainer.logged("grad_norm")[0] > 0
+
+
 def test_evaluation_is_trls_own(tmp_path: Path) -> None:
     trainer: Watched = nano_trainer(
         tmp_path, eval_dataset=data(DagTask().evaluation()[:4]), settings={"per_device_eval_batch_size": 8}

@@ -16,10 +16,11 @@ from fakes import CharCodec, FakeVerifier, complete, encode, make_recipe, make_r
 from kintsugi.algorithms import load_algorithm
 from kintsugi.bridges.replay import Group, GroupContext, Lockstep, Replay, grouped
 from kintsugi.bridges.trl_settings import Settings, on_policy, outcome_index, settle
-from kintsugi.bridges.trl_words import RewardVerifier, numbers, wording
+from kintsugi.bridges.trl_words import RewardVerifier, TextCodec, numbers, wording
 from kintsugi.engines.base import SamplingParams
 from kintsugi.engines.gather import Gatherer
 from kintsugi.engines.sample import Limits
+from kintsugi.models.loading import HFCodec, load_model
 from kintsugi.prompts import TERSE
 from kintsugi.records import Episode, KintsugiError, Problem, Verdict
 
@@ -352,3 +353,11 @@ def test_sampling_beside_a_group_is_bounded_by_the_models_positions() -> None:
     replay.sampled, replay.limits = True, Limits(10_000, 4)
     with pytest.raises(KintsugiError, match="leaves no room to answer"):
         asyncio.run(replay.generate(encode("four"), SamplingParams(8)))
+
+
+def test_repair_prompts_are_made_as_trl_makes_prompts() -> None:
+    tokenizer = load_model("nano-random", device="cpu").tokenizer
+    assert TextCodec(tokenizer, ()).chat("1+1") == tuple(tokenizer("1+1")["input_ids"])  # no chat template
+    tokenizer.chat_template = "{{ mark }}{{ messages[0]['content'] }}"
+    codec = HFCodec(tokenizer, (), extra={"mark": "7"})  # chat_template_kwargs
+    assert codec.decode(codec.chat("1+1")) == "71+1"

@@ -6,11 +6,13 @@ What it asks for afterwards is sampled and judged.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -93,6 +95,16 @@ class GroupContext(Context):
 
     def solve_prompt(self, problem: Problem) -> tuple[int, ...]:
         return self.asked
+
+
+def finished(coroutine: Coroutine[Any, Any, Item]) -> Item:
+    """What the coroutine returns. In a notebook, whose own loop is running, another thread runs it meanwhile."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 class Lockstep:

@@ -32,7 +32,7 @@ from trl.trainer.utils import use_adapter
 from kintsugi.algorithms import ALGORITHMS
 from kintsugi.algorithms.base import settled
 from kintsugi.bridges.common import bridge_algorithm, bridge_recipe
-from kintsugi.bridges.replay import Group, GroupContext, Lockstep, Replay, grouped
+from kintsugi.bridges.replay import Group, GroupContext, Lockstep, Replay, finished, grouped
 from kintsugi.bridges.trl_rows import Layout, bare, dealt, unpadded
 from kintsugi.bridges.trl_settings import on_policy, outcome_index, settle
 from kintsugi.bridges.trl_words import RewardVerifier, TextCodec, numbers, wording
@@ -159,7 +159,7 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
                 *(self._algorithm.run(g.problem, self._context(g, rounds)) for g in share)
             )
 
-        mine = asyncio.run(run_all())
+        mine = finished(run_all())
         while self._processes.answer([], self._sample) is not None:
             pass  # others are still sampling, and every process takes part in that
         return self._processes.together(mine)
