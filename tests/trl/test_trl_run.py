@@ -214,6 +214,15 @@ def test_a_batch_that_teaches_nothing_moves_nothing(tmp_path: Path) -> None:
     assert trainer.losses == [0.0]
 
 
+def test_rollouts_that_were_cut_off_are_not_mended(tmp_path: Path) -> None:
+    # Solutions take about 50 tokens: none ends within 20, so none states an answer, and none is worth a repair.
+    trainer = nano_trainer(tmp_path, settings={"max_completion_length": 20})
+    trainer.train()
+    assert trainer.logged("completions/clipped_ratio") == [1]
+    assert trainer.logged("kintsugi/repair/skipped_unmendable") == [4]
+    assert trainer.logged("kintsugi/repair/samples") == [0]
+
+
 def test_it_runs_in_a_notebook_whose_event_loop_is_running(tmp_path: Path) -> None:
     trainer = nano_trainer(tmp_path, algorithm={"name": "kintsugi", "form": "rewrite"})
 
