@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart compare-smoke results test audit test-faults test-slow test-vllm lint gym smollm2 extras browser sandbox docs locks nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
+.PHONY: setup quickstart compare-smoke results test audit test-faults test-slow test-vllm test-trl lint gym smollm2 extras browser sandbox docs locks nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
 
 setup: $(STAMP)
 
@@ -130,16 +130,22 @@ nano-base: setup
 	$(BIN)/kintsugi sft recipes/nano_base.yaml model=runs/nano_base_short/checkpoints/step-001200 --overwrite
 	$(BIN)/python -m kintsugi.models.ship runs/nano_base
 
-# Engine benchmarks beside TRL, which lives in an environment of its own; docs/performance.md says what they measure.
+# TRL lives in an environment of its own, with kintsugi beside it. Two of its tests' processes talk over gloo.
 PEER := .venv-trl
+test-trl: $(PEER)/.ready
+	OMP_NUM_THREADS=1 $(PEER)/bin/python -m pytest tests/trl
+
+# Engine benchmarks beside TRL; docs/performance.md says what they measure.
 bench: setup $(PEER)/.ready
 	$(BIN)/python -m benchmarks.engine $(BENCH)
 
-$(PEER)/.ready: constraints-trl.txt
+$(PEER)/.ready: pyproject.toml constraints-trl.txt
 	test -x $(PEER)/bin/python || $(PYTHON) -m venv $(PEER)
 	$(PEER)/bin/python -m pip install -q -c constraints-trl.txt torch
-	$(PEER)/bin/python -m pip install -q -c constraints-trl.txt trl
+	$(PEER)/bin/python -m pip install -q -c constraints-trl.txt hatchling editables
+	PIP_CONSTRAINT=constraints-trl.txt $(PEER)/bin/python -m pip install -q --no-build-isolation -e '.[trl,lora]' pytest
 	touch $@
+
 # The bases of recipes/learning start from the nano base, which can copy and add already: short problems first.
 SFT = $(BIN)/kintsugi sft --overwrite
 nano-brackets: setup

@@ -1,0 +1,147 @@
+"""A group that another trainer has sampled and judged, as the surroundings of an algorithm's coroutine.
+
+The coroutine asks for its rollouts first and has them judged at once: both are answered with what is there already.
+What it asks for afterwards is sampled and judged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from kintsugi.bridges.common import problem_of
+from kintsugi.engines.base import SamplingParams
+from kintsugi.engines.gather import Gatherer
+from kintsugi.engines.sample import Limits, Sample
+from kintsugi.internalize.context import Context
+from kintsugi.records import Completion, Problem, Verdict
+from kintsugi.verifiers.base import Verifier
+from kintsugi.verifiers.user import reward_verdict
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One problem with its rollouts: the prompt they were sampled from, and what was written and said of it."""
+
+    problem: Problem
+    prompt_ids: tuple[int, ...]
+    completions: tuple[Completion, ...]
+    verdicts: tuple[Verdict, ...]
+
+
+Member = tuple[Mapping[str, Any], tuple[int, ...], Completion]
+"""A row of the data set, the prompt that was made of it, and one rollout."""
+
+
+def grouped(members: Sequence[Member], rewards: Sequence[float], size: int) -> list[Group]:
+    """Every `size` rollouts and their rewards (NaN: none) as a group; problems are named by their prompts.
+
+    The row of the data set is the problem's one column, `example`.
+    """
+    verdicts = [reward_verdict(None if math.isnan(reward) else reward) for reward in rewards]
+    groups, seen = [], Counter[str]()
+    for start in range(0, len(members), size):
+        example, prompt_ids, _ = members[start]
+        name = hashlib.sha256(json.dumps(example["prompt"]).encode()).hexdigest()[:12]
+        seen[name] += 1
+        name += f"/{seen[name]}" if seen[name] > 1 else ""  # a data set may ask a question twice
+        problem = problem_of(name, example["prompt"], None, {"example": example})
+        completions = tuple(completion for _, _, completion in members[start : start + size])
+        groups.append(Group(problem, prompt_ids, completions, tuple(verdicts[start : start + size])))
+    return groups
+
+
+@dataclass(slots=True)
+class Replay:
+    """Sampler and verifier of one group: the first call of each is answered from it, later ones by the rest."""
+
+    group: Group
+    rounds: Gatherer[Sample, Completion]
+    limits: Limits
+    judge: Verifier
+    sampled: bool = False
+    judged: bool = False
+
+    async def generate(
+        self, prompt_ids: Sequence[int], params: SamplingParams, n: int = 1
+    ) -> list[Completion]:
+        if not self.sampled:
+            self.sampled = True
+            return list(self.group.completions)
+        return await self.rounds.ask(self.limits.samples(tuple(prompt_ids), params, n))
+
+    def __call__(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
+        if not self.judged:
+            self.judged = True
+            return list(self.group.verdicts)
+        return self.judge(problem, texts)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupContext(Context):
+    """A context whose problem is asked as the other trainer asked it, to the token."""
+
+    asked: tuple[int, ...] = ()
+
+    def solve_prompt(self, problem: Problem) -> tuple[int, ...]:
+        return self.asked
+
+
+def finished(coroutine: Coroutine[Any, Any, Item]) -> Item:
+    """What the coroutine returns. In a notebook, whose own loop is running, another thread runs it meanwhile."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
+
+
+class Lockstep:
+    """What several processes do together, each calling the same methods in the same order.
+
+    `gather` returns the lists of all processes joined, in their order; `rank` is this one of `world`.
+    """
+
+    def __init__(self, gather: Callable[[Any], Any], rank: int, world: int) -> None:
+        self.gather, self.rank, self.world = gather, rank, world
+
+    def everyone(self, item: Item) -> list[Item]:
+        """Each process's item."""
+        found: list[Item] = self.gather([item])
+        return found
+
+    def share(self, items: Sequence[Item]) -> list[Item]:
+        """This process's part of what all processes hold."""
+        return list(items[self.rank :: self.world])
+
+    def together(self, mine: Sequence[Item]) -> list[Item]:
+        """What all processes made of their shares, in the order of the whole."""
+        parts = self.everyone(list(mine))
+        return [parts[i % self.world][i // self.world] for i in range(sum(map(len, parts)))]
+
+    def spread(self, items: Sequence[Item], work: Callable[[list[Item]], Sequence[Result]]) -> list[Result]:
+        """work(items), the work shared out; what all processes hold. As many items come to each process
+        (some come twice), so that `work` may do things that all must do alike."""
+        mine = self.share(items)
+        mine += items[: -(-len(items) // self.world) - len(mine)]
+        return self.together(work(mine) if mine else [])[: len(items)]
+
+    def answer(
+        self, asked: list[Item], work: Callable[[list[Item]], Sequence[Result]]
+    ) -> list[Result] | None:
+        """One round: what `work` makes of `asked`, or None where no process has asked for anything."""
+        asking = self.everyone(asked)
+        done = self.spread([item for one in asking for item in one], work)
+        start = sum(map(len, asking[: self.rank]))
+        return done[start : start + len(asked)] if done else None

@@ -1,0 +1,246 @@
+"""TRL's GRPOTrainer with Kintsugi's algorithms, by three changed lines of a TRL script:
+
+    from kintsugi.bridges.trl import KintsugiGRPOTrainer
+    trainer = KintsugiGRPOTrainer(model=..., reward_funcs=..., args=..., train_dataset=..., algorithm="iop")
+
+1. TRL samples and rewards a batch as ever. Then every group runs the algorithm's coroutine: its rollouts are what TRL
+   sampled, and whatever it samples beside them goes through TRL's generation, in rounds.
+2. Credit turns episodes into rows. Their place in the loss is folded into their advantages, so that TRL's sum over
+   tokens is the algorithm's loss; gates are TRL's tool mask.
+3. Several processes sample in lockstep, share all episodes, and take equal parts of the rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from trl import GRPOTrainer
+from trl.data_utils import is_conversational
+from trl.models.utils import disable_gradient_checkpointing
+from trl.trainer.utils import use_adapter
+
+from kintsugi.algorithms import ALGORITHMS
+from kintsugi.algorithms.base import settled
+from kintsugi.bridges.common import bridge_algorithm, bridge_recipe
+from kintsugi.bridges.replay import Group, GroupContext, Lockstep, Replay, finished, grouped
+from kintsugi.bridges.trl_rows import Layout, bare, dealt, unpadded
+from kintsugi.bridges.trl_settings import on_policy, outcome_index, settle
+from kintsugi.bridges.trl_words import RewardVerifier, TextCodec, numbers, wording
+from kintsugi.config import Spec, split_spec
+from kintsugi.engines.gather import Gatherer
+from kintsugi.engines.sample import Limits, Sample
+from kintsugi.models.loading import HFCodec
+from kintsugi.records import Completion, Episode, KintsugiError, Row
+from kintsugi.trainer import remember
+
+MEMORY = "kintsugi_memory.json"
+"""The anchors of earlier passes, in TRL's checkpoints."""
+
+
+class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
+    """A GRPOTrainer that trains as `algorithm` says; all other arguments are TRL's.
+
+    algorithm: a name, or a mapping such as {"name": "kintsugi", "failures": 3}. prompts: the wording of repair
+    prompts. outcome: name or number of the reward function that says whether an answer is right, where there are
+    several. KintsugiError for what would spoil the credit (docs/trl.md).
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        algorithm: Spec = "kintsugi",
+        prompts: str = "plain-v1",
+        outcome: str | int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        name, options = split_spec(algorithm, "algorithm")
+        self._prompts = wording(prompts)
+        super().__init__(*args, **kwargs)
+        self._recipe = bridge_recipe(
+            algorithm,
+            group_size=self.num_generations,
+            max_new_tokens=self.max_completion_length,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            seed=self.args.seed,
+            prompts=prompts,
+        )
+        self._algorithm = bridge_algorithm(self._recipe)
+        self._objective = self._algorithm.objective(self.max_completion_length)
+        settings = settle(self.args, self._algorithm)
+        self.importance_sampling_level = self.args.importance_sampling_level = settings.level
+        self.epsilon_low, self.epsilon_high = settings.clip_low, settings.clip_high
+        # Its ratio needs a sampler's log-probabilities, and a repair, given x, was sampled by none.
+        self.vllm_importance_sampling_correction = False
+        if self._is_vlm or self.tools or self.rollout_func or self.environment_factories:
+            raise KintsugiError(
+                "expected text in and text out, got images, tools, a rollout_func or environments"
+            )
+        self._outcome = outcome_index(self.reward_func_names, outcome)
+        if others := [n for i, n in enumerate(self.reward_func_names) if i != self._outcome]:
+            warnings.warn(
+                f"reward functions that are logged, but do not train: {', '.join(others)}", stacklevel=2
+            )
+        self._judge = RewardVerifier(
+            self.reward_funcs[self._outcome],
+            self.reward_func_names[self._outcome],
+            lambda text: self._codec(False).encode(text),
+            lambda: {"trainer_state": self.state},
+        )
+        self._processes = Lockstep(
+            gather_object, self.accelerator.process_index, self.accelerator.num_processes
+        )
+        self._layout = Layout(self._tokenizer.pad_token_id, self.pad_to_multiple_of, self.accelerator.device)
+        self._limits = Limits.of(self.accelerator.unwrap_model(self.model))
+        self._scores_samples = name not in ALGORITHMS or bool(options.get("capped"))
+        self._memory: dict[str, str] = {}
+        self._rewards = torch.zeros(0)
+
+    # ---- what TRL calls
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
+        self._rewards = super()._calculate_rewards(*args, **kwargs)
+        return self._rewards
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if not self.model.training:
+            return output
+        episodes = self._episodes(self._groups(inputs, output))
+        rows = settled([row for e in episodes for row in self._algorithm.rows(e)], self._everywhere)
+        remember(self._memory, episodes)
+        for name, value in numbers(episodes, rows).items():
+            self._metrics["train"][f"kintsugi/{name}"].append(value)
+        return self._batch(rows)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            path = Path(self._get_output_dir(trial=trial)) / folder / MEMORY
+            path.write_text(json.dumps(self._memory), encoding="utf-8")
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and (Path(checkpoint) / MEMORY).is_file():
+            self._memory = json.loads((Path(checkpoint) / MEMORY).read_text(encoding="utf-8"))
+
+    # ---- from TRL's batch to episodes
+
+    def _groups(self, inputs: Sequence[Mapping[str, Any]], output: Mapping[str, Any]) -> list[Group]:
+        """The groups of all processes, in TRL's order; a group may be spread over several."""
+        prompts = unpadded(output["prompt_ids"], output["prompt_mask"])
+        written = unpadded(output["completion_ids"], output["completion_mask"])
+        unknown = torch.full(output["completion_ids"].shape, math.nan)  # transformers tells none, vLLM does
+        logprobs = unpadded(output.get("sampling_per_token_logps", unknown), output["completion_mask"])
+        completions = map(self._completion, written, logprobs)
+        members = self._processes.gather(list(zip(inputs, prompts, completions, strict=True)))
+        return grouped(members, self._rewards[:, self._outcome].tolist(), self.num_generations)
+
+    def _episodes(self, groups: Sequence[Group]) -> list[Episode]:
+        """Every group's episode, on every process; each process runs the coroutines of its share."""
+        rounds: Gatherer[Sample, Completion] = Gatherer(
+            lambda samples: [list(samples)], lambda batch: self._processes.answer(batch, self._sample) or []
+        )
+
+        async def run_all() -> list[Episode]:
+            share = self._processes.share(groups)
+            return await asyncio.gather(
+                *(self._algorithm.run(g.problem, self._context(g, rounds)) for g in share)
+            )
+
+        mine = finished(run_all())
+        while self._processes.answer([], self._sample) is not None:
+            pass  # others are still sampling, and every process takes part in that
+        return self._processes.together(mine)
+
+    def _context(self, group: Group, rounds: Gatherer[Sample, Completion]) -> GroupContext:
+        replay = Replay(group, rounds, self._limits, self._judge)
+        return GroupContext(
+            sampler=replay,
+            codec=self._codec(is_conversational(group.problem.columns["example"])),
+            verifier=replay,
+            prompts=self._prompts,
+            recipe=self._recipe,
+            step=self.state.global_step,
+            memory=self._memory,
+            max_prompt=None if self._limits.positions is None else self._limits.positions - 1,
+            asked=group.prompt_ids,
+        )
+
+    def _codec(self, conversational: bool) -> HFCodec:
+        if not conversational:
+            return TextCodec(self._tokenizer, tuple(self.eos_token_ids))
+        return HFCodec(self._tokenizer, tuple(self.eos_token_ids), extra=self.chat_template_kwargs)
+
+    def _completion(self, ids: Sequence[int], logprobs: Sequence[float]) -> Completion:
+        ended = ids[-1] in (*self.eos_token_ids, self._tokenizer.pad_token_id)
+        return Completion(tuple(ids), tuple(logprobs), "stop" if ended else "length", self.state.global_step)
+
+    def _sample(self, samples: list[Sample]) -> list[Completion]:
+        """Completions by TRL's generation, at most as many at once as TRL's own rollouts."""
+        found: list[Completion] = []
+        size = self.args.per_device_train_batch_size * self.args.steps_per_generation
+        for start in range(0, len(samples), size):
+            batch = samples[start : start + size]
+            prompts = [list(sample.prompt_ids) for sample in batch]
+            written, logprobs = self._generate_single_turn(prompts, None, {}, num_generations=1)
+            if logprobs is None and self._scores_samples:
+                logprobs = self._score([bare(p, ids) for p, ids in zip(prompts, written, strict=True)])
+            told = logprobs or [[math.nan] * len(ids) for ids in written]
+            for sample, ids, values in zip(batch, written, told, strict=True):
+                numbers = [math.nan if value is None else value for value in values]
+                found.append(sample.completion(list(ids), numbers, self.state.global_step))
+        return found
+
+    # ---- from episodes to TRL's batch
+
+    def _batch(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """This process's rows as TRL's batch."""
+        filler = bare([self._layout.pad_id], [self._layout.pad_id])
+        steps, keep = self.args.steps_per_generation, bool(self.beta)  # a KL needs no credit
+        mine, items = dealt(rows, self._objective, self._processes, steps, filler, keep)
+        batch = self._layout.batch(mine, items, self.importance_sampling_level)
+        if not on_policy(self.args):
+            batch["old_per_token_logps"] = self._scored(self.model, batch)
+        if self.beta:
+            batch["ref_per_token_logps"] = self._reference(batch)
+        return batch
+
+    def _scored(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """(B, T) log pi of the batch's completions under a model, as TRL's loss computes it, without gradient."""
+        ids_BS = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
+        mask_BS = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
+        width, size = batch["completion_ids"].shape[1], self.args.per_device_train_batch_size
+        recomputing = self.args.gradient_checkpointing_kwargs
+        with torch.no_grad(), disable_gradient_checkpointing(self.model, recomputing):
+            found = self._get_per_token_logps_and_entropies(model, ids_BS, mask_BS, width, size)
+        logprobs_BT: Tensor = found[0]
+        return logprobs_BT
+
+    def _reference(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """log pi_ref: TRL's reference model, or the model without its adapters."""
+        if self.ref_model is not None:
+            return self._scored(self.ref_model, batch)
+        model = self.accelerator.unwrap_model(self.model)
+        with use_adapter(model, adapter_name="ref" if "ref" in model.peft_config else None):
+            return self._scored(self.model, batch)
+
+    def _score(self, rows: list[Row]) -> list[tuple[float, ...]]:
+        """log pi of every completion token of the rows."""
+        values = self._scored(self.model, self._layout.sequences(rows)).tolist()
+        return [tuple(v[: len(row.completion_ids)]) for v, row in zip(values, rows, strict=True)]
+
+    def _everywhere(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
+        """The same of rows that all processes hold, the work shared out."""
+        return self._processes.spread(rows, self._score)

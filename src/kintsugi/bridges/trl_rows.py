@@ -1,0 +1,82 @@
+"""Rows as TRL's batch: which rows each process trains on, and their tensors (B rows, T completion tokens)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl.trainer.utils import pad
+
+from kintsugi.bridges.replay import Lockstep
+from kintsugi.learner import check_constant
+from kintsugi.objective import Objective, flattened
+from kintsugi.records import Row
+
+
+def bare(prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> Row:
+    """A row that trains nothing: to be scored, or to fill a batch."""
+    n = len(completion_ids)
+    return Row(tuple(prompt_ids), tuple(completion_ids), (0,) * n, (0.0,) * n, None, "policy", "", "")
+
+
+def unpadded(values: Tensor, mask: Tensor) -> list[tuple[Any, ...]]:
+    """What the mask holds, by row."""
+    return [tuple(row[kept].tolist()) for row, kept in zip(values.cpu(), mask.bool().cpu(), strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How TRL wants tensors: the padding token, lengths to be multiples of this (None: any), and where they live."""
+
+    pad_id: int
+    multiple: int | None
+    device: torch.device
+
+    def padded(self, values: Sequence[Sequence[float]], fill: float, side: str = "right") -> Tensor:
+        """(B, longest) of whole numbers or, with a fill of 0.0, of fp32."""
+        kind = torch.float32 if isinstance(fill, float) else torch.long
+        tensor: Tensor = pad([torch.tensor(v, dtype=kind) for v in values], fill, side, self.multiple)
+        return tensor.to(self.device)
+
+    def sequences(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """Prompts padded on the left and completions on the right, with their masks."""
+        prompts, completions = [row.prompt_ids for row in rows], [row.completion_ids for row in rows]
+        return {
+            "prompt_ids": self.padded(prompts, self.pad_id, "left"),
+            "prompt_mask": self.padded([[1] * len(ids) for ids in prompts], 0, "left"),
+            "completion_ids": self.padded(completions, self.pad_id),
+            "completion_mask": self.padded([[1] * len(ids) for ids in completions], 0),
+        }
+
+    def batch(self, rows: Sequence[Row], items: int, level: str) -> dict[str, Tensor]:
+        """What TRL's loss takes: it divides the sum over tokens by `items`, so credit is multiplied by it.
+
+        Advantages are (B, T), or (B,) where ratios are those of sequences.
+        """
+        found = self.sequences(rows)
+        gates_BT = self.padded([row.mask for row in rows], 0)
+        advantages_BT = items * self.padded([row.advantages for row in rows], 0.0) * gates_BT
+        found |= {"tool_mask": gates_BT, "num_items_in_batch": torch.tensor(items, device=self.device)}
+        if level == "token":
+            return found | {"advantages": advantages_BT}
+        for row in rows:
+            check_constant(row)
+        return found | {"advantages": advantages_BT.sum(-1) / gates_BT.sum(-1).clamp(min=1)}
+
+
+def dealt(
+    rows: Sequence[Row], objective: Objective, processes: Lockstep, steps: int, filler: Row, uncredited: bool
+) -> tuple[list[Row], int]:
+    """(this process's part of all processes' rows, number of gated tokens of them all).
+
+    Their place in the loss is in their advantages. Rows that train nothing are left out, once they were counted
+    (`uncredited` keeps those with a gate). Every process has as many rows, a multiple of `steps`: fillers are added.
+    """
+    live = [row for row in flattened(rows, objective) if row.active and (uncredited or any(row.advantages))]
+    mine = processes.share(live)
+    most = -(-len(live) // processes.world)
+    mine += [filler] * (max(1, -(-most // steps)) * steps - len(mine))
+    return mine, max(1, sum(row.active for row in live))

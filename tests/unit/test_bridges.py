@@ -1,0 +1,363 @@
+"""The parts of TRL's bridge that need no TRL: processes in lockstep, groups replayed, settings, rewards."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fakes import CharCodec, FakeVerifier, complete, encode, make_recipe, make_rollout
+
+from kintsugi.algorithms import load_algorithm
+from kintsugi.bridges.replay import Group, GroupContext, Lockstep, Replay, grouped
+from kintsugi.bridges.trl_settings import Settings, on_policy, outcome_index, settle
+from kintsugi.bridges.trl_words import RewardVerifier, TextCodec, numbers, wording
+from kintsugi.engines.base import SamplingParams
+from kintsugi.engines.gather import Gatherer
+from kintsugi.engines.sample import Limits
+from kintsugi.models.loading import HFCodec, load_model
+from kintsugi.prompts import TERSE
+from kintsugi.records import Episode, KintsugiError, Problem, Verdict
+
+# ---- several processes
+
+
+@dataclass
+class Meeting:
+    """`gather` for threads that play processes: each gets the lists of all, joined in their order."""
+
+    world: int
+    lists: dict[int, list[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.barrier = threading.Barrier(self.world, timeout=20)
+
+    def gather(self, rank: int) -> Callable[[list[Any]], list[Any]]:
+        def together(own: list[Any]) -> list[Any]:
+            self.lists[rank] = own
+            self.barrier.wait()
+            found = [item for r in range(self.world) for item in self.lists[r]]
+            self.barrier.wait()  # nobody puts down its next list before all have read these
+            return found
+
+        return together
+
+
+def in_processes(world: int, work: Callable[[Lockstep], Any]) -> list[Any]:
+    """What `work` returns in each of the processes."""
+    meeting, results = Meeting(world), {}
+
+    def play(rank: int) -> None:
+        results[rank] = work(Lockstep(meeting.gather(rank), rank, world))
+
+    threads = [threading.Thread(target=play, args=(rank,)) for rank in range(world)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [results[rank] for rank in range(world)]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_shares_come_together_in_the_order_of_the_whole(world: int) -> None:
+    items = list("abcdefg")
+    assert in_processes(world, lambda p: p.together(p.share(items))) == [items] * world
+
+
+def test_work_is_spread_in_equal_parts() -> None:
+    # 5 items in 3 processes: each works on 2, so one item is done twice; everybody holds all 5 results.
+    sizes: list[int] = []
+
+    def upper(mine: list[str]) -> list[str]:
+        sizes.append(len(mine))
+        return [item.upper() for item in mine]
+
+    assert in_processes(3, lambda p: p.spread(list("abcde"), upper)) == [list("ABCDE")] * 3
+    assert sizes == [2, 2, 2]
+
+
+def test_nothing_to_spread_is_no_work() -> None:
+    def never(mine: list[str]) -> list[str]:
+        raise AssertionError(mine)
+
+    assert in_processes(2, lambda p: p.spread([], never)) == [[], []]
+
+
+def test_a_process_that_asks_nothing_takes_part_until_nobody_asks() -> None:
+    # The first process asks twice (3 and 1), the second never. Both work on 2 of the 3, then on the 1.
+    worked: dict[int, list[int]] = {0: [], 1: []}
+
+    def run(p: Lockstep) -> list[Any]:
+        def double(mine: list[int]) -> list[int]:
+            worked[p.rank].append(len(mine))
+            return [2 * item for item in mine]
+
+        asked = [[1, 2, 3], [4]] if p.rank == 0 else []
+        answers = [p.answer(items, double) for items in asked]
+        while p.answer([], double) is not None:
+            pass
+        return answers
+
+    assert in_processes(2, run) == [[[2, 4, 6], [8]], []]
+    assert worked == {0: [2, 1], 1: [2, 1]}
+
+
+# ---- a group replayed
+
+
+def replayed(
+    texts: list[str], rewards: list[float], **more: Any
+) -> tuple[GroupContext, list[str], FakeVerifier]:
+    """(the context of a group that others sampled, the prompts that are sampled beside it, what judges those)."""
+    asked: list[str] = []
+    codec = CharCodec()
+
+    def answer(batch: list[Any]) -> list[Any]:
+        asked.extend(codec.decode(sample.prompt_ids) for sample in batch)
+        return [complete("1+1=2#### 2") for _ in batch]
+
+    judge = FakeVerifier()
+    group = Group(
+        Problem("p", "1+1", "2"),
+        encode("<1+1>"),
+        tuple(complete(text) for text in texts),
+        tuple(map(Verdict.scored, rewards)),
+    )
+    rounds: Gatherer[Any, Any] = Gatherer(lambda samples: [list(samples)], answer)
+    replay = Replay(group, rounds, Limits(10_000, None), judge)
+    settings = {"sampling": {"group_size": len(texts)}, **more}
+    ctx = GroupContext(
+        sampler=replay,
+        codec=codec,
+        verifier=replay,
+        prompts=TERSE,
+        recipe=make_recipe(**settings),
+        asked=group.prompt_ids,
+    )
+    return ctx, asked, judge
+
+
+def test_rollouts_are_the_others_and_repairs_are_sampled() -> None:
+    ctx, asked, judge = replayed(["1+1=3#### 3", "2#### 2"], [0.0, 1.0])
+    algorithm = load_algorithm({"name": "iop", "check": "none", "audit": False})
+    episode = asyncio.run(algorithm.run(Problem("p", "1+1", "2"), ctx))
+    assert [r.text for r in episode.rollouts] == ["1+1=3#### 3", "2#### 2"]
+    assert [r.verdict.reward for r in episode.rollouts] == [0.0, 1.0]
+    assert {r.prompt_ids for r in episode.rollouts} == {encode("<1+1>")}  # as it was asked, to the token
+    assert asked == ["[1+1\nwrong:\n1+1=3#### 3\nright:\n2#### 2\nmend:\n]"] * 2
+    assert judge.judged == ["1+1=2#### 2"] * 2  # the rollouts were judged before
+    assert len(episode.seams) == 1
+
+
+def test_a_group_is_named_by_its_prompt() -> None:
+    row = {"prompt": "1+1", "answer": 2}
+    other = {"prompt": [{"role": "user", "content": "2+2"}], "answer": 4}
+    members = [(row, encode("1+1"), complete("2"))] * 2 + [(other, encode("2+2"), complete("5"))] * 2
+    groups = grouped([*members, *members[:2]], [1.0, 0.0, math.nan, 7.0, 0.5, 0.25], 2)
+    first, second, again = groups
+    assert first.problem.id != second.problem.id
+    assert again.problem.id == f"{first.problem.id}/2"  # the same question twice in a batch: two groups
+    assert (
+        grouped(members[:2], [0.0, 0.0], 2)[0].problem.id == first.problem.id
+    )  # and in a later batch its own
+    assert (first.problem.before, second.problem.before) == (None, ())
+    assert first.problem.columns == {"example": row}
+    states = [[v.state for v in g.verdicts] for g in groups]
+    assert states == [["pass", "fail"], ["unscorable", "pass"], ["pass", "fail"]]
+    assert second.verdicts[1].reward == 1.0  # clipped
+
+
+# ---- TRL's settings
+
+
+def trl(**settings: Any) -> Any:
+    usual = {
+        "loss_type": "dapo",
+        "scale_rewards": "group",
+        "multi_objective_aggregation": "sum_then_normalize",
+        "reward_weights": None,
+        "mask_truncated_completions": False,
+        "top_entropy_quantile": 1.0,
+        "off_policy_mask_threshold": None,
+        "importance_sampling_level": "token",
+        "epsilon": 0.2,
+        "epsilon_high": None,
+        "num_iterations": 1,
+        "steps_per_generation": 4,
+        "gradient_accumulation_steps": 4,
+    }
+    return SimpleNamespace(**(usual | settings))
+
+
+def test_level_and_clip_range_are_the_algorithms() -> None:
+    assert settle(trl(), load_algorithm("kintsugi")) == Settings("token", 0.2, 0.2)
+    assert settle(trl(), load_algorithm("iop")) == Settings("sequence", 3e-4, 4e-4)
+    assert settle(trl(), load_algorithm("dapo")) == Settings("token", 0.2, 0.28)
+    assert settle(trl(), load_algorithm("rloo")).level == "token"
+    assert settle(trl(epsilon=0.1), load_algorithm("iop")) == Settings("sequence", 0.1, 0.1)
+    assert settle(trl(epsilon_high=0.3), load_algorithm("iop")) == Settings("sequence", 0.2, 0.3)
+    assert settle(trl(importance_sampling_level="sequence"), load_algorithm("gspo")).level == "sequence"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"loss_type": "dr_grpo"},
+        {"scale_rewards": "none"},
+        {"multi_objective_aggregation": "normalize_then_sum"},
+        {"reward_weights": [1.0, 2.0]},
+        {"mask_truncated_completions": True},
+        {"top_entropy_quantile": 0.2},
+        {"off_policy_mask_threshold": 0.5},
+    ],
+    ids=str,
+)
+def test_a_setting_that_spoils_credit_is_refused(setting: dict[str, Any]) -> None:
+    ((name, value),) = setting.items()
+    with pytest.raises(KintsugiError) as caught:
+        settle(trl(**setting), load_algorithm("kintsugi"))
+    assert str(caught.value).startswith(f"{name}={value!r}: expected ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "fits"),
+    [
+        ({}, True),
+        ({"gradient_accumulation_steps": 8}, True),  # two batches an update
+        ({"num_iterations": 2}, False),
+        ({"gradient_accumulation_steps": 2}, False),  # two updates a batch
+        ({"num_iterations": 2, "gradient_accumulation_steps": 8}, True),  # a batch twice in one update
+    ],
+    ids=str,
+)
+def test_ratios_are_1_where_a_batch_is_used_up_by_one_update(settings: dict[str, int], fits: bool) -> None:
+    assert on_policy(trl(**settings)) is fits
+    for name in ("iop", "rloo"):
+        if fits:
+            settle(trl(**settings), load_algorithm(name))
+        else:
+            with pytest.raises(
+                KintsugiError, match=f"algorithm {name} .*, which TRL cannot: expected one update"
+            ):
+                settle(trl(**settings), load_algorithm(name))
+    settle(trl(**settings), load_algorithm("kintsugi"))
+
+
+def test_ratios_of_sequences_do_not_suit_credit_of_tokens() -> None:
+    with pytest.raises(KintsugiError, match="algorithm kintsugi takes ratios of tokens"):
+        settle(trl(importance_sampling_level="sequence"), load_algorithm("kintsugi"))
+
+
+@pytest.mark.parametrize(("outcome", "index"), [("right", 1), (0, 0), (1, 1)])
+def test_one_reward_function_decides(outcome: Any, index: int) -> None:
+    assert outcome_index(["format", "right"], outcome) == index
+
+
+@pytest.mark.parametrize(
+    ("names", "outcome"),
+    [
+        (["a", "b"], None),
+        (["a", "b"], "c"),
+        (["a", "b"], 2),
+        (["a", "b"], True),
+        (["a", "a"], "a"),
+        (["a"], "b"),
+    ],
+    ids=str,
+)
+def test_which_one_must_be_clear(names: list[str], outcome: Any) -> None:
+    with pytest.raises(KintsugiError, match="outcome: expected the name or number"):
+        outcome_index(names, outcome)
+    assert outcome_index(["a"], None) == 0
+
+
+def test_prompts_are_a_name() -> None:
+    assert wording("terse-v1") == TERSE
+    with pytest.raises(KintsugiError, match="prompts: expected a name here, got"):
+        wording({"name": "terse-v1"})
+
+
+# ---- rewards of repairs
+
+
+def test_a_reward_function_gets_what_trl_would_hand_it() -> None:
+    calls: list[dict[str, Any]] = []
+
+    def score(completions: list[Any], **columns: Any) -> list[float | None]:
+        calls.append({"completions": completions, **columns})
+        return [1.0, None]
+
+    verifier = RewardVerifier(score, "score", encode, lambda: {"trainer_state": "state"})
+    turn = [{"role": "user", "content": "1+1"}]
+    row = {"prompt": turn, "answer": 2, "completion": "not handed on", "source": {"name": "dag"}}
+    verdicts = verifier(Problem("p", "1+1", "", {"example": row}, ()), ["2", "3"])
+    assert [v.state for v in verdicts] == ["pass", "unscorable"]
+    (call,) = calls
+    call["log_metric"]("name", 1.0)
+    call["log_extra"]("name", [1.0])
+    assert {k: v for k, v in call.items() if not k.startswith("log_")} == {
+        "prompts": [turn, turn],
+        "completions": [[{"role": "assistant", "content": "2"}], [{"role": "assistant", "content": "3"}]],
+        "completion_ids": [list(encode("2")), list(encode("3"))],
+        "answer": [2, 2],
+        "source": [{"name": "dag"}] * 2,
+        "trainer_state": "state",
+    }
+
+
+def test_a_reward_function_that_fails_is_an_error_and_a_warning() -> None:
+    def score(**columns: Any) -> list[float]:
+        raise RuntimeError("down")
+
+    verifier = RewardVerifier(score, "score", encode, dict)
+    with pytest.warns(UserWarning, match="reward function score failed on a repair: RuntimeError: down"):
+        (verdict,) = verifier(Problem("p", "1+1", "", {"example": {"prompt": "1+1"}}), ["2"])
+    assert verdict.state == "error"
+
+
+async def later(**columns: Any) -> list[float]:
+    return []
+
+
+class Model:
+    def forward(self) -> None: ...
+
+
+@pytest.mark.parametrize(("function", "kind"), [(later, "async"), (Model(), "a model")])
+def test_a_function_that_cannot_judge_repairs_is_refused(function: Any, kind: str) -> None:
+    with pytest.raises(
+        KintsugiError, match=f"reward function r: expected a plain function .* this one is {kind}"
+    ):
+        RewardVerifier(function, "r", encode, dict)
+
+
+def test_the_numbers_of_a_step() -> None:
+    # "no" and its stop token are 3 tokens, "yes" and its stop token 4; one of the two passes.
+    episode = Episode(Problem("p", "q", "a"), (make_rollout("no", 0.0), make_rollout("yes", 1.0)))
+    rows = load_algorithm("grpo").rows(episode)
+    found = numbers([episode], rows)
+    assert (found["accuracy"], found["tokens/rollout"], found["tokens/repair"]) == (0.5, 7, 0)
+    assert (found["rows/policy"], found["active_ratio"], found["repair/failures"]) == (2, 1, 1)
+    assert "repair/success_per_failure" not in found  # nothing was tried
+
+
+def test_sampling_beside_a_group_is_bounded_by_the_models_positions() -> None:
+    ctx, _, _ = replayed(["a", "b"], [0.0, 1.0])
+    replay = ctx.sampler
+    assert isinstance(replay, Replay)
+    replay.sampled, replay.limits = True, Limits(10_000, 4)
+    with pytest.raises(KintsugiError, match="leaves no room to answer"):
+        asyncio.run(replay.generate(encode("four"), SamplingParams(8)))
+
+
+def test_repair_prompts_are_made_as_trl_makes_prompts() -> None:
+    tokenizer = load_model("nano-random", device="cpu").tokenizer
+    assert TextCodec(tokenizer, ()).chat("1+1") == tuple(tokenizer("1+1")["input_ids"])  # no chat template
+    tokenizer.chat_template = "{{ mark }}{{ messages[0]['content'] }}"
+    codec = HFCodec(tokenizer, (), extra={"mark": "7"})  # chat_template_kwargs
+    assert codec.decode(codec.chat("1+1")) == "71+1"
