@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,11 +27,12 @@ SWITCH = "enable_thinking"
 
 @dataclass(frozen=True)
 class HFCodec:
-    """kintsugi.internalize.context.Codec over a Hugging Face tokenizer."""
+    """kintsugi.internalize.context.Codec over a Hugging Face tokenizer; `extra` is handed to its chat template."""
 
     tokenizer: Any
     stop_ids: tuple[int, ...]
     thinking: bool | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def chat(self, message: str, before: Sequence[Turn] = ()) -> tuple[int, ...]:
         """Token ids of a user message after other turns under the chat template; without one, of the bare texts."""
@@ -58,7 +59,7 @@ class HFCodec:
 
     def _rendered(self, turns: Sequence[Turn], as_text: bool) -> Any:
         """The conversation under the chat template: token ids, or the text of them."""
-        switch = {} if self.thinking is None else {SWITCH: self.thinking}
+        switch = dict(self.extra) if self.thinking is None else {**self.extra, SWITCH: self.thinking}
         try:
             return self.tokenizer.apply_chat_template(
                 [turn._asdict() for turn in turns],

@@ -1,0 +1,114 @@
+"""One training step, frozen: the shipped model, problems, completions sampled once, and what the local trainer makes
+of them. A bridge that is fed the same completions must come to the same rows, loss and gradient.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from kintsugi.algorithms.base import settled
+from kintsugi.bridges.common import bridge_algorithm, bridge_recipe
+from kintsugi.config import Optim, Spec
+from kintsugi.engines.base import Sampler, SamplingParams
+from kintsugi.engines.local import LocalSampler
+from kintsugi.internalize.context import Context
+from kintsugi.learner import LocalLearner
+from kintsugi.models.loading import LoadedModel, load_model
+from kintsugi.prompts import load_prompts
+from kintsugi.records import Completion, Problem, Row
+from kintsugi.tasks.dag import DagTask
+from kintsugi.verifiers import load_verifier
+
+GROUP, LONGEST, PROMPTS = 8, 80, "terse-v1"
+Ids = tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Tape:
+    """Completions by prompt, in the order in which they were sampled; `take` hands them out again."""
+
+    recorded: dict[Ids, list[Completion]] = field(default_factory=lambda: defaultdict(list))
+    taken: dict[Ids, int] = field(default_factory=lambda: defaultdict(int))
+
+    def take(self, prompt_ids: Sequence[int]) -> Completion:
+        """The next completion of this prompt. KeyError or IndexError where none is left: a bridge asked otherwise."""
+        prompt = tuple(prompt_ids)
+        self.taken[prompt] += 1
+        return self.recorded[prompt][self.taken[prompt] - 1]
+
+    def rewind(self) -> None:
+        self.taken.clear()
+
+    @property
+    def used_up(self) -> bool:
+        return all(self.taken[prompt] == len(found) for prompt, found in self.recorded.items())
+
+
+@dataclass(slots=True)
+class Recorder:
+    """A Sampler that keeps what `sampler` returns."""
+
+    sampler: Sampler
+    tape: Tape = field(default_factory=Tape)
+
+    async def generate(
+        self, prompt_ids: Sequence[int], params: SamplingParams, n: int = 1
+    ) -> list[Completion]:
+        found = await self.sampler.generate(prompt_ids, params, n)
+        self.tape.recorded[tuple(prompt_ids)] += found
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """The step, and the local trainer's rows, loss, gradient norm and gradient by parameter name."""
+
+    loaded: LoadedModel
+    problems: tuple[Problem, ...]
+    tape: Tape
+    rows: tuple[Row, ...]
+    loss: float
+    grad_norm: float
+    gradient: Mapping[str, Tensor]
+
+
+def freeze(algorithm: Spec, problems: int = 4, seed: int = 5) -> Scene:
+    """The scene of an algorithm, in fp32; `loaded.model` is as it was before the step."""
+    loaded = load_model("nano", device="cpu")
+    recipe = bridge_recipe(algorithm, group_size=GROUP, max_new_tokens=LONGEST, seed=seed, prompts=PROMPTS)
+    chosen, task = bridge_algorithm(recipe), DagTask()
+    recorder = Recorder(LocalSampler(loaded.model, pad_id=loaded.tokenizer.pad_token_id))
+    ctx = Context(
+        sampler=recorder,
+        codec=loaded.codec,
+        verifier=load_verifier(task.verifier),
+        prompts=load_prompts(PROMPTS),
+        recipe=recipe,
+    )
+    asked = tuple(task.train()[:problems])
+
+    async def all_episodes() -> list:
+        return await asyncio.gather(*(chosen.run(problem, ctx) for problem in asked))
+
+    episodes = asyncio.run(all_episodes())
+    learner = LocalLearner(
+        copy.deepcopy(loaded.model),
+        Optim(lr=1e-9, warmup=0, grad_clip=1e9),
+        chosen.objective(LONGEST),
+        pad_id=loaded.tokenizer.pad_token_id,
+    )
+    rows = settled([row for episode in episodes for row in chosen.rows(episode)], learner.logprobs)
+    stats = learner.step(rows)
+    gradient = {name: p.grad for name, p in learner.model.named_parameters() if p.grad is not None}
+    return Scene(loaded, asked, recorder.tape, tuple(rows), stats.loss, stats.grad_norm, gradient)
+
+
+def credit(rows: Sequence[Row]) -> list[tuple]:
+    """What training reads of the rows, whatever their problems are called and whoever sampled them."""
+    return [(r.role, r.prompt_ids, r.completion_ids, r.mask, r.advantages, r.weight) for r in rows]

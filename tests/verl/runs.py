@@ -1,0 +1,100 @@
+"""One verl run on this machine's CPU, in processes of its own, and what it printed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kintsugi.models.loading import NANO_DIR
+from kintsugi.tasks.dag import DagTask
+
+HERE = Path(__file__).parent
+REWARD = '''
+def compute_score(data_source, solution_str, ground_truth, extra_info=None):
+    return float(solution_str.rpartition("#### ")[2].strip() == ground_truth)
+'''
+
+
+def write_data(folder: Path, problems: int = 64) -> None:
+    """train.parquet and val.parquet in verl's columns, and a reward function as verl's users write them."""
+    for name, found in {"train": DagTask().train()[:problems], "val": DagTask().evaluation()[:16]}.items():
+        rows = [
+            {
+                "data_source": "dag",
+                "prompt": [{"role": "user", "content": p.prompt}],
+                "reward_model": {"style": "rule", "ground_truth": p.answer},
+                "extra_info": {"index": i},
+            }
+            for i, p in enumerate(found)
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
+    (folder / "reward.py").write_text(REWARD)
+
+
+def command(folder: Path, workers: int, steps: int, extra: tuple[str, ...] = ()) -> list[str]:
+    settings = {
+        "hydra.searchpath": "[pkg://kintsugi.bridges.conf]",
+        "hydra.run.dir": str(folder / "hydra"),
+        "+kintsugi": "default",
+        "kintsugi.algorithm.name": "iop",
+        "kintsugi.prompts": "terse-v1",
+        "data.train_files": str(folder / "train.parquet"),
+        "data.val_files": str(folder / "val.parquet"),
+        "data.train_batch_size": 4,
+        "data.max_prompt_length": 64,
+        "data.max_response_length": 80,
+        "data.dataloader_num_workers": 0,
+        "data.seed": 1,
+        "reward.custom_reward_function.path": str(folder / "reward.py"),
+        "reward.custom_reward_function.name": "compute_score",
+        "actor_rollout_ref.model.path": str(NANO_DIR),
+        "+actor_rollout_ref.model.override_config.attn_implementation": "sdpa",
+        "actor_rollout_ref.model.use_remove_padding": False,
+        "actor_rollout_ref.model.enable_gradient_checkpointing": False,
+        "actor_rollout_ref.actor.strategy": "fsdp2",
+        "actor_rollout_ref.actor.fsdp_config.dtype": "float32",
+        "actor_rollout_ref.actor.fsdp_config.use_torch_compile": False,
+        "actor_rollout_ref.actor.use_torch_compile": False,
+        "+actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype": "fp32",
+        "+actor_rollout_ref.actor.fsdp_config.mixed_precision.reduce_dtype": "fp32",
+        "actor_rollout_ref.actor.ppo_mini_batch_size": 4,
+        "actor_rollout_ref.actor.use_dynamic_bsz": True,
+        "actor_rollout_ref.actor.ppo_max_token_len_per_gpu": 4096,
+        "actor_rollout_ref.actor.optim.lr": 2e-4,
+        "actor_rollout_ref.rollout.name": "hf_cpu",
+        "actor_rollout_ref.rollout.tensor_model_parallel_size": 1,
+        "actor_rollout_ref.rollout.agent.num_workers": workers,
+        "actor_rollout_ref.rollout.free_cache_engine": False,
+        "trainer.n_gpus_per_node": workers,
+        "trainer.device": "cpu",
+        "trainer.logger": "[console,file]",
+        "trainer.total_training_steps": steps,
+        "trainer.save_freq": 1,
+        "trainer.val_before_train": False,
+        "trainer.default_local_dir": str(folder / "checkpoints"),
+        "transfer_queue.backend.SimpleStorage.num_data_storage_units": 1,
+        "ray_kwargs.ray_init.num_cpus": 16,  # what verl's actors reserve, not what they use
+        "+ray_kwargs.ray_init.num_gpus": workers,
+        "+ray_kwargs.ray_init.object_store_memory": 300_000_000,
+        "+ray_kwargs.ray_init.include_dashboard": False,
+        "+ray_kwargs.ray_init._node_ip_address": "127.0.0.2",  # Ray takes 127.0.0.1 for "my outside address"
+    }
+    told = [f"{key}={value}" for key, value in settings.items()]
+    return [sys.executable, "-m", "verl.trainer.main_ppo", *told, *extra]
+
+
+def environment(folder: Path) -> Mapping[str, str]:
+    return os.environ | {
+        "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0",
+        "VERL_PLATFORM": "cpu", "VERL_USE_EXTERNAL_MODULES": "cpu_shim", "PYTHONPATH": str(HERE),
+        "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "HF_HUB_OFFLINE": "1",
+        "VERL_FILE_LOGGER_PATH": str(folder / "metrics.jsonl"), "HYDRA_FULL_ERROR": "1",
+    }  # fmt: skip
