@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
-import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,10 +14,10 @@ from kintsugi.models.loading import NANO_DIR
 from kintsugi.tasks.dag import DagTask
 
 HERE = Path(__file__).parent
-REWARD = '''
+REWARD = """
 def compute_score(data_source, solution_str, ground_truth, extra_info=None):
     return float(solution_str.rpartition("#### ")[2].strip() == ground_truth)
-'''
+"""
 
 
 def write_data(folder: Path, problems: int = 64) -> None:
@@ -39,10 +36,9 @@ def write_data(folder: Path, problems: int = 64) -> None:
     (folder / "reward.py").write_text(REWARD)
 
 
-def command(folder: Path, workers: int, steps: int, extra: tuple[str, ...] = ()) -> list[str]:
-    settings = {
-        "hydra.searchpath": "[pkg://kintsugi.bridges.conf]",
-        "hydra.run.dir": str(folder / "hydra"),
+def settings(folder: Path, workers: int = 1, steps: int = 3, **own: object) -> list[str]:
+    """A run of IOP on the nano model as Hydra is told it; `own` are settings in place of these."""
+    told = {
         "+kintsugi": "default",
         "kintsugi.algorithm.name": "iop",
         "kintsugi.prompts": "terse-v1",
@@ -68,7 +64,7 @@ def command(folder: Path, workers: int, steps: int, extra: tuple[str, ...] = ())
         "actor_rollout_ref.actor.ppo_mini_batch_size": 4,
         "actor_rollout_ref.actor.use_dynamic_bsz": True,
         "actor_rollout_ref.actor.ppo_max_token_len_per_gpu": 4096,
-        "actor_rollout_ref.actor.optim.lr": 2e-4,
+        "actor_rollout_ref.actor.optim.lr": 3e-5,
         "actor_rollout_ref.rollout.name": "hf_cpu",
         "actor_rollout_ref.rollout.tensor_model_parallel_size": 1,
         "actor_rollout_ref.rollout.agent.num_workers": workers,
@@ -87,8 +83,12 @@ def command(folder: Path, workers: int, steps: int, extra: tuple[str, ...] = ())
         "+ray_kwargs.ray_init.include_dashboard": False,
         "+ray_kwargs.ray_init._node_ip_address": "127.0.0.2",  # Ray takes 127.0.0.1 for "my outside address"
     }
-    told = [f"{key}={value}" for key, value in settings.items()]
-    return [sys.executable, "-m", "verl.trainer.main_ppo", *told, *extra]
+    return [f"{key}={value}" for key, value in {**told, **own}.items()]
+
+
+def command(folder: Path, workers: int = 1, steps: int = 3, **own: object) -> list[str]:
+    where = ["hydra.searchpath=[pkg://kintsugi.bridges.conf]", f"hydra.run.dir={folder / 'hydra'}"]
+    return [sys.executable, "-m", "verl.trainer.main_ppo", *where, *settings(folder, workers, steps, **own)]
 
 
 def environment(folder: Path) -> Mapping[str, str]:

@@ -45,8 +45,8 @@ def place_of(row: Row) -> dict[str, Any]:
     """A row's note. KintsugiError for credit that verl cannot give."""
     if row.teacher_prompt_ids is not None or row.behaviour_logprobs is not None or row.hold:
         raise KintsugiError(
-            f"problem {row.problem_id}: credit that takes log-probabilities of the trainer (sdpo, capped, hold) cannot be "
-            "given in verl; leave it to the local trainer"
+            f"problem {row.problem_id}: credit that takes log-probabilities of the trainer (sdpo, capped, hold) cannot "
+            "be given in verl; leave it to the local trainer"
         )
     names = ("role", "problem_id", "group_id", "weight")
     return {name: getattr(row, name) for name in names}
@@ -108,7 +108,7 @@ def sampler_gap(mask: Tensor, old: Tensor, sampled: Tensor) -> dict[str, float]:
 def numbers(
     episodes: Sequence[Episode], rows: Sequence[Row], seconds: Iterable[Mapping[str, float]]
 ) -> dict[str, float]:
-    """What a step's metrics say of generation and gates, as in kintsugi.metrics. Seconds by phase are a problem's mean."""
+    """What a step's metrics say of generation and gates, as in kintsugi.metrics; seconds are the mean over problems."""
     tokens, spent = Counter[str](), defaultdict[str, float](float)
     for episode in episodes:
         tokens.update(episode.tokens)
