@@ -93,7 +93,9 @@ class Queue:
 
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def kv_batch_put(self, keys: Sequence[str], partition_id: str, fields: Any, tags: Any = None) -> KVBatchMeta:
+    def kv_batch_put(
+        self, keys: Sequence[str], partition_id: str, fields: Any, tags: Any = None
+    ) -> KVBatchMeta:
         for name in fields.keys():  # noqa: SIM118 (a TensorDict)
             found = fields[name]
             for key, value in zip(keys, found.unbind() if hasattr(found, "unbind") else found, strict=True):

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -98,3 +105,58 @@ def environment(folder: Path) -> Mapping[str, str]:
         "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "HF_HUB_OFFLINE": "1",
         "VERL_FILE_LOGGER_PATH": str(folder / "metrics.jsonl"), "HYDRA_FULL_ERROR": "1",
     }  # fmt: skip
+
+
+@dataclass(slots=True)
+class Run:
+    """A run in a process group of its own, writing to `log`."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+    log: Path
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def wait_for(self, sign: Callable[[], Any], seconds: float = 300) -> Any:
+        """What `sign` returns once that is true; fails where the run ends before, or time does."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if found := sign():
+                return found
+            assert self.process.poll() is None, self.text[-4000:]
+            time.sleep(0.2)
+        raise AssertionError(f"nothing came in {seconds} s: {self.text[-4000:]}")
+
+    def finish(self, seconds: float = 300) -> int:
+        try:
+            return self.process.wait(timeout=seconds)
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """Ends what is left of this run: its own process group, in which Ray's processes are, too."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def metrics(self) -> list[dict[str, float]]:
+        """verl's metrics, by step; of a step that was made twice the later."""
+        path = self.folder / "metrics.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        return [{"step": line["step"], **line["data"]} for line in lines]
+
+    def saved(self) -> int:
+        path = self.folder / "checkpoints" / "latest_checkpointed_iteration.txt"
+        return int(path.read_text() or 0) if path.is_file() else 0
+
+
+def start(folder: Path, name: str, workers: int = 1, steps: int = 3, **own: object) -> Run:
+    """Starts a run, or goes on with the one in the folder."""
+    log = folder / f"{name}.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command(folder, workers, steps, **own), stdout=out, stderr=subprocess.STDOUT, cwd=folder,
+            env=environment(folder), start_new_session=True,
+        )  # fmt: skip
+    return Run(process, folder, log)

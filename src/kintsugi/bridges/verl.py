@@ -21,6 +21,7 @@ from typing import Any
 import torch
 import transfer_queue as tq
 from omegaconf import DictConfig
+from ray.exceptions import RayActorError
 from tensordict import TensorDict
 from verl.trainer.ppo.core_algos import register_adv_est
 from verl.trainer.ppo.v1.trainer_base import register_trainer
@@ -31,10 +32,13 @@ from kintsugi.bridges.verl_loop import KintsugiAgentLoop, problem_name
 from kintsugi.bridges.verl_rows import NOTE, Note, jagged, numbers, row_of, sampler_gap, token_sum
 from kintsugi.bridges.verl_settings import ANCHOR, NAME, plan, verifier
 from kintsugi.objective import flattened
+from kintsugi.records import KintsugiError
 from kintsugi.trainer import remember
 
 __all__ = ["KintsugiAgentLoop", "KintsugiTrainer", "token_credit"]
 
+NOTHING_CAME = "no materializable trajectories"
+"""How verl says that every prompt of a batch failed."""
 MEMORY = "kintsugi_memory.json"
 """The anchors of earlier passes, in verl's checkpoints."""
 
@@ -56,6 +60,20 @@ class KintsugiTrainer(PPOTrainerSync):  # type: ignore[misc]
         self.memory: dict[str, str] = {}
         self.known = 0
         super().__init__(config)
+
+    def fit(self, agent_loop_manager: Any) -> None:
+        try:
+            super().fit(agent_loop_manager)
+        except (RayActorError, RuntimeError) as error:
+            if not isinstance(error, RayActorError) and NOTHING_CAME not in str(error):
+                raise
+            latest = Path(self.config.trainer.default_local_dir) / "latest_checkpointed_iteration.txt"
+            step = latest.read_text(encoding="utf-8") if latest.is_file() else "none"
+            raise KintsugiError(
+                f"verl: step {self.global_steps} could not be finished: a worker or a rollout server died, or no "
+                f"prompt of the batch came to an end ({' '.join(str(error).split())[:200]}); the reason is in the log above. The "
+                f"same command goes on from the last checkpoint (step {step}) in {latest.parent}"
+            ) from error
 
     def loss(self) -> Any:
         """What the workers minimise: the algorithm's objective, in place of verl's policy losses."""
