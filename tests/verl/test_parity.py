@@ -95,7 +95,7 @@ def test_ratios_and_clips_are_the_objectives_once_the_policy_has_moved(algorithm
     noise = torch.Generator().manual_seed(1)
     rows = [row for row in scene.rows if row.active]
     old = [[-0.5] * len(row.mask) for row in rows]
-    now = [[-0.5 + 0.05 * float(torch.randn((), generator=noise)) for _ in row.mask] for row in rows]
+    now = [[-0.5 + 0.2 * float(torch.randn((), generator=noise)) for _ in row.mask] for row in rows]
     expected, clipped = 0.0, 0
     for row, before, after, scale in zip(rows, old, now, row_scales(rows, objective), strict=True):
         parts = [torch.tensor([v], dtype=torch.float32) for v in (after, before, row.mask, row.advantages)]

@@ -18,12 +18,13 @@ def say(name: str, run: Run, steps: list[int], seconds: float) -> None:
     """Losses and speed, for those who read the test's output (pytest -s)."""
     for line in run.metrics():
         if line["step"] in steps:
-            made = line["kintsugi/tokens/generated"]
+            made, sampling = line["kintsugi/tokens/generated"], line["timing_s/gen"]
+            training = line["timing_s/old_log_prob"] + line["timing_s/update_actor"]
             print(
-                f"{name} step {line['step']}: loss {line['actor/loss']:.2e}, "
-                f"gradient norm {line['actor/grad_norm']:.4f}, accuracy {line['kintsugi/accuracy']:.2f}, {made:.0f} tokens, "
-                f"generation {line['timing_s/gen']:.1f} s, training "
-                f"{line['timing_s/old_log_prob'] + line['timing_s/update_actor']:.1f} s"
+                f"{name} step {line['step']}: loss {line['actor/loss']:.1e}, gradient norm "
+                f"{line['actor/grad_norm']:.4f}, accuracy {line['kintsugi/accuracy']:.2f}, {made:.0f} tokens, "
+                f"generation {sampling:.1f} s ({made / sampling:.0f} tokens/s), training {training:.1f} s, "
+                f"step {line['timing_s/step']:.1f} s"
             )
     print(f"{name}: {seconds:.0f} s in all")
 

@@ -69,10 +69,11 @@ class KintsugiTrainer(PPOTrainerSync):  # type: ignore[misc]
                 raise
             latest = Path(self.config.trainer.default_local_dir) / "latest_checkpointed_iteration.txt"
             step = latest.read_text(encoding="utf-8") if latest.is_file() else "none"
+            reason = " ".join(str(error).split())[:200]
             raise KintsugiError(
                 f"verl: step {self.global_steps} could not be finished: a worker or a rollout server died, or no "
-                f"prompt of the batch came to an end ({' '.join(str(error).split())[:200]}); the reason is in the log above. The "
-                f"same command goes on from the last checkpoint (step {step}) in {latest.parent}"
+                f"prompt of the batch came to an end ({reason}); the log above says why. The same command goes on from "
+                f"the last checkpoint (step {step}) in {latest.parent}"
             ) from error
 
     def loss(self) -> Any:
