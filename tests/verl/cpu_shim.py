@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 import torch
+from ray._private import services
 from verl.plugin.platform import PlatformBase, PlatformRegistry
 from verl.workers.rollout import base
 from verl.workers.rollout.base import BaseRollout
@@ -83,10 +84,16 @@ own_group = torch.distributed.init_process_group
 
 
 def init_process_group(backend: str | None = None, **kwargs: Any) -> None:
+    """gloo, whose processes meet in a file: torch's store would listen on every address."""
+    if "KINTSUGI_GROUPS" in os.environ:
+        place = f"{os.environ['KINTSUGI_GROUPS']}/group-{os.environ['MASTER_PORT']}"
+        kwargs["init_method"] = f"file://{place}"
     own_group(backend="gloo" if backend == "cpu:gloo,cpu:gloo" else backend, **kwargs)
 
 
 torch.distributed.init_process_group = init_process_group  # type: ignore[assignment]
+# Ray puts the machine's outside address in place of 127.0.0.1, and then listens on all of them.
+services.resolve_ip_for_localhost = lambda host: host
 
 
 @ray.remote(num_cpus=0)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -88,7 +88,7 @@ def settings(folder: Path, workers: int = 1, steps: int = 3, **own: object) -> l
         "+ray_kwargs.ray_init.num_gpus": workers,
         "+ray_kwargs.ray_init.object_store_memory": 300_000_000,
         "+ray_kwargs.ray_init.include_dashboard": False,
-        "+ray_kwargs.ray_init._node_ip_address": "127.0.0.2",  # Ray takes 127.0.0.1 for "my outside address"
+        "+ray_kwargs.ray_init._node_ip_address": "127.0.0.1",
     }
     return [f"{key}={value}" for key, value in {**told, **own}.items()]
 
@@ -98,12 +98,14 @@ def command(folder: Path, workers: int = 1, steps: int = 3, **own: object) -> li
     return [sys.executable, "-m", "verl.trainer.main_ppo", *where, *settings(folder, workers, steps, **own)]
 
 
-def environment(folder: Path) -> Mapping[str, str]:
+def environment(folder: Path, name: str) -> Mapping[str, str]:
+    groups = folder / f"groups-{name}"
+    groups.mkdir()
     return os.environ | {
         "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0",
         "VERL_PLATFORM": "cpu", "VERL_USE_EXTERNAL_MODULES": "cpu_shim", "PYTHONPATH": str(HERE),
         "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "HF_HUB_OFFLINE": "1",
-        "VERL_FILE_LOGGER_PATH": str(folder / "metrics.jsonl"), "HYDRA_FULL_ERROR": "1",
+        "VERL_FILE_LOGGER_PATH": str(folder / f"{name}.jsonl"), "KINTSUGI_GROUPS": str(groups), "HYDRA_FULL_ERROR": "1",
     }  # fmt: skip
 
 
@@ -130,33 +132,50 @@ class Run:
         raise AssertionError(f"nothing came in {seconds} s: {self.text[-4000:]}")
 
     def finish(self, seconds: float = 300) -> int:
-        try:
-            return self.process.wait(timeout=seconds)
-        finally:
-            self.stop()
+        return self.process.wait(timeout=seconds)
 
     def stop(self) -> None:
-        """Ends what is left of this run: its own process group, in which Ray's processes are, too."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        """Ends the run if it still goes on; Ray ends its own processes with it."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=30)
+            self.process.kill()
 
     def metrics(self) -> list[dict[str, float]]:
-        """verl's metrics, by step; of a step that was made twice the later."""
-        path = self.folder / "metrics.jsonl"
-        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-        return [{"step": line["step"], **line["data"]} for line in lines]
+        return metrics_of(self.log.with_suffix(".jsonl"))
+
+    def listening(self) -> set[str]:
+        """The addresses on which this run's processes accept connections."""
+        me = psutil.Process(self.process.pid)
+        own = {me.pid, *(child.pid for child in me.children(recursive=True))}
+        found = [c for c in psutil.net_connections("inet") if c.status == "LISTEN" and c.pid in own]
+        return {c.laddr.ip.removeprefix("::ffff:") for c in found}
 
     def saved(self) -> int:
         path = self.folder / "checkpoints" / "latest_checkpointed_iteration.txt"
         return int(path.read_text() or 0) if path.is_file() else 0
 
 
-def start(folder: Path, name: str, workers: int = 1, steps: int = 3, **own: object) -> Run:
-    """Starts a run, or goes on with the one in the folder."""
+def metrics_of(path: Path) -> list[dict[str, float]]:
+    """verl's metrics, step by step, from its file logger."""
+    written = path.read_text().splitlines(keepends=True) if path.is_file() else []
+    lines = [json.loads(line) for line in written if line.endswith("\n")]  # a killed run may leave half a line
+    return [{"step": line["step"], **line["data"]} for line in lines]
+
+
+@contextmanager
+def started(folder: Path, name: str, workers: int = 1, steps: int = 3, **own: object) -> Iterator[Run]:
+    """A run, or the one in the folder gone on with; it is ended with the block."""
     log = folder / f"{name}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
             command(folder, workers, steps, **own), stdout=out, stderr=subprocess.STDOUT, cwd=folder,
-            env=environment(folder), start_new_session=True,
+            env=environment(folder, name), start_new_session=True,
         )  # fmt: skip
-    return Run(process, folder, log)
+    os.sched_setaffinity(process.pid, sorted(os.sched_getaffinity(0))[:2])
+    run = Run(process, folder, log)
+    try:
+        yield run
+    finally:
+        run.stop()
