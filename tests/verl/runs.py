@@ -160,7 +160,9 @@ class Run:
 def metrics_of(path: Path) -> list[dict[str, float]]:
     """verl's metrics, step by step, from its file logger."""
     written = path.read_text().splitlines(keepends=True) if path.is_file() else []
-    lines = [json.loads(line) for line in written if line.endswith("\n")]  # a killed run may leave half a line
+    lines = [
+        json.loads(line) for line in written if line.endswith("\n")
+    ]  # a killed run may leave half a line
     return [{"step": line["step"], **line["data"]} for line in lines]
 
 

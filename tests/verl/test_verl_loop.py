@@ -92,10 +92,10 @@ def test_an_earlier_pass_is_the_anchor_where_all_fail(scene: Scene, tmp_path: Pa
         sum(r.text.endswith(f"#### {problem.answer}") for r in episode_of(scene, config).rollouts) / GROUP
     )
     assert len(kept) == metrics["kintsugi/rows/live"] == GROUP
-    # A file that rejects everything: the group fails, and the anchor of the other step is what repairs are shown.
-    (tmp_path / "reward.py").write_text("def compute_score(solution_str, ground_truth): return 0.0\n")
+    # A function that rejects everything: the group fails, and the anchor of the other step is what repairs are shown.
+    (tmp_path / "none.py").write_text("def compute_score(solution_str, ground_truth): return 0.0\n")
     server = TapeServer(scene.tape)
-    config = configuration_again(tmp_path)
+    config = configuration(tmp_path, **{"reward.custom_reward_function.path": str(tmp_path / "none.py")})
     with pytest.raises(IndexError):  # the tape has no answer to a prompt that no local step asked
         run(config, scene, server, **{ANCHOR: passing})
     asked = scene.loaded.codec.decode(server.asked[-1]["prompt_ids"])
@@ -105,13 +105,6 @@ def test_an_earlier_pass_is_the_anchor_where_all_fail(scene: Scene, tmp_path: Pa
 def episode_of(scene: Scene, config: Any) -> Any:
     outputs = run(config, scene, TapeServer(scene.tape))
     return Note.unpacked(outputs[0].extra_fields[NOTE]).episode
-
-
-def configuration_again(folder: Path) -> Any:
-    kept = (folder / "reward.py").read_text()
-    config = configuration(folder)
-    (folder / "reward.py").write_text(kept)
-    return config
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, GenerationConfig
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
+from verl.utils.fs import copy_to_local
 
 from kintsugi.algorithms.base import uniform_row
 from kintsugi.bridges.common import problem_of
@@ -31,14 +32,16 @@ def problem_name(source: object, prompt: object) -> str:
 
 
 @lru_cache
-def model_facts(path: str) -> tuple[tuple[int, ...], int | None]:
+def model_facts(path: str, trust: bool) -> tuple[tuple[int, ...], int | None]:
     """(tokens that end an answer beside the tokenizer's, positions of the model or None)."""
+    place = copy_to_local(path)
     try:
-        ends = GenerationConfig.from_pretrained(path).eos_token_id
+        ends = GenerationConfig.from_pretrained(place).eos_token_id
     except OSError:
         ends = None
-    positions = getattr(AutoConfig.from_pretrained(path).get_text_config(), "max_position_embeddings", None)
-    return tuple(ends if isinstance(ends, list) else [] if ends is None else [ends]), positions
+    config = AutoConfig.from_pretrained(place, trust_remote_code=trust).get_text_config()
+    found = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    return tuple(found), getattr(config, "max_position_embeddings", None)
 
 
 class ServerSampler:
@@ -131,7 +134,8 @@ class KintsugiAgentLoop(AgentLoopBase):  # type: ignore[misc]
         prompt = list(kwargs["raw_prompt"])
         problem = problem_of(problem_name(kwargs.get("data_source"), prompt), prompt, truth, columns)
         prompts = load_prompts(recipe.prompts)
-        ends, positions = model_facts(self.config.actor_rollout_ref.model.path)
+        model = self.config.actor_rollout_ref.model
+        ends, positions = model_facts(model.path, bool(model.get("trust_remote_code")))
         stops = tuple(sorted({*ends, self.tokenizer.eos_token_id} - {None}))
         most = self.rollout_config.max_model_len or positions
         sampler = ServerSampler(self.server_manager, sampling_params, self.rollout_config.name != "sglang")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
+from verl.utils.import_utils import load_extern_object
+from verl.utils.reward_score import default_compute_score
 
 from kintsugi.algorithms import Algorithm
 from kintsugi.bridges.common import bridge_algorithm, bridge_recipe
 from kintsugi.config import Recipe, split_spec
-from kintsugi.loading import load_object
 from kintsugi.objective import Objective
 from kintsugi.records import KintsugiError
 from kintsugi.trainer import check_algorithm
@@ -82,8 +84,13 @@ def verifier(config: DictConfig, truth: object) -> Verifier:
     own = config.reward.get("custom_reward_function") or {}
     arguments = {**(own.get("reward_kwargs") or {}), "ground_truth": truth}
     if own.get("path"):
-        name = f"{own['path']}:{own['name']}"
-        return UserVerifier(load_object(name, "reward function"), name, arguments)
-    from verl.utils.reward_score import default_compute_score
-
+        return UserVerifier(
+            reward_function(own["path"], own["name"]), f"{own['path']}:{own['name']}", arguments
+        )
     return UserVerifier(default_compute_score, "verl's default_compute_score", arguments)
+
+
+@lru_cache
+def reward_function(path: str, name: str) -> Any:
+    """The user's function, loaded as verl loads it, once in each process."""
+    return load_extern_object(module_path=path, object_name=name)
