@@ -29,12 +29,13 @@ def chosen(folder: Path, algorithm: Any, **own: object) -> DictConfig:
     return configuration(folder, **spec, **own)
 
 
-def assert_same(scene: Scene, folder: Path, metrics: dict[str, Any], workers: Workers) -> None:
+def assert_same(scene: Scene, config: DictConfig, metrics: dict[str, Any], workers: Workers) -> None:
     (gradient,) = workers.gradients
     apart = {name: float((g - scene.gradient[name]).abs().max()) for name, g in gradient.items()}
     print(
-        f"{folder.name}: loss {scene.loss:.8f} and {metrics['actor/loss']:.8f}, gradient norm {scene.grad_norm:.8f} "
-        f"and {metrics['actor/grad_norm']:.8f}, largest difference of a gradient {max(apart.values()):.1e}"
+        f"{config.kintsugi.algorithm}: loss {scene.loss:.8f} and {metrics['actor/loss']:.8f}, "
+        f"gradient norm {scene.grad_norm:.8f} and {metrics['actor/grad_norm']:.8f}, "
+        f"largest difference of a gradient {max(apart.values()):.1e}"
     )
     assert metrics["actor/loss"] == pytest.approx(scene.loss, abs=SAME)
     assert metrics["actor/grad_norm"] == pytest.approx(scene.grad_norm, rel=SAME)
@@ -67,7 +68,7 @@ def test_rows_loss_and_gradient_are_the_local_trainers(algorithm: Any, tmp_path:
         # 7 does not divide the rows: verl pads them, and what is padded counts for nothing.
         metrics = step(bridge, workers, groups, multiple=7)
         assert len(workers.queue.rows) % 7 == 0
-        assert_same(scene, tmp_path, metrics, workers)
+        assert_same(scene, config, metrics, workers)
 
 
 def test_several_updates_of_a_batch_share_it_out(tmp_path: Path) -> None:
