@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart compare-smoke results test audit test-faults test-slow test-vllm test-trl lint gym smollm2 extras browser sandbox docs locks nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
+.PHONY: setup quickstart compare-smoke results test audit test-faults test-slow test-vllm test-trl test-verl lint gym smollm2 extras browser sandbox docs locks nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
 
 setup: $(STAMP)
 
@@ -123,6 +123,18 @@ $(VLLM)/.ready: pyproject.toml constraints-vllm.txt
 	$(VLLM)/bin/python -m pip install -q --no-deps --no-build-isolation -e .
 	touch $@
 
+# verl wants an older transformers, and Ray: an environment of its own (2.1 GB). Runs take loopback addresses and two CPUs.
+VERL := .venv-verl
+test-verl: $(VERL)/.ready
+	OMP_NUM_THREADS=1 $(VERL)/bin/python -m pytest -s --durations=0 tests/verl
+
+$(VERL)/.ready: pyproject.toml constraints-verl.txt
+	test -x $(VERL)/bin/python || $(PYTHON) -m venv $(VERL)
+	$(VERL)/bin/python -m pip install -q -c constraints-verl.txt torch
+	$(VERL)/bin/python -m pip install -q --no-deps -r constraints-verl.txt
+	$(VERL)/bin/python -m pip install -q --no-deps --no-build-isolation -e .
+	touch $@
+
 # Rebuilds the shipped base model from nothing (about half an hour on two idle cores): short problems first.
 nano-base: setup
 	$(BIN)/kintsugi sft recipes/nano_base.yaml 'task.steps=[1,3]' steps=1200 optim.lr=3e-3 sft.batch=44 \
@@ -184,4 +196,4 @@ nano-dot: setup nano-brackets
 	$(BIN)/python -m kintsugi.models.ship runs/dot_base recipes/learning/dot.yaml
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(PEER) $(AUDIT) $(UV) runs site .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM) $(VERL) $(PEER) $(AUDIT) $(UV) runs site .pytest_cache .mypy_cache .ruff_cache

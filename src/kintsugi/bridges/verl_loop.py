@@ -1,0 +1,153 @@
+"""The agent loop of the verl bridge: one prompt in, the rows of its whole group out."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from transformers import AutoConfig, GenerationConfig
+from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
+from verl.utils.fs import copy_to_local
+
+from kintsugi.algorithms.base import uniform_row
+from kintsugi.bridges.common import problem_of
+from kintsugi.bridges.verl_rows import NOTE, Note, place_of
+from kintsugi.bridges.verl_settings import ANCHOR, NAME, plan, verifier
+from kintsugi.engines.base import SamplingParams, derive_seed
+from kintsugi.internalize.context import Context
+from kintsugi.models.loading import HFCodec
+from kintsugi.prompts import load_prompts
+from kintsugi.records import Completion, Episode, Finish, Row
+
+
+def problem_name(source: object, prompt: object) -> str:
+    """A problem's id: the same question is the same problem in every epoch, on every worker."""
+    return f"{source}/{hashlib.sha256(json.dumps(prompt, default=str).encode()).hexdigest()[:16]}"
+
+
+@lru_cache
+def model_facts(path: str, trust: bool) -> tuple[tuple[int, ...], int | None]:
+    """(tokens that end an answer beside the tokenizer's, positions of the model or None)."""
+    place = copy_to_local(path)
+    try:
+        ends = GenerationConfig.from_pretrained(place).eos_token_id
+    except OSError:
+        ends = None
+    config = AutoConfig.from_pretrained(place, trust_remote_code=trust).get_text_config()
+    found = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    return tuple(found), getattr(config, "max_position_embeddings", None)
+
+
+class ServerSampler:
+    """A Sampler over verl's servers. `versions` are the policies, by global step, that sampled."""
+
+    def __init__(self, client: Any, sampling: Mapping[str, Any], seeded: bool) -> None:
+        self.client, self.sampling, self.seeded = client, sampling, seeded
+        self.versions: set[int] = set()
+
+    async def generate(
+        self, prompt_ids: Sequence[int], params: SamplingParams, n: int = 1
+    ) -> list[Completion]:
+        return await asyncio.gather(*(self._one(prompt_ids, params, i) for i in range(n)))
+
+    async def _one(self, prompt_ids: Sequence[int], params: SamplingParams, index: int) -> Completion:
+        seed = derive_seed(params.seed, index)
+        asked = {
+            **self.sampling,
+            "temperature": params.temperature,
+            "top_p": params.top_p,
+            "max_tokens": params.max_new_tokens,
+            "stop_token_ids": list(params.stop_ids),
+            "logprobs": True,
+            **({"seed": seed} if self.seeded else {}),
+        }
+        found = await self.client.generate(f"{seed:x}", prompt_ids=list(prompt_ids), sampling_params=asked)
+        ids = tuple(found.token_ids)
+        version = int(found.extra_fields.get("global_steps") or 0)
+        self.versions.add(version)
+        finish: Finish = "stop" if ids and ids[-1] in params.stop_ids else "length"
+        return Completion(ids, tuple(found.log_probs), finish, version)
+
+
+class RowOutput(AgentLoopOutput):  # type: ignore[misc]
+    """One row on its way to verl: `rm_scores` carries its credit, token by token."""
+
+    advantages: list[float]
+
+    def as_dict(self) -> dict[str, Any]:
+        found: dict[str, Any] = super().as_dict()
+        found["rm_scores"] = torch.tensor(found.pop("advantages"), dtype=torch.float32)
+        return found
+
+
+def outputs(
+    episode: Episode, rows: Sequence[Row], versions: set[int], seconds: Mapping[str, float]
+) -> list[RowOutput]:
+    """The rows for verl. Without any, a rollout that trains nothing carries the episode."""
+    first = uniform_row(episode.rollouts[0], 0.0, "policy", episode.problem, "")
+    idle = replace(first, mask=(0,) * len(first.mask))
+    made = []
+    for i, row in enumerate(rows or [idle]):
+        note = Note(place_of(row) if rows else None, *((episode, dict(seconds)) if i == 0 else ()))
+        made.append(
+            RowOutput(
+                prompt_ids=list(row.prompt_ids),
+                response_ids=list(row.completion_ids),
+                response_mask=list(row.mask),
+                # 0 where this prompt was not what the sampler saw; verl wants the field of all rows or of none.
+                response_logprobs=list(row.sampling_logprobs or [0.0] * len(row.mask)),
+                advantages=list(row.advantages),
+                reward_score=0.0,  # given: verl asks its reward workers for nothing
+                num_turns=2,
+                metrics=AgentLoopMetrics(),
+                extra_fields={
+                    NOTE: note.packed(),
+                    "reward_extra_info": {},
+                    "min_global_steps": min(versions, default=0),
+                    "max_global_steps": max(versions, default=0),
+                },
+            )
+        )
+    return made
+
+
+@register(NAME)
+class KintsugiAgentLoop(AgentLoopBase):  # type: ignore[misc]
+    """Runs the algorithm's coroutine on one prompt: a whole group, its repairs and its checks."""
+
+    def __init__(self, *args: Any, hf_model_type: str | None = None, **kwargs: Any) -> None:
+        try:
+            super().__init__(*args, hf_model_type=hf_model_type, **kwargs)
+        except ValueError:  # a tokenizer unlike its model family's; its tokens of turns are not needed here
+            super().__init__(*args, hf_model_type=None, **kwargs)
+
+    async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> list[RowOutput]:
+        recipe, algorithm, _, _ = plan(self.config)
+        truth = (kwargs.get("reward_model") or {}).get("ground_truth")
+        columns: dict[str, Any] = {key: kwargs[key] for key in ("data_source", "extra_info") if key in kwargs}
+        prompt = list(kwargs["raw_prompt"])
+        problem = problem_of(problem_name(kwargs.get("data_source"), prompt), prompt, truth, columns)
+        prompts = load_prompts(recipe.prompts)
+        model = self.config.actor_rollout_ref.model
+        ends, positions = model_facts(model.path, bool(model.get("trust_remote_code")))
+        stops = tuple(sorted({*ends, self.tokenizer.eos_token_id} - {None}))
+        most = self.rollout_config.max_model_len or positions
+        sampler = ServerSampler(self.server_manager, sampling_params, self.rollout_config.name != "sglang")
+        ctx = Context(
+            sampler=sampler,
+            codec=HFCodec(self.tokenizer, stops, prompts.thinking, dict(self.apply_chat_template_kwargs)),
+            verifier=verifier(self.config, truth),
+            prompts=prompts,
+            recipe=recipe,
+            step=int(kwargs["global_steps"]),
+            memory={problem.id: kwargs[ANCHOR]} if kwargs.get(ANCHOR) else {},
+            max_prompt=None if most is None else most - 1,
+        )
+        episode = await algorithm.run(problem, ctx)
+        return outputs(episode, algorithm.rows(episode), sampler.versions, ctx.meter.seconds)

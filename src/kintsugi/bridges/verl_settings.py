@@ -1,0 +1,96 @@
+"""What verl's configuration comes to for Kintsugi; read by the trainer and by every agent loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+from verl.utils.import_utils import load_extern_object
+from verl.utils.reward_score import default_compute_score
+
+from kintsugi.algorithms import Algorithm
+from kintsugi.bridges.common import bridge_algorithm, bridge_recipe
+from kintsugi.config import Recipe, split_spec
+from kintsugi.objective import Objective
+from kintsugi.records import KintsugiError
+from kintsugi.trainer import check_algorithm
+from kintsugi.verifiers import load_verifier
+from kintsugi.verifiers.base import Verifier
+from kintsugi.verifiers.user import UserVerifier
+
+NAME = "kintsugi"
+ANCHOR = "kintsugi_anchor"
+"""The column that carries a problem's earlier pass to its agent loop."""
+WANTED: Mapping[str, object] = {
+    "algorithm.adv_estimator": NAME,
+    "algorithm.use_kl_in_reward": False,
+    "algorithm.filter_groups.enable": False,
+    "actor_rollout_ref.rollout.n": 1,
+    "actor_rollout_ref.actor.use_kl_loss": False,
+    "actor_rollout_ref.actor.entropy_coeff": 0,
+    "reward.reward_model.enable": False,
+}
+"""Settings under which the loss is the algorithm's; the config group sets those that verl does not."""
+
+
+class Plan(NamedTuple):
+    """What the configuration comes to; `updates` is the number of optimizer steps per batch."""
+
+    recipe: Recipe
+    algorithm: Algorithm
+    objective: Objective
+    updates: int
+
+
+def plan(config: DictConfig) -> Plan:
+    """KintsugiError for what would spoil the credit."""
+    for key, wanted in WANTED.items():
+        if (found := OmegaConf.select(config, key)) != wanted and found is not None:
+            raise KintsugiError(f"verl: {key}: expected {wanted}, got {found} (docs/verl.md says why)")
+    told, rollout = OmegaConf.to_container(config.kintsugi, resolve=True), config.actor_rollout_ref.rollout
+    name, options = split_spec(told["algorithm"], "algorithm")
+    if name == "sdpo" or options.get("capped"):
+        raise KintsugiError(
+            f"verl: algorithm {name}: expected credit that needs no log-probabilities of the trainer (not sdpo, not "
+            "capped); leave it to the local trainer"
+        )
+    recipe = bridge_recipe(
+        told["algorithm"],
+        group_size=told["group_size"],
+        max_new_tokens=rollout.response_length,
+        temperature=rollout.temperature,
+        top_p=rollout.top_p,
+        seed=told["seed"],
+        prompts=told["prompts"],
+    )
+    check_algorithm(recipe)
+    algorithm = bridge_algorithm(recipe)
+    batch, mini = config.data.train_batch_size, config.actor_rollout_ref.actor.ppo_mini_batch_size
+    if batch % mini:
+        raise KintsugiError(
+            f"verl: ppo_mini_batch_size: expected a divisor of train_batch_size={batch}, got {mini}"
+        )
+    objective = algorithm.objective(rollout.response_length, told["clip_low"], told["clip_high"])
+    return Plan(recipe, algorithm, objective, batch // mini)
+
+
+def verifier(config: DictConfig, truth: object) -> Verifier:
+    """`kintsugi.verifier`, or else verl's reward function, which gets the ground truth as the data set has it."""
+    if config.kintsugi.verifier is not None:
+        spec = OmegaConf.to_container(config.kintsugi, resolve=True)["verifier"]
+        return load_verifier(spec)
+    own = config.reward.get("custom_reward_function") or {}
+    arguments = {**(own.get("reward_kwargs") or {}), "ground_truth": truth}
+    if own.get("path"):
+        return UserVerifier(
+            reward_function(own["path"], own["name"]), f"{own['path']}:{own['name']}", arguments
+        )
+    return UserVerifier(default_compute_score, "verl's default_compute_score", arguments)
+
+
+@lru_cache
+def reward_function(path: str, name: str) -> Any:
+    """The user's function, loaded as verl loads it, once in each process."""
+    return load_extern_object(module_path=path, object_name=name)
