@@ -25,6 +25,28 @@ def step_metrics(
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """One flat mapping for metrics.jsonl. Token counts are generated tokens; seconds are wall time by phase."""
+    return {
+        "step": step,
+        **episode_metrics(episodes, rows),
+        "loss": stats.loss,
+        "grad_norm": stats.grad_norm,
+        "lr": stats.lr,
+        "updates": stats.updates,
+        "updates/skipped": stats.skipped,
+        "clip_fraction": stats.clip_fraction,
+        "ratio": stats.ratio,
+        "sampler_gap": stats.sampler_gap,
+        "tokens/train": stats.tokens,
+        **{
+            f"seconds/{phase}": round(seconds.get(phase, 0.0), 4)
+            for phase in ("rollout", "repair", "audit", "check")
+        },
+        "seconds/train": round(stats.seconds, 4),
+    }
+
+
+def episode_metrics(episodes: Sequence[Episode], rows: Sequence[Row]) -> dict[str, Any]:
+    """What a step's metrics say of generation and credit, whoever trains; None where there is nothing to say."""
     rollouts = [r for e in episodes for r in e.rollouts]
     tokens = Counter[str]()
     for e in episodes:
@@ -33,7 +55,6 @@ def step_metrics(
     states = Counter(r.verdict.state for r in rollouts)
     lengths = [len(r.completion.token_ids) for r in rollouts]
     return {
-        "step": step,
         "accuracy": ratio(states["pass"], len(rollouts)),
         "groups/mixed": sum(0 < passed(e) < len(e.rollouts) for e in episodes),
         "groups/all_passed": sum(passed(e) == len(e.rollouts) for e in episodes),
@@ -45,22 +66,8 @@ def step_metrics(
         "entropy": ratio(-sum(logprobs), len(logprobs)),
         **repair_metrics(episodes),
         **gate_metrics(rows),
-        "loss": stats.loss,
-        "grad_norm": stats.grad_norm,
-        "lr": stats.lr,
-        "updates": stats.updates,
-        "updates/skipped": stats.skipped,
-        "clip_fraction": stats.clip_fraction,
-        "ratio": stats.ratio,
-        "sampler_gap": stats.sampler_gap,
         **{f"tokens/{phase}": tokens[phase] for phase in ("rollout", "repair", "audit", "check")},
-        "tokens/train": stats.tokens,
         "tokens/generated": tokens.total(),
-        **{
-            f"seconds/{phase}": round(seconds.get(phase, 0.0), 4)
-            for phase in ("rollout", "repair", "audit", "check")
-        },
-        "seconds/train": round(stats.seconds, 4),
     }
 
 

@@ -6,7 +6,7 @@ import asyncio
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,9 +14,10 @@ import pytest
 from fakes import CharCodec, FakeVerifier, complete, encode, make_recipe, make_rollout
 
 from kintsugi.algorithms import load_algorithm
+from kintsugi.bridges.common import told
 from kintsugi.bridges.replay import Group, GroupContext, Lockstep, Replay, grouped
 from kintsugi.bridges.trl_settings import Settings, on_policy, outcome_index, settle
-from kintsugi.bridges.trl_words import RewardVerifier, TextCodec, numbers, wording
+from kintsugi.bridges.trl_words import RewardVerifier, TextCodec, wording
 from kintsugi.engines.base import SamplingParams
 from kintsugi.engines.gather import Gatherer
 from kintsugi.engines.sample import Limits
@@ -340,10 +341,16 @@ def test_the_numbers_of_a_step() -> None:
     # "no" and its stop token are 3 tokens, "yes" and its stop token 4; one of the two passes.
     episode = Episode(Problem("p", "q", "a"), (make_rollout("no", 0.0), make_rollout("yes", 1.0)))
     rows = load_algorithm("grpo").rows(episode)
-    found = numbers([episode], rows)
+    found = told([episode], rows)
     assert (found["accuracy"], found["tokens/rollout"], found["tokens/repair"]) == (0.5, 7, 0)
     assert (found["rows/policy"], found["active_ratio"], found["repair/failures"]) == (2, 1, 1)
-    assert "repair/success_per_failure" not in found  # nothing was tried
+    # Nothing was tried, and a sampler that tells no log-probabilities has no entropy: neither is logged as 0.
+    assert "repair/success_per_failure" not in found
+    unknown = replace(episode.rollouts[0].completion, logprobs=(math.nan,) * 3)
+    silent = replace(
+        episode, rollouts=(replace(episode.rollouts[0], completion=unknown), episode.rollouts[1])
+    )
+    assert "entropy" in found and "entropy" not in told([silent], rows)
 
 
 def test_sampling_beside_a_group_is_bounded_by_the_models_positions() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kintsugi.algorithms import load_algorithm
 from kintsugi.algorithms.base import Algorithm
 from kintsugi.config import Recipe, Spec
-from kintsugi.records import KintsugiError, Problem, Turn
+from kintsugi.metrics import episode_metrics
+from kintsugi.records import Episode, KintsugiError, Problem, Row, Turn
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -63,3 +65,9 @@ def problem_of(name: str, prompt: str | Messages, answer: object, columns: Mappi
             f"problem {name}: expected a conversation of texts that ends with the user's, got {shown}"
         )
     return Problem(name, turns[-1].content, told, columns, tuple(turns[:-1]))
+
+
+def told(episodes: Sequence[Episode], rows: Sequence[Row]) -> dict[str, float]:
+    """The numbers of a step that have a value, for another trainer's logs: kintsugi.metrics.episode_metrics."""
+    found = episode_metrics(episodes, rows)
+    return {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}

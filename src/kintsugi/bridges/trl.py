@@ -31,11 +31,11 @@ from trl.trainer.utils import use_adapter
 
 from kintsugi.algorithms import ALGORITHMS
 from kintsugi.algorithms.base import settled
-from kintsugi.bridges.common import bridge_algorithm, bridge_recipe
+from kintsugi.bridges.common import bridge_algorithm, bridge_recipe, told
 from kintsugi.bridges.replay import Group, GroupContext, Lockstep, Replay, finished, grouped
 from kintsugi.bridges.trl_rows import Layout, bare, dealt, unpadded
 from kintsugi.bridges.trl_settings import on_policy, outcome_index, settle
-from kintsugi.bridges.trl_words import RewardVerifier, TextCodec, numbers, wording
+from kintsugi.bridges.trl_words import RewardVerifier, TextCodec, wording
 from kintsugi.config import Spec, split_spec
 from kintsugi.engines.gather import Gatherer
 from kintsugi.engines.sample import Limits, Sample
@@ -119,7 +119,7 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         episodes = self._episodes(self._groups(inputs, output))
         rows = settled([row for e in episodes for row in self._algorithm.rows(e)], self._everywhere)
         remember(self._memory, episodes)
-        for name, value in numbers(episodes, rows).items():
+        for name, value in told(episodes, rows).items():
             self._metrics["train"][f"kintsugi/{name}"].append(value)
         return self._batch(rows)
 
@@ -197,8 +197,8 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             written, logprobs = self._generate_single_turn(prompts, None, {}, num_generations=1)
             if logprobs is None and self._scores_samples:
                 logprobs = self._score([bare(p, ids) for p, ids in zip(prompts, written, strict=True)])
-            told = logprobs or [[math.nan] * len(ids) for ids in written]
-            for sample, ids, values in zip(batch, written, told, strict=True):
+            known = logprobs or [[math.nan] * len(ids) for ids in written]
+            for sample, ids, values in zip(batch, written, known, strict=True):
                 numbers = [math.nan if value is None else value for value in values]
                 found.append(sample.completion(list(ids), numbers, self.state.global_step))
         return found

@@ -1,17 +1,15 @@
-"""Prompts, rewards and metrics as TRL has them, for what an algorithm samples beside the rollouts. Needs no TRL."""
+"""Prompts and rewards as TRL has them, for what an algorithm samples beside the rollouts. Needs no TRL."""
 
 from __future__ import annotations
 
 import inspect
 import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from kintsugi.metrics import gate_metrics, passed, ratio, repair_metrics
 from kintsugi.models.loading import HFCodec
 from kintsugi.prompts import Prompts, load_prompts
-from kintsugi.records import Episode, KintsugiError, Problem, Row, Turn, Verdict
+from kintsugi.records import KintsugiError, Problem, Turn, Verdict
 from kintsugi.verifiers.user import UserVerifier
 
 NO_COLUMNS = ("prompt", "completion", "completion_ids")
@@ -77,17 +75,3 @@ class RewardVerifier:
         for message in {v.message for v in verdicts if v.state == "error"}:
             warnings.warn(f"reward function {self.name} failed on a repair: {message}", stacklevel=2)
         return verdicts
-
-
-def numbers(episodes: Sequence[Episode], rows: Sequence[Row]) -> dict[str, float]:
-    """What TRL is to log of a step: accuracy, repairs, gates and tokens by phase, as in kintsugi.metrics."""
-    tokens = Counter[str]()
-    for episode in episodes:
-        tokens.update(episode.tokens)
-    found = {
-        "accuracy": ratio(sum(map(passed, episodes)), sum(len(e.rollouts) for e in episodes)),
-        **repair_metrics(episodes),
-        **gate_metrics(rows),
-        **{f"tokens/{phase}": tokens[phase] for phase in ("rollout", "repair", "check")},
-    }
-    return {name: float(value) for name, value in found.items() if value is not None}

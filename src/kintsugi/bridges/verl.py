@@ -28,8 +28,9 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils as tu
 
+from kintsugi.bridges.common import told
 from kintsugi.bridges.verl_loop import KintsugiAgentLoop, problem_name
-from kintsugi.bridges.verl_rows import NOTE, Note, jagged, numbers, row_of, sampler_gap, token_sum
+from kintsugi.bridges.verl_rows import NOTE, Note, jagged, row_of, sampler_gap, seconds_of, token_sum
 from kintsugi.bridges.verl_settings import ANCHOR, NAME, plan, verifier
 from kintsugi.objective import flattened
 from kintsugi.records import KintsugiError
@@ -110,7 +111,7 @@ class KintsugiTrainer(PPOTrainerSync):  # type: ignore[misc]
         remember(self.memory, episodes)
         folded = dict(zip(placed, flattened(rows, self.plan.objective), strict=True))
         live = [i for i, row in folded.items() if row.active and any(row.advantages)]
-        found = numbers(episodes, rows, [note.seconds or {} for note in notes])
+        found = told(episodes, rows) | seconds_of(notes)
         found |= {"rows/live": len(live), "memory/known": self.known}
         metrics.update({f"kintsugi/{name}": value for name, value in found.items()})
         live = live or [0]  # verl cannot go on with nothing

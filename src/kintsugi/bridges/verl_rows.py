@@ -5,8 +5,7 @@ loss that is the local learner's.
 from __future__ import annotations
 
 import pickle
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,6 @@ import torch
 from torch import Tensor
 
 from kintsugi.loss import LOSSES
-from kintsugi.metrics import gate_metrics, passed, ratio, repair_metrics
 from kintsugi.objective import Objective
 from kintsugi.records import Episode, KintsugiError, Row
 
@@ -105,29 +103,11 @@ def sampler_gap(mask: Tensor, old: Tensor, sampled: Tensor) -> dict[str, float]:
     return {"sampler_gap": gap.max().item(), "sampler_gap/mean": gap.mean().item()} if len(gap) else {}
 
 
-def numbers(
-    episodes: Sequence[Episode], rows: Sequence[Row], seconds: Iterable[Mapping[str, float]]
-) -> dict[str, float]:
-    """What a step's metrics say of generation and gates, as in kintsugi.metrics; seconds are the mean over problems."""
-    tokens, spent = Counter[str](), defaultdict[str, float](float)
-    for episode in episodes:
-        tokens.update(episode.tokens)
-    for phases in seconds:
-        for phase, value in phases.items():
-            spent[phase] += value / max(1, len(episodes))
-    rollouts = [r for e in episodes for r in e.rollouts]
-    found = {
-        "accuracy": ratio(sum(map(passed, episodes)), len(rollouts)),
-        "groups/mixed": sum(0 < passed(e) < len(e.rollouts) for e in episodes),
-        "verdict/error": sum(r.verdict.state == "error" for r in rollouts),
-        "truncated": sum(r.truncated for r in rollouts),
-        **repair_metrics(episodes),
-        **gate_metrics(rows),
-        **{f"tokens/{phase}": tokens[phase] for phase in ("rollout", "repair", "audit", "check")},
-        "tokens/generated": tokens.total(),
-        **{f"seconds/{phase}": value for phase, value in spent.items()},
-    }
-    return {name: float(value) for name, value in found.items() if value is not None}
+def seconds_of(notes: Sequence[Note]) -> dict[str, float]:
+    """Seconds by phase, the mean over the problems that the notes tell of."""
+    told = [note.seconds for note in notes if note.seconds]
+    phases = sorted({phase for seconds in told for phase in seconds})
+    return {f"seconds/{phase}": sum(s.get(phase, 0.0) for s in told) / len(told) for phase in phases}
 
 
 def jagged(values: Sequence[Sequence[float]]) -> Tensor:
