@@ -94,6 +94,7 @@ lint: setup
 
 test: lint gym extras browser docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
+	test ! -e $(VERL)/.ready || OMP_NUM_THREADS=1 $(VERL)/bin/python -m pytest tests/verl/test_verl_loop.py
 
 # Known vulnerabilities of what is pinned. Says so where nobody could be asked.
 AUDIT := .venv-audit
