@@ -20,8 +20,9 @@ from kintsugi.records import KintsugiError, Turn
 from kintsugi.show import visible
 
 SOURCE = Path(kintsugi.__file__).parent
-PIPES = {"verifiers/guard.py", "verifiers/gym.py"}
-"""Pickle between two processes of ours, over a pipe that nobody else writes to."""
+PIPES = {"verifiers/guard.py", "verifiers/gym.py", "bridges/verl_rows.py"}
+"""Pickle between two processes of one run: over a pipe that nobody else writes to, or through Ray, which pickles
+whatever it carries itself."""
 
 
 def calls() -> list[tuple[str, str]]:
