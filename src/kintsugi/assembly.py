@@ -10,6 +10,7 @@ import torch
 from kintsugi.config import Recipe, with_name
 from kintsugi.engines.base import Sampler
 from kintsugi.engines.registry import load_engine
+from kintsugi.engines.sample import positions_of
 from kintsugi.models.loading import LoadedModel, load_model, pick_autocast, settle_machine
 from kintsugi.prompts import Prompts, load_prompts
 from kintsugi.records import Problem
@@ -70,7 +71,7 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
         "threads": str(torch.get_num_threads()),
         "data": fingerprint(train_problems),
     }
-    positions = engine.positions(positions_of(loaded))
+    positions = engine.positions(positions_of(loaded.model.config))
     room = None if positions is None else positions - 1
     fitting = [p for p in train_problems if fits(p, loaded, prompts, room)]
     if len(fitting) < len(train_problems):
@@ -99,12 +100,6 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
         machine=machine,
         notes=[*notes, *loaded.notes],
     )
-
-
-def positions_of(loaded: LoadedModel) -> int | None:
-    """How many tokens the model can read and write in all; None when it has no limit."""
-    positions = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
-    return None if positions is None else int(positions)
 
 
 def fits(problem: Problem, loaded: LoadedModel, prompts: Prompts, room: int | None) -> bool:

@@ -135,10 +135,11 @@ def eval_command(
     for name, resolved in recipes.items():
         if len(recipes) > 1:
             typer.echo(f"recipe   {name}")
-        measured = measure(resolved, name, before, sample if not records else None, typer.echo)
+        measured = measure(resolved, name, before, sample, typer.echo)
+        sample = None  # once: the model is the same
         typer.echo(summary(measured))
-        records.append(record(measured))
         if output:
+            records.append(record(measured))
             save(records, output)
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from kintsugi.assembly import Parts, positions_of
+from kintsugi.assembly import Parts
+from kintsugi.engines.sample import positions_of
 from kintsugi.records import KintsugiError
 from kintsugi.scoring import Scorer, Target, micro_batches
 
@@ -45,7 +46,7 @@ def fit(parts: Parts, text: str) -> Fit:
     ids = loaded.codec.encode(text)
     if len(ids) < 2:
         raise KintsugiError(f"--text: expected a text of two tokens at least, got {len(ids)}")
-    targets = list(windows(ids, min(WINDOW, positions_of(loaded) or WINDOW)))
+    targets = list(windows(ids, min(WINDOW, positions_of(loaded.model.config) or WINDOW)))
     loaded.model.eval()
     scorer = Scorer(loaded.model, loaded.tokenizer.pad_token_id, 1.0, parts.autocast)
     with torch.no_grad():

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from kintsugi.algorithms.base import settled
@@ -19,7 +20,9 @@ from kintsugi.engines.base import Sampler, SamplingParams
 from kintsugi.engines.local import LocalSampler
 from kintsugi.internalize.context import Context
 from kintsugi.learner import LocalLearner
+from kintsugi.loss import LOSSES
 from kintsugi.models.loading import LoadedModel, load_model
+from kintsugi.objective import Objective, row_scales
 from kintsugi.prompts import load_prompts
 from kintsugi.records import Completion, Problem, Row
 from kintsugi.tasks.dag import DagTask
@@ -107,6 +110,19 @@ def freeze(algorithm: Spec, problems: int = 4, seed: int = 5) -> Scene:
     stats = learner.step(rows)
     gradient = {name: p.grad for name, p in learner.model.named_parameters() if p.grad is not None}
     return Scene(loaded, asked, recorder.tape, tuple(rows), stats.loss, stats.grad_norm, gradient)
+
+
+def objective_loss(
+    rows: Sequence[Row], old: Sequence[Sequence[float]], now: Sequence[Sequence[float]], objective: Objective
+) -> tuple[float, list[float]]:
+    """(the batch's loss by the objective's own functions, each row's clipped share), from log-probabilities."""
+    total, clipped = 0.0, []
+    for row, before, after, scale in zip(rows, old, now, row_scales(rows, objective), strict=True):
+        parts = [torch.tensor([v], dtype=torch.float32) for v in (after, before, row.mask, row.advantages)]
+        losses = LOSSES[objective.level](*parts, objective, torch.tensor([len(row.mask)]))
+        total += scale * float(losses.loss_B)
+        clipped.append(float(losses.clipped_B))
+    return total, clipped
 
 
 def credit(rows: Sequence[Row]) -> list[tuple]:

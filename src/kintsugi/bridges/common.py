@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from kintsugi.algorithms import load_algorithm
 from kintsugi.algorithms.base import Algorithm
 from kintsugi.config import Recipe, Spec
+from kintsugi.files import write_whole
 from kintsugi.metrics import episode_metrics
 from kintsugi.records import Episode, KintsugiError, Problem, Row, Turn
 
 Messages = Sequence[Mapping[str, Any]]
+MEMORY = "kintsugi_memory.json"
+"""The anchors of earlier passes, in another trainer's checkpoints."""
 
 
 def bridge_recipe(
@@ -71,3 +76,14 @@ def told(episodes: Sequence[Episode], rows: Sequence[Row]) -> dict[str, float]:
     """The numbers of a step that have a value, for another trainer's logs: kintsugi.metrics.episode_metrics."""
     found = episode_metrics(episodes, rows)
     return {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
+
+
+def keep_memory(checkpoint: Path, memory: Mapping[str, str]) -> None:
+    """Writes the texts of earlier passes, by problem, into a checkpoint's folder."""
+    write_whole(checkpoint / MEMORY, json.dumps(memory))
+
+
+def kept_memory(checkpoint: Path) -> dict[str, str]:
+    """What `keep_memory` wrote there; nothing where it wrote nothing."""
+    path = checkpoint / MEMORY
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}

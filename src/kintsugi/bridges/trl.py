@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -31,7 +30,7 @@ from trl.trainer.utils import use_adapter
 
 from kintsugi.algorithms import ALGORITHMS
 from kintsugi.algorithms.base import settled
-from kintsugi.bridges.common import bridge_algorithm, bridge_recipe, told
+from kintsugi.bridges.common import bridge_algorithm, bridge_recipe, keep_memory, kept_memory, told
 from kintsugi.bridges.replay import Group, GroupContext, Lockstep, Replay, finished, grouped
 from kintsugi.bridges.trl_rows import Layout, bare, dealt, unpadded
 from kintsugi.bridges.trl_settings import on_policy, outcome_index, settle
@@ -42,9 +41,6 @@ from kintsugi.engines.sample import Limits, Sample
 from kintsugi.models.loading import HFCodec
 from kintsugi.records import Completion, Episode, KintsugiError, Row
 from kintsugi.trainer import remember
-
-MEMORY = "kintsugi_memory.json"
-"""The anchors of earlier passes, in TRL's checkpoints."""
 
 
 class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -127,13 +123,12 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         super()._save_checkpoint(model, trial)
         if self.args.should_save:
             folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            path = Path(self._get_output_dir(trial=trial)) / folder / MEMORY
-            path.write_text(json.dumps(self._memory), encoding="utf-8")
+            keep_memory(Path(self._get_output_dir(trial=trial)) / folder, self._memory)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None and (Path(checkpoint) / MEMORY).is_file():
-            self._memory = json.loads((Path(checkpoint) / MEMORY).read_text(encoding="utf-8"))
+        if checkpoint is not None:
+            self._memory = kept_memory(Path(checkpoint))
 
     # ---- from TRL's batch to episodes
 

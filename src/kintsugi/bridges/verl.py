@@ -13,7 +13,6 @@ verl finds this module by its entry point `verl.plugins`.
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils as tu
 
-from kintsugi.bridges.common import told
+from kintsugi.bridges.common import keep_memory, kept_memory, told
 from kintsugi.bridges.verl_loop import KintsugiAgentLoop, problem_name
 from kintsugi.bridges.verl_rows import NOTE, Note, jagged, row_of, sampler_gap, seconds_of, token_sum
 from kintsugi.bridges.verl_settings import ANCHOR, NAME, plan, verifier
@@ -40,8 +39,6 @@ __all__ = ["KintsugiAgentLoop", "KintsugiTrainer", "token_credit"]
 
 NOTHING_CAME = "no materializable trajectories"
 """How verl says that every prompt of a batch failed."""
-MEMORY = "kintsugi_memory.json"
-"""The anchors of earlier passes, in verl's checkpoints."""
 
 
 @register_adv_est(NAME)  # type: ignore[untyped-decorator]
@@ -148,7 +145,7 @@ class KintsugiTrainer(PPOTrainerSync):  # type: ignore[misc]
         """The anchors of earlier passes first: verl names a checkpoint complete as the last thing."""
         folder = Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / MEMORY).write_text(json.dumps(self.memory), encoding="utf-8")
+        keep_memory(folder, self.memory)
         super()._save_checkpoint()
 
     def _load_checkpoint(self) -> None:
@@ -156,5 +153,5 @@ class KintsugiTrainer(PPOTrainerSync):  # type: ignore[misc]
         config = self.config.trainer
         latest = Path(config.default_local_dir) / f"global_step_{self.global_steps}"
         folder = Path(config.resume_from_path) if config.resume_mode == "resume_path" else latest
-        if self.global_steps and (folder / MEMORY).is_file():
-            self.memory = json.loads((folder / MEMORY).read_text(encoding="utf-8"))
+        if self.global_steps:
+            self.memory = kept_memory(folder)

@@ -20,8 +20,9 @@ from kintsugi.bridges.common import problem_of
 from kintsugi.bridges.verl_rows import NOTE, Note, place_of
 from kintsugi.bridges.verl_settings import ANCHOR, NAME, plan, verifier
 from kintsugi.engines.base import SamplingParams, derive_seed
+from kintsugi.engines.sample import positions_of
 from kintsugi.internalize.context import Context
-from kintsugi.models.loading import HFCodec
+from kintsugi.models.loading import HFCodec, stop_tokens
 from kintsugi.prompts import load_prompts
 from kintsugi.records import Completion, Episode, Finish, Row
 
@@ -32,16 +33,14 @@ def problem_name(source: object, prompt: object) -> str:
 
 
 @lru_cache
-def model_facts(path: str, trust: bool) -> tuple[tuple[int, ...], int | None]:
-    """(tokens that end an answer beside the tokenizer's, positions of the model or None)."""
+def model_facts(path: str, trust: bool) -> tuple[GenerationConfig | None, int | None]:
+    """(the model's generation config or None, positions of the model or None)."""
     place = copy_to_local(path)
     try:
-        ends = GenerationConfig.from_pretrained(place).eos_token_id
-    except OSError:
-        ends = None
-    config = AutoConfig.from_pretrained(place, trust_remote_code=trust).get_text_config()
-    found = ends if isinstance(ends, list) else [] if ends is None else [ends]
-    return tuple(found), getattr(config, "max_position_embeddings", None)
+        generation = GenerationConfig.from_pretrained(place)
+    except OSError:  # a model may come without one: the tokenizer's end token is then the only one
+        generation = None
+    return generation, positions_of(AutoConfig.from_pretrained(place, trust_remote_code=trust))
 
 
 class ServerSampler:
@@ -135,8 +134,8 @@ class KintsugiAgentLoop(AgentLoopBase):  # type: ignore[misc]
         problem = problem_of(problem_name(kwargs.get("data_source"), prompt), prompt, truth, columns)
         prompts = load_prompts(recipe.prompts)
         model = self.config.actor_rollout_ref.model
-        ends, positions = model_facts(model.path, bool(model.get("trust_remote_code")))
-        stops = tuple(sorted({*ends, self.tokenizer.eos_token_id} - {None}))
+        generation, positions = model_facts(model.path, bool(model.get("trust_remote_code")))
+        stops = stop_tokens(generation, self.tokenizer)
         most = self.rollout_config.max_model_len or positions
         sampler = ServerSampler(self.server_manager, sampling_params, self.rollout_config.name != "sglang")
         ctx = Context(

@@ -9,7 +9,7 @@ from kintsugi.engines.base import SamplingParams
 from kintsugi.records import Completion, Finish, KintsugiError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,12 @@ class Sample:
         return Completion(tuple(ids[:length]), tuple(logprobs[:length]), finish, version)
 
 
+def positions_of(config: PretrainedConfig) -> int | None:
+    """How many tokens a model with this config can read and write in all; None when it has no limit."""
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return None if positions is None else int(positions)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How many token ids a model knows, and how many positions it has (None: no limit of its own)."""
@@ -39,8 +45,7 @@ class Limits:
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Limits:
-        config = model.config.get_text_config()
-        return cls(config.vocab_size, getattr(config, "max_position_embeddings", None))
+        return cls(model.config.get_text_config().vocab_size, positions_of(model.config))
 
     def samples(self, prompt: tuple[int, ...], params: SamplingParams, n: int) -> tuple[Sample, ...]:
         """The n samples of a call, each cut to the positions there are after the prompt.

@@ -19,7 +19,7 @@ from kintsugi.records import KintsugiError, Turn
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 MODELS = Path(__file__).parent
 NANO_DIR = MODELS / "nano_base"
@@ -136,7 +136,7 @@ def load_model(
     notes = settle_tokenizer(tokenizer)
     if thinking is not None and SWITCH not in str(tokenizer.chat_template):
         notes.append(f"prompts.thinking does nothing: the model's chat template does not know {SWITCH}")
-    codec = HFCodec(tokenizer, stop_tokens(model, tokenizer), thinking)
+    codec = HFCodec(tokenizer, stop_tokens(model.generation_config, tokenizer), thinking)
     if lora:
         model = adapted(model, name, lora, seed)
     return LoadedModel(model.to(where), tokenizer, codec, tuple(notes))
@@ -205,10 +205,10 @@ def settle_tokenizer(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     return notes
 
 
-def stop_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+def stop_tokens(generation: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """Every token that ends an answer: the tokenizer's and the generation config's end tokens."""
     found = {tokenizer.eos_token_id} - {None}
-    configured = getattr(model.generation_config, "eos_token_id", None)
+    configured = getattr(generation, "eos_token_id", None)
     found |= set(configured) if isinstance(configured, list) else {configured} - {None}
     return tuple(sorted(found))
 
