@@ -146,7 +146,7 @@ nano-base: setup
 # TRL lives in an environment of its own, with kintsugi beside it. Two of its tests' processes talk over gloo.
 PEER := .venv-trl
 test-trl: $(PEER)/.ready
-	OMP_NUM_THREADS=1 $(PEER)/bin/python -m pytest tests/trl
+	OMP_NUM_THREADS=1 $(PEER)/bin/python -m pytest -s tests/trl
 
 # Engine benchmarks beside TRL; docs/performance.md says what they measure.
 bench: setup $(PEER)/.ready

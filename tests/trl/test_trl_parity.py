@@ -55,6 +55,12 @@ def test_rows_loss_and_gradient_are_the_local_trainers(algorithm: Any, tmp_path:
     assert scene.grad_norm > 0.01
     assert_same(trainer, scene)
     assert trainer.losses[0] == pytest.approx(scene.loss, abs=SAME)
+    norm = trainer.logged("grad_norm")[0]
+    apart = max(float((trainer.gradient[n] - g).abs().max()) for n, g in scene.gradient.items())
+    print(
+        f"{algorithm}: losses differ by {abs(trainer.losses[0] - scene.loss):.1e}, gradient norms by "
+        f"{abs(norm / scene.grad_norm - 1):.1e} of theirs, a gradient by {apart / scene.grad_norm:.1e} of the norm"
+    )
 
 
 def test_log_probabilities_that_the_sampler_tells_are_the_rows(tmp_path: Path) -> None:
