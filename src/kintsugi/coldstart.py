@@ -38,7 +38,7 @@ from kintsugi.internalize.repair import mendable
 from kintsugi.learner import LocalLearner
 from kintsugi.objective import Objective
 from kintsugi.prompts import Prompts
-from kintsugi.records import KintsugiError, Rollout, Row, Turn
+from kintsugi.records import KintsugiError, Problem, Rollout, Row, Turn
 from kintsugi.runlog import RunLog
 from kintsugi.session import TrainResult, due, interruptible, measure
 from kintsugi.tasks.base import Demonstrator, RepairPair
@@ -46,7 +46,7 @@ from kintsugi.tasks.chat import conversation, message_text
 from kintsugi.trackers import load_trackers, tracking
 
 NUMBER = re.compile(r"\d+")
-SAMPLED_PROBLEMS = 64
+SAMPLED_PROBLEMS = 64  # at least so many, and so many at once: a thousand rows of a 135M model held 5 GB
 
 
 class Solution(NamedTuple):
@@ -111,8 +111,9 @@ def sources(parts: Parts, out: Reporter) -> tuple[Iterator[Solution], Iterator[R
         written = (Solution(prompt, text) for prompt, text in parts.task.demonstrations(recipe.seed))
         return written, parts.task.repair_pairs(recipe.seed)
     else:
-        out.say(f"sampling {SAMPLED_PROBLEMS} problems for verified solutions and repair pairs")
-        solutions, pairs = asyncio.run(sample_examples(parts))
+        problems = parts.train_problems[: max(SAMPLED_PROBLEMS, recipe.sampling.problems)]
+        out.say(f"sampling {len(problems)} problems for verified solutions and repair pairs")
+        solutions, pairs = asyncio.run(sample_examples(parts, problems))
         out.say(f"found {len(solutions)} passing solutions and {len(pairs)} repair pairs")
     if recipe.sft.repair_share < 1 and not solutions:
         raise KintsugiError(
@@ -211,15 +212,24 @@ def answered(completion: Any, where: str) -> str:
     return message_text(messages[0].get("content"), f"{where}: the completion")
 
 
-async def sample_examples(parts: Parts) -> tuple[list[Solution], list[RepairPair]]:
-    """Passing samples as solutions; repair pairs from failures with passing siblings, and from corruption."""
+async def sample_examples(
+    parts: Parts, problems: Sequence[Problem]
+) -> tuple[list[Solution], list[RepairPair]]:
+    """Passing samples as solutions; repair pairs from failures with passing siblings, and from corruption.
+
+    A text that came several times in a group counts once: else easy problems would be most of what is learned.
+    """
     ctx = Context(parts.sampler, parts.loaded.codec, parts.verifier, parts.prompts, parts.recipe)
-    problems = parts.train_problems[:SAMPLED_PROBLEMS]
-    groups = await asyncio.gather(*(ctx.rollouts(p, parts.recipe.sampling.group_size) for p in problems))
+    size = parts.recipe.sampling.group_size
+    groups: list[tuple[Rollout, ...]] = []
+    for first in range(0, len(problems), SAMPLED_PROBLEMS):
+        some = problems[first : first + SAMPLED_PROBLEMS]
+        groups += await asyncio.gather(*(ctx.rollouts(problem, size) for problem in some))
     rng = random.Random(parts.recipe.seed)
     solutions: list[Solution] = []
     pairs: list[RepairPair] = []
-    for problem, group in zip(problems, groups, strict=True):
+    for problem, rollouts in zip(problems, groups, strict=True):
+        group = list({rollout.text: rollout for rollout in rollouts}.values())
         passing = [r for r in group if r.verdict.passed and not r.truncated]
         solutions += [Solution(problem.prompt, r.text, problem.before) for r in passing]
         near = sibling_pairs(problem.prompt, passing, [r for r in group if mendable(r)])

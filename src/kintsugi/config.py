@@ -26,7 +26,9 @@ AnySection = TypeVar("AnySection", bound=Section)
 
 
 class Sampling(Section):
-    problems: int = Field(8, ge=1, description="problems per step")
+    problems: int = Field(
+        8, ge=1, description="problems per step; sampled by a cold start: these, and at least 64"
+    )
     group_size: int = Field(8, ge=1, description="rollouts per problem (G)")
     max_new_tokens: int = Field(512, ge=1, description="longest completion, in tokens")
     temperature: float = Field(1.0, gt=0, description="softmax temperature of training samples")

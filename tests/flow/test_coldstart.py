@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections.abc import Sequence
@@ -15,7 +16,15 @@ from conftest import tiny
 
 from kintsugi import KintsugiError, sft
 from kintsugi.assembly import assemble
-from kintsugi.coldstart import corrupted, mixed_rows, read_examples, sibling_pairs, sources
+from kintsugi.coldstart import (
+    SAMPLED_PROBLEMS,
+    corrupted,
+    mixed_rows,
+    read_examples,
+    sample_examples,
+    sibling_pairs,
+    sources,
+)
 from kintsugi.console import Reporter
 from kintsugi.internalize.patch import patched_head
 from kintsugi.records import Completion, Rollout, Verdict
@@ -153,6 +162,16 @@ def test_without_a_demonstrator_the_model_teaches_itself(tmp_path: Path) -> None
         assert pair.failed != pair.repaired
         assert pair.anchor != pair.repaired
     assert sft(recipe).steps == 1
+
+
+def test_samples_of_all_problems_asked_are_examples_and_each_text_once(tmp_path: Path) -> None:
+    parts = assemble(tiny(tmp_path / "run", **FEW))
+    problems = parts.train_problems[:70]  # more than are sampled at once
+    solutions, _ = asyncio.run(sample_examples(parts, problems))
+    assert len(set(solutions)) == len(solutions) > 0
+    solved = {solution.prompt for solution in solutions}
+    assert solved <= {problem.prompt for problem in problems}
+    assert solved & {problem.prompt for problem in problems[SAMPLED_PROBLEMS:]}
 
 
 def test_a_corrupted_solution_changes_one_number_wherever_it_comes_later() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Coroutine
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -398,3 +399,22 @@ def test_version_and_autocast_hold_at_decoding_time() -> None:
     ((after,),) = run(sampler.generate(PROMPTS[0], params))
     assert (before.version, after.version) == (3, 4)
     assert seen == {torch.bfloat16}
+
+
+def test_weights_are_cast_once_a_batch_and_are_the_trained_ones_again_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Same samples and log-probabilities, bit for bit, as with autocast alone, which casts at every token."""
+    model = build("llama")
+    layer = model.model.layers[0].mlp.down_proj
+    trained = layer.weight
+    seen: set[torch.dtype] = set()
+    layer.register_forward_hook(lambda module, args, output: seen.add(module.weight.dtype))
+    params = SamplingParams(max_new_tokens=8, seed=5)
+    sampler = LocalSampler(model, PAD, autocast=torch.bfloat16)
+    cast = run(sampler.generate(PROMPTS[0], params, 2))
+    assert seen == {torch.bfloat16}
+    assert layer.weight is trained and trained.dtype == torch.float32 and trained.requires_grad
+    monkeypatch.setattr("kintsugi.engines.decode.cast_once", lambda *_: nullcontext())
+    assert run(sampler.generate(PROMPTS[0], params, 2)) == cast
+    assert torch.float32 in seen

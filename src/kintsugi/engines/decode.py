@@ -156,19 +156,38 @@ class Forward:
 
     @contextmanager
     def sampling(self) -> Iterator[None]:
-        """No gradients, no dropout, autocast if asked; every module's mode is as before afterwards."""
+        """No gradients, no dropout, autocast if asked; every module is as before afterwards."""
         training = [module for module in self.model.modules() if module.training]
         self.model.eval()
         device = self.model.device.type
         try:
             with (
                 torch.inference_mode(),
+                cast_once(self.model, self.autocast),
                 torch.autocast(device, dtype=self.autocast, enabled=self.autocast is not None),
             ):
                 yield
         finally:
             for module in training:
                 module.training = True
+
+
+@contextmanager
+def cast_once(model: PreTrainedModel, dtype: torch.dtype | None) -> Iterator[None]:
+    """float32 weights of linear layers are in `dtype` (None: as they are), as autocast would make them.
+
+    Without gradients autocast keeps no copies: it would cast every weight again for every token.
+    """
+    linear = (module for module in model.modules() if isinstance(module, torch.nn.Linear))
+    layers = [layer for layer in linear if dtype is not None and layer.weight.dtype == torch.float32]
+    weights = [layer.weight for layer in layers]
+    try:
+        for layer in layers:
+            layer.weight = torch.nn.Parameter(layer.weight.to(dtype), requires_grad=False)
+        yield
+    finally:
+        for layer, weight in zip(layers, weights, strict=True):
+            layer.weight = weight
 
 
 @dataclass(frozen=True, slots=True)
