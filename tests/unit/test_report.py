@@ -19,7 +19,7 @@ from kintsugi.reading import Run
 from kintsugi.records import KintsugiError
 from kintsugi.report import write_report
 from kintsugi.report.blocks import block, index_lines, packed
-from kintsugi.report.page import evenly
+from kintsugi.report.page import evenly, named
 
 
 def unpacked(text: str) -> Any:
@@ -79,6 +79,12 @@ def test_long_runs_are_shown_at_even_distances() -> None:
     # 11 steps, at most 3: places 0, 5 and 10.
     assert evenly(tuple(range(1, 12)), 3) == [1, 6, 11]
     assert evenly((1, 2), 3) == [1, 2]
+
+
+def test_a_long_name_and_what_a_spec_says_beside_it_are_small() -> None:
+    assert named("dag") == "dag"
+    assert named("runs/mine/checkpoints/step-000040") == "<small>runs/mine/checkpoints/step-000040</small>"
+    assert named({"name": "dag", "steps": "<7"}) == "dag<small>steps: &lt;7</small>"
 
 
 def test_trl_completions_are_read(tmp_path: Path) -> None:

@@ -94,6 +94,10 @@ def contents(source: Source) -> tuple[list[int], list[list[Any]], dict[int, str]
     return steps, entries, blocks
 
 
+LONG_NAME = 12
+"""Characters of a name that fit a card in large letters."""
+
+
 def evenly(steps: tuple[int, ...], most: int) -> list[int]:
     """At most so many of the steps, at even distances, the first and the last among them."""
     if len(steps) <= most:
@@ -111,11 +115,16 @@ def summary(source: Source, shown: int) -> str:
         if "eval/pass@1_ci" in after:
             low, high = after["eval/pass@1_ci"]
             found["Held-out accuracy"] += f" <small>95% interval {low:.1%} to {high:.1%}</small>"
-    found["Steps"] = f"{len(steps)}" + (f" of {recipe['steps']}" if "steps" in recipe else "")
+    budget = recipe.get("budget")
+    of_all = (
+        f" of {recipe['steps']}" if "steps" in recipe and not budget else ""
+    )  # a budget ends a run before its steps
+    found["Steps"] = f"{len(steps)}{of_all}"
     if shown < len(source.written):
         found["Steps"] += f" <small>rollouts of {shown} shown, at even distances</small>"
     if steps and steps[-1].get("tokens/total") is not None:
-        found["Generated tokens"] = f"{steps[-1]['tokens/total']:,}"
+        ends = f" <small>budget {budget:,}</small>" if budget else ""
+        found["Generated tokens"] = f"{steps[-1]['tokens/total']:,}{ends}"
         took = list(accumulate(sum(v for k, v in s.items() if k.startswith("seconds/")) for s in steps))[-1]
         found["Time"] = f"{took / 60:.1f} min"
     tried = sum(line.get("repair/tried") or 0 for line in steps)
@@ -127,7 +136,7 @@ def summary(source: Source, shown: int) -> str:
         found["Failures mended"] = f"{mended:,.0f} of {tried:,} tried <small>of {failed:,} in all</small>"
     for key in ("algorithm", "model", "task"):
         if key in recipe:
-            found[key.capitalize()] = html.escape(named(recipe[key]))
+            found[key.capitalize()] = named(recipe[key])
     return "".join(f"<div><dt>{k}</dt><dd>{v}</dd></div>" for k, v in found.items())
 
 
@@ -136,8 +145,8 @@ def percent(line: Mapping[str, Any]) -> str:
 
 
 def named(spec: Any) -> str:
-    """A recipe's spec in a word or two."""
-    if not isinstance(spec, Mapping):
-        return str(spec)
-    rest = ", ".join(f"{k}={v}" for k, v in spec.items() if k != "name")
-    return f"{spec.get('name')} ({rest})" if rest else str(spec.get("name"))
+    """A recipe's spec: its name (small, if it is a path), and below it what else it says."""
+    name = html.escape(str(spec.get("name") if isinstance(spec, Mapping) else spec))
+    rest = [f"{k}: {v}" for k, v in spec.items() if k != "name"] if isinstance(spec, Mapping) else []
+    said = "".join(f"<small>{html.escape(line)}</small>" for line in rest)
+    return (name if len(name) <= LONG_NAME else f"<small>{name}</small>") + said
