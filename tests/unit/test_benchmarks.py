@@ -1,4 +1,4 @@
-"""What the engine benchmarks compute from what they measure."""
+"""What the benchmarks compute from what they measure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from benchmarks.engine.ours import model_flops
 from benchmarks.engine.report import block
 from benchmarks.engine.results import Book, medians, paired, read
+from benchmarks.first_errors import first_error
 
 
 def test_the_ratio_is_the_median_of_the_pairs_own() -> None:
@@ -58,3 +59,23 @@ def test_model_flops_by_hand() -> None:
 
 def test_a_table_without_rows_says_so() -> None:
     assert "not measured yet" in block("step", [])
+
+
+@pytest.mark.parametrize(
+    ("solution", "error"),
+    [
+        ("4 - 9 = -5\n-5 + 7 = 2\n#### 2<|im_end|>", "none"),
+        ("4 - 9 = 5\n5 + 7 = 12\n#### 12", "wrong sum"),
+        ("4 - 9 = -5\n5 + 7 = 12\n#### 12", "wrong operand or operator"),
+        ("4 + 9 = 13\n#### 13", "wrong operand or operator"),
+        ("4 - 9 = -5\n#### -5", "stops early"),
+        ("4 - 9 = -5\n-5 + 7 = 2\n#### 3", "answer copied wrong"),
+        ("It is 2.\n#### 2", "no step"),
+        ("4 - 9 = -5", "no answer"),
+    ],
+)
+def test_the_first_error_of_a_chain_of_sums(solution: str, error: str) -> None:
+    assert (
+        first_error("State the final answer to the following arithmetic problem: 4 - 9 + 7 =", solution)
+        == error
+    )
