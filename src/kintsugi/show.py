@@ -158,7 +158,11 @@ def seam_lines(rollout: Text, seam: SeamView) -> Iterator[str]:
 
 
 def quoted(pieces: Sequence[str], at: int) -> str:
-    return f' "{visible(pieces[at])}"' if at < len(pieces) else ""
+    """The token in quotes, on one line: a line break in it is an escape."""
+    if at >= len(pieces):
+        return ""
+    text = visible(pieces[at]).replace("\n", escape("\n"))
+    return f' "{text}"'
 
 
 def advantage(credits: Sequence[Credit], at: int) -> str:

@@ -11,7 +11,7 @@ from runs import make_episode, with_question, write_run
 
 from kintsugi.reading import Run
 from kintsugi.records import KintsugiError
-from kintsugi.show import Choice, show, visible
+from kintsugi.show import Choice, quoted, show, visible
 
 
 def said(place: Path, choice: Choice, width: int = 100) -> str:
@@ -62,6 +62,7 @@ def test_model_output_is_text(tmp_path: Path) -> None:
 
 def test_lone_surrogates_are_written_out() -> None:
     assert visible("a\ud800\n\u200b") == "a\\ud800\n\\u200b"
+    assert quoted(["1", " 2\n"], 1) == ' " 2\\n"'
 
 
 @pytest.mark.parametrize(
