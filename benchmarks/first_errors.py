@@ -5,6 +5,9 @@
 Prints the shares of passing and of failed rollouts by their first error, in the first and in the last steps of a run.
 Solutions are read as the recipe asks for them, from left to right. The verifier sees answers only, so passes may hold
 errors, too.
+
+`LabelledSums` is the same task with exact labels, for the upper bound (benchmarks/exact_labels.py) and for judging
+gates (benchmarks/gates.py); no method may use them.
 """
 
 from __future__ import annotations
@@ -17,15 +20,45 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from kintsugi.tasks.gym import GymTask
+
+STOP = "<|im_end|>"
 STEP = re.compile(r"(-?\d+) ([+-]) (\d+) = (-?\d+)")
+
+
+def terms_of(question: str) -> tuple[list[int], list[str]]:
+    """The numbers of a chain of sums, and the operators between them."""
+    terms = question.partition(":")[2]
+    return [int(n) for n in re.findall(r"\d+", terms)], re.findall(r"[+-](?= \d)", terms)
+
+
+def right_solution(question: str) -> str:
+    """The solution as the recipe asks for it: the total after each number, a line each, then the answer."""
+    numbers, operators = terms_of(question)
+    total, lines = numbers[0], []
+    for operator, number in zip(operators, numbers[1:], strict=True):
+        new = total + number if operator == "+" else total - number
+        lines.append(f"{total} {operator} {number} = {new}")
+        total = new
+    return "\n".join([*lines, f"#### {total}"])
+
+
+class LabelledSums(GymTask):
+    """`task: {name: benchmarks/first_errors.py:LabelledSums, dataset: chain_sum}`: GymTask with exact labels."""
+
+    def wrong_characters(self, problem: str, solution: str) -> tuple[int, ...]:
+        """Where the solution leaves the right one; what follows is not judged. Other right texts count as wrong."""
+        written, right = solution.partition(STOP)[0], right_solution(problem)
+        pairs = enumerate(zip(written, right, strict=False))
+        first = next((i for i, (w, r) in pairs if w != r), min(len(written), len(right)))
+        return () if written == right else (first,)
 
 
 def first_error(question: str, text: str) -> str:
     """The first thing that is wrong in a solution, `none` if nothing is."""
-    terms = question.partition(":")[2]
-    numbers, operators = [int(n) for n in re.findall(r"\d+", terms)], re.findall(r"[+-](?= \d)", terms)
+    numbers, operators = terms_of(question)
     total, done = numbers[0], 0
-    for line in text.split("<|im_end|>")[0].splitlines():
+    for line in text.partition(STOP)[0].splitlines():
         if line.startswith("####"):
             if done < len(operators):
                 return "stops early"

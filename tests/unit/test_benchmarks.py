@@ -9,7 +9,7 @@ import pytest
 from benchmarks.engine.ours import model_flops
 from benchmarks.engine.report import block
 from benchmarks.engine.results import Book, medians, paired, read
-from benchmarks.first_errors import first_error
+from benchmarks.first_errors import LabelledSums, first_error
 
 
 def test_the_ratio_is_the_median_of_the_pairs_own() -> None:
@@ -78,4 +78,23 @@ def test_the_first_error_of_a_chain_of_sums(solution: str, error: str) -> None:
     assert (
         first_error("State the final answer to the following arithmetic problem: 4 - 9 + 7 =", solution)
         == error
+    )
+
+
+@pytest.mark.parametrize(
+    ("solution", "wrong"),
+    [
+        ("4 - 9 = -5\n-5 + 7 = 2\n#### 2<|im_end|>", ()),
+        ("4 - 9 = -4\n-4 + 7 = 3\n#### 3<|im_end|>", (9,)),  # the digit after `4 - 9 = -`
+        ("4 - 9 = -5<|im_end|>", (10,)),  # it stops where a line break should come
+        ("4 - 9 = -5\n-5 + 7 = 2\n#### 2\n", (28,)),  # lines of 10, 10 and 6 and two breaks are right: 28
+    ],
+)
+def test_where_a_chain_of_sums_goes_wrong(solution: str, wrong: tuple[int, ...]) -> None:
+    task = LabelledSums("chain_sum")
+    assert (
+        task.wrong_characters(
+            "State the final answer to the following arithmetic problem: 4 - 9 + 7 =", solution
+        )
+        == wrong
     )

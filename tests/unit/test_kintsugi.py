@@ -112,6 +112,21 @@ def test_what_precedes_a_seam_may_be_praised() -> None:
     assert places(failed) == {**dict.fromkeys(range(7), 0.5), 10: -1.0}
 
 
+def test_what_is_outside_of_a_seam_may_keep_a_share_of_the_group_advantage() -> None:
+    # Rewards 0, 1, 1: the failure's advantage is (0 - 2/3) / (sqrt(2) / 3) = -sqrt(2). The only edit is at 10 of 12.
+    script = {**SCRIPT, REPAIR: ["a3 b3#### 4", FAILED]}
+    _, rows = rows_of(script, rest="group", soft=0.5, check="none")
+    half = -math.sqrt(2) / 2
+    (failed,) = by_role(rows, "failed")
+    assert failed.advantages == pytest.approx([half] * 10 + [-1.0, half])
+    assert failed.mask == (1,) * 12
+    _, rows = rows_of(script, rest="group", soft=0.5, check="none", prefix=0.3)
+    (failed,) = by_role(rows, "failed")
+    assert failed.advantages == pytest.approx([0.3] * 7 + [half] * 3 + [-1.0, half])
+    _, rows = rows_of(script, rest="praise", soft=0.5, check="none")
+    assert places(by_role(rows, "failed")[0]) == {10: -1.0}  # without group credit there is none to share
+
+
 def test_a_failure_that_was_not_mended_keeps_its_group_advantage() -> None:
     script = {**SCRIPT, "[Q]": [FAILED, GOOD, FAILED], REPAIR: [MENDED]}
     _, rows = rows_of(script, rest="group", failures=1, candidates=1, check="none")

@@ -30,9 +30,6 @@ class Options(MendingOptions):
     advantages: Literal["pair", "group"] = Field(
         "pair", description="credit of failure and repair: pair (-1 and +1), or as members of the group"
     )
-    soft: float = Field(
-        0.0, ge=0, le=1, description="share of the group advantage kept outside the gates; 0: hard gates"
-    )
     hold: float = Field(0.0, ge=0, description="weight of a KL to the reference outside the gates")
 
 

@@ -80,7 +80,7 @@ def rows(episode: Episode, options: Options) -> list[Row]:
     made: list[Row] = []
     for i, advantage in zip(members, rest_credit(episode, options), strict=True):
         if i in seams:
-            made += seam_rows(episode, seams[i], options)
+            made += seam_rows(episode, seams[i], options.soft * advantage, options)
         else:
             name = f"{episode.problem.id}/rollouts"
             made.append(uniform_row(episode.rollouts[i], advantage, "policy", episode.problem, name))
@@ -109,12 +109,12 @@ def continuations(episode: Episode, seam: Seam) -> tuple[Rollout, ...]:
     return patched or tuple(check.rollout for check in seam.checks if check.edits == seam.kept)
 
 
-def seam_rows(episode: Episode, seam: Seam, options: Options) -> Iterator[Row]:
-    """The failure blamed at its seam and praised before it; the fix praised, as far as pi would write it."""
+def seam_rows(episode: Episode, seam: Seam, spare: float, options: Options) -> Iterator[Row]:
+    """The failure blamed at its seam and praised before it, `spare` on what else it has; the fix praised."""
     repair, name = episode.repairs[seam.repair], f"{episode.problem.id}/seam/{seam.failed}"
     failed = uniform_row(episode.rollouts[seam.failed], -1.0, "failed", episode.problem, name)
     praised = praised_prefix(seam, options)
-    credit = [-options.seam * gate for gate in seam.failed_mask]
+    credit = [-options.seam if gate else spare for gate in seam.failed_mask]
     credit[:praised] = [options.prefix] * praised
     yield replace(failed, mask=tuple(int(c != 0) for c in credit), advantages=tuple(credit))
     sampled = (

@@ -22,6 +22,12 @@ class MendingOptions(RepairOptions):
         0.0, ge=0, description="credit of passing rollouts, times 1 - the group's pass rate"
     )
     prefix: float = Field(0.0, ge=0, description="credit of the first 70% of a failure before its seam")
+    soft: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of its group advantage that a rollout keeps outside the gates; 0: hard gates",
+    )
 
 
 async def run(problem: Problem, ctx: Context, options: MendingOptions) -> Episode:
