@@ -17,7 +17,7 @@ import json
 import random
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import cycle, islice
@@ -73,10 +73,10 @@ def sft(recipe: Recipe, *, overwrite: bool = False, reporter: Reporter | None = 
     progress = Progress()
     with ExitStack() as stack:
         out = stack.enter_context(reporter or Reporter(recipe.steps))
-        stop = stack.enter_context(interruptible(out))
         for note in parts.notes:
             out.say(f"note: {note}")
         solutions, pairs = sources(parts, out)
+        stop = stack.enter_context(interruptible(out))  # only now: before it there is nothing to be saved
         parts.prompts = replace(parts.prompts, examples=())  # evaluated as it is taught: without them
         made = parts.machine | {"made by": "sft"}
         log = stack.enter_context(RunLog.open(recipe, overwrite=overwrite, machine=made))
@@ -113,7 +113,7 @@ def sources(parts: Parts, out: Reporter) -> tuple[Iterator[Solution], Iterator[R
     else:
         problems = parts.train_problems[: max(SAMPLED_PROBLEMS, recipe.sampling.problems)]
         out.say(f"sampling {len(problems)} problems for verified solutions and repair pairs")
-        solutions, pairs = asyncio.run(sample_examples(parts, problems))
+        solutions, pairs = asyncio.run(sample_examples(parts, problems, out.say))
         out.say(f"found {len(solutions)} passing solutions and {len(pairs)} repair pairs")
     if recipe.sft.repair_share < 1 and not solutions:
         raise KintsugiError(
@@ -213,7 +213,7 @@ def answered(completion: Any, where: str) -> str:
 
 
 async def sample_examples(
-    parts: Parts, problems: Sequence[Problem]
+    parts: Parts, problems: Sequence[Problem], say: Callable[[str], None] = lambda _: None
 ) -> tuple[list[Solution], list[RepairPair]]:
     """Passing samples as solutions; repair pairs from failures with passing siblings, and from corruption.
 
@@ -225,6 +225,8 @@ async def sample_examples(
     for first in range(0, len(problems), SAMPLED_PROBLEMS):
         some = problems[first : first + SAMPLED_PROBLEMS]
         groups += await asyncio.gather(*(ctx.rollouts(problem, size) for problem in some))
+        passed = sum(r.verdict.passed for group in groups for r in group)
+        say(f"{len(groups)} of {len(problems)} problems: {passed} of {len(groups) * size} samples pass")
     rng = random.Random(parts.recipe.seed)
     solutions: list[Solution] = []
     pairs: list[RepairPair] = []
