@@ -20,8 +20,8 @@ class Reporter:
 
     def __init__(self, steps: int, done: int = 0, console: Console | None = None) -> None:
         self.console = console or Console(soft_wrap=True, highlight=False)
-        self.steps, self.done, self.first = steps, done, done
-        self.start = time.perf_counter()
+        self.steps, self.done = steps, done
+        self.first: tuple[int, float] | None = None
         self.live: Progress | None = None
         self.bar: TaskID | None = None
 
@@ -45,14 +45,15 @@ class Reporter:
 
     def step(self, metrics: Mapping[str, Any]) -> None:
         """The line of one step: accuracy, repairs, gates, speed, time left."""
-        self.done = int(metrics["step"])
-        elapsed = time.perf_counter() - self.start
-        left = elapsed / max(1, self.done - self.first) * (self.steps - self.done)
+        self.done, now = int(metrics["step"]), time.perf_counter()
+        # Counted from the end of the first step: what came before it (sampling, an evaluation) is not repeated.
+        self.first = self.first or (self.done, now)
+        pace = (now - self.first[1]) / max(1, self.done - self.first[0])
         line = describe(metrics)
         if self.live is not None and self.bar is not None:
             self.live.update(self.bar, total=self.steps, completed=self.done, description=line)
         else:
-            self.say(f"{line}  {left:.0f} s left")
+            self.say(f"{line}  {pace * (self.steps - self.done):.0f} s left" if pace else line)
 
 
 def describe(metrics: Mapping[str, Any]) -> str:
