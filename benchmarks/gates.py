@@ -3,7 +3,8 @@
 Of every failure that a repair's seam blamed, or, where an algorithm repairs nothing, of every rollout it blamed:
 precision, the share of blamed tokens (gate 1, negative credit) that are wrong; recall, the share of wrong tokens
 that are blamed; first, the share of failures whose first wrong token is blamed. `kintsugi` blames failures that it
-could not mend as GRPO does, whole; these are left out, and `seams` is the share of blamed rollouts that are in.
+could not mend as GRPO does, whole; these are left out, and `seams` is the share of blamed rollouts that are in. Of what
+`soft` blames with a seam only the seam counts: the tokens that are blamed most.
 Three parts of the run: before training has moved it far, half way, and at its end. `TASK=RUN` also adds the figures
 to the file that `make results` makes the credit table from.
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -33,13 +34,19 @@ PARTS = ("early", "middle", "late")
 RESULTS = Path(__file__).parent / "results" / "credit.jsonl"
 
 
+def blamed(role: str, mask: Sequence[int], advantages: Sequence[float]) -> tuple[int, ...]:
+    """1 where a row blames; in one with a seam ("failed") only where it blames most, which is the seam."""
+    most = min(advantages) if role == "failed" else 0.0
+    return tuple(int(m and a < 0 and a <= most) for m, a in zip(mask, advantages, strict=True))
+
+
 def blames(directory: Path, task: Labelled, codec: HFCodec) -> Iterator[tuple[int, str, Blame]]:
     """(step, role, (blame mask, wrong tokens)) of every row that blames a rollout: by its seam where it is "failed"."""
     texts = pq.read_table(directory / "rollouts", columns=["problem_id", "question"]).to_pylist()
     questions: Mapping[str, str] = {line["problem_id"]: line["question"] for line in texts}
     columns = ["step", "role", "problem_id", "completion_ids", "mask", "advantages"]
     for row in pq.read_table(directory / "rows", columns=columns).to_pylist():
-        mask = tuple(int(m and a < 0) for m, a in zip(row["mask"], row["advantages"], strict=True))
+        mask = blamed(row["role"], row["mask"], row["advantages"])
         if row["role"] in ("policy", "failed") and any(mask):
             ids = row["completion_ids"]
             ended = ids[-1] in codec.stop_ids

@@ -10,6 +10,7 @@ from benchmarks.engine.ours import model_flops
 from benchmarks.engine.report import block
 from benchmarks.engine.results import Book, medians, paired, read
 from benchmarks.first_errors import LabelledSums, first_error
+from benchmarks.gates import blamed
 
 
 def test_the_ratio_is_the_median_of_the_pairs_own() -> None:
@@ -98,3 +99,11 @@ def test_where_a_chain_of_sums_goes_wrong(solution: str, wrong: tuple[int, ...])
         )
         == wrong
     )
+
+
+def test_what_counts_as_blame_of_a_gate() -> None:
+    assert blamed("policy", (1, 1, 0), (-0.5, -0.5, -0.5)) == (1, 1, 0)
+    assert blamed("policy", (1, 1), (0.5, 0.5)) == (0, 0)
+    # A seam at 2 on top of the group advantage, after a praised prefix; and one without either.
+    assert blamed("failed", (1, 1, 1, 1), (1.0, -0.6, -3.0, -0.6)) == (0, 0, 1, 0)
+    assert blamed("failed", (0, 0, 1, 0), (0.0, 0.0, -3.0, 0.0)) == (0, 0, 1, 0)
