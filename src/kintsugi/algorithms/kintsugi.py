@@ -7,7 +7,8 @@ How this differs from IOP (algorithms/iop.py), each item a switch:
 1. Passing rollouts, and failures that were not mended, keep their group advantage (`rest`). IOP leaves them out,
    and so nothing holds what no seam ever touches: copies and operators drift until repairs fail as well.
 2. Loss is a token mean (`reduction`) in which a seam's token weighs `seam` others, and what precedes it in the
-   failure is praised (`prefix`).
+   failure is praised (`prefix`). What else the failure holds gets nothing, or with `soft` a share of its group
+   advantage: a seam shows one error, and a weak model makes several.
 3. Few repairs: `failures` of a group with one candidate each, and none is written where a passing sibling takes
    the failure's own steps (`form: either`), so that repairs stay far below half of the tokens.
    Their s_rep is compared within the problem, centred but not scaled: where all of them pass, what is left of
