@@ -1,6 +1,7 @@
 """The upper bound: exact process labels, on a task that has them. No other method may use them.
 
-In every rollout each token before the first wrong one gets +1, the first wrong one -1, the rest nothing.
+In every rollout each token before the first wrong one gets +1, the first wrong one -1, the rest nothing; with
+`EXACT_MIXED` only in groups in which some pass and some fail, which is where outcomes have something to say.
 If this does not lift the nano model above 90%, curves on this model mean nothing; and where it does not beat
 every outcome-only method, the task is too easy to tell methods apart.
 
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kintsugi.algorithms import Algorithm, plain
+from kintsugi.algorithms.base import uniform_row
 from kintsugi.internalize.context import Context
 from kintsugi.records import Episode, KintsugiError, Problem, Row
 from kintsugi.tasks import load_task
@@ -40,6 +42,16 @@ def rows(episode: Episode) -> list[Row]:
     return list(episode.labelled)
 
 
+def mixed_rows(episode: Episode) -> list[Row]:
+    """The rows of a mixed group; those of another count in the mean, without credit."""
+    if len({rollout.verdict.passed for rollout in episode.rollouts}) == 2:
+        return rows(episode)
+    return [
+        uniform_row(rollout, 0.0, "policy", episode.problem, episode.problem.id)
+        for rollout in episode.rollouts
+    ]
+
+
 def load_labelled(spec: Any) -> Labelled:
     """The task of this spec; KintsugiError where it has no exact labels."""
     task = load_task(spec)
@@ -59,4 +71,5 @@ def exact_row(task: Labelled, decode: Decode, episode: Episode, index: int) -> R
     return Row(rollout.prompt_ids, ids, gate, credit, rollout.completion.logprobs, "policy", name, name)
 
 
+EXACT_MIXED = plain(Algorithm("exact_mixed", run, mixed_rows, level="token", clip_low=0.2, clip_high=0.2))
 EXACT_LABELS = plain(Algorithm("exact_labels", run, rows, level="token", clip_low=0.2, clip_high=0.2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from benchmarks.exact_labels import exact_row
+from benchmarks.exact_labels import LabelledEpisode, exact_row, mixed_rows
 
 from kintsugi.records import Completion, Episode, Finish, Problem, Rollout, Verdict
 from kintsugi.tasks.dag import DagTask
@@ -81,3 +81,14 @@ def test_exact_labels_credit_every_token_up_to_the_first_wrong_one(
     assert list(row.advantages) == credit
     assert list(row.mask) == [abs(c) for c in credit]
     assert (row.prompt_ids, row.sampling_logprobs, row.role) == ((7,), completion.logprobs, "policy")
+
+
+def test_exact_labels_may_be_kept_to_mixed_groups() -> None:
+    completion = Completion((1, 2, 3), (-0.5,) * 3, "stop", 0)
+    failed, passed = (Rollout((7,), completion, "", Verdict.scored(reward)) for reward in (0.0, 1.0))
+    problem = Problem("p", PROBLEM, "8")
+    row = exact_row(TASK, decode, Episode(problem, (failed,)), 0)
+    mixed = LabelledEpisode(problem, (failed, passed), labelled=(row, row))
+    assert mixed_rows(mixed) == [row, row]
+    lost = LabelledEpisode(problem, (failed, failed), labelled=(row, row))
+    assert [r.advantages for r in mixed_rows(lost)] == [(0.0,) * 3] * 2
