@@ -68,6 +68,9 @@ class Options(MendingOptions):
     prefix: float = Field(1.0, ge=0, description="credit of the first 70% of a failure before its seam")
     causal: bool = Field(True, description="drop fixes whose continuations never pass")
     resets: bool = Field(True, description="train on the continuations, as a group of their own")
+    witnesses: int = Field(
+        1, ge=1, description="passes a group needs before it is credited: a lone pass may be luck"
+    )
     capped: bool = Field(False, description="credit of a fix times min(pi / rho, 2)")
     reduction: Literal["row", "token"] = Field(
         "token", description="loss: the mean over rows, or over tokens"
@@ -76,10 +79,13 @@ class Options(MendingOptions):
 
 def rows(episode: Episode, options: Options) -> list[Row]:
     """Rows of seams and of resets, one per other rollout (credited or not, it counts), then repair mode's."""
-    seams = {seam.failed: seam for seam in episode.seams if causal(seam) or not options.causal}
+    trusted = not 0 < sum(r.verdict.passed for r in episode.rollouts) < options.witnesses
+    found = episode.seams if trusted else ()
+    seams = {seam.failed: seam for seam in found if causal(seam) or not options.causal}
     members = [i for i, r in enumerate(episode.rollouts) if r.verdict.state != "error"]
     made: list[Row] = []
     for i, advantage in zip(members, rest_credit(episode, options), strict=True):
+        advantage *= trusted
         if i in seams:
             made += seam_rows(episode, seams[i], options.soft * advantage, options)
         else:

@@ -28,14 +28,29 @@ class MendingOptions(RepairOptions):
         le=1,
         description="share of its group advantage that a rollout keeps outside the gates; 0: hard gates",
     )
+    scouts: int = Field(
+        0,
+        ge=0,
+        description="rollouts of a problem drawn first; the others only where one passes; 0: all at once",
+    )
 
 
 async def run(problem: Problem, ctx: Context, options: MendingOptions) -> Episode:
     """Rollouts, repairs of the failed ones, and the seam of each failure that was mended."""
-    rollouts = await ctx.rollouts(problem, ctx.recipe.sampling.group_size)
+    rollouts = await scouted(problem, ctx, options.scouts)
     repairs, skipped = await repair_failures(problem, rollouts, ctx, options)
     seams = await join_seams(problem, rollouts, repairs, ctx, options)
     return Episode(problem, rollouts, repairs, seams, skipped)
+
+
+async def scouted(problem: Problem, ctx: Context, scouts: int) -> tuple[Rollout, ...]:
+    """The group of a problem; its first `scouts` rollouts alone (0: no scouts) where none of them passes."""
+    size = ctx.recipe.sampling.group_size
+    first = await ctx.rollouts(problem, min(scouts, size) or size)
+    missing = size - len(first)  # none where another trainer has drawn the group already
+    if not missing or not any(r.verdict.passed for r in first):
+        return first
+    return (*first, *await ctx.sample(problem, ctx.solve_prompt(problem), missing, "rollout", "rest"))
 
 
 def unsolved(rollouts: Sequence[Rollout]) -> float:

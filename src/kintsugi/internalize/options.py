@@ -17,8 +17,9 @@ FORMS = (
 
 class RepairOptions(Section):
     form: Form = Field("rewrite", description=FORMS)
-    anchor: Literal["nearest", "random", "shortest", "none"] = Field(
-        "nearest", description="the passing sibling shown beside a failure: nearest, random, shortest or none"
+    anchor: Literal["nearest", "common", "random", "shortest", "none"] = Field(
+        "nearest",
+        description="the passing sibling beside a failure: nearest, common (like the others), random, shortest or none",
     )
     without_pass: Literal["memory", "alone", "skip"] = Field(
         "memory", description="groups without a pass: an earlier pass, else skip; else alone; or always skip"

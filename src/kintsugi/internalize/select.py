@@ -22,6 +22,8 @@ def choose_anchor(how: str, failed: Rollout, passing: Sequence[Rollout], seed: i
         return None
     if how == "random":
         return random.Random(seed).choice(passing)
+    if how == "common":
+        return common_anchor(passing)
     if how == "shortest":
         return min(passing, key=lambda p: len(p.completion.token_ids))
     return nearest_anchor(failed, passing)
@@ -32,6 +34,12 @@ def nearest_anchor(failed: Rollout, passing: Sequence[Rollout]) -> Rollout | Non
     return min(
         passing, key=lambda p: distance(failed.completion.token_ids, p.completion.token_ids), default=None
     )
+
+
+def common_anchor(passing: Sequence[Rollout]) -> Rollout | None:
+    """The passing rollout most like the others, by token edit distance: a pass by luck is rarely it."""
+    texts = [p.completion.token_ids for p in passing]
+    return min(passing, key=lambda p: sum(distance(p.completion.token_ids, t) for t in texts), default=None)
 
 
 def same_steps(failed: Rollout, passing: Sequence[Rollout]) -> Rollout | None:
