@@ -204,3 +204,41 @@ def test_the_loss_that_the_options_ask_for() -> None:
     assert load_algorithm({"name": "kintsugi", "failures": 0}).note.startswith(
         "all failures of a group mended"
     )
+
+
+# ---- scouts and witnesses
+
+
+@pytest.mark.parametrize(
+    ("texts", "drawn"),
+    [
+        ([FAILED, FAILED, GOOD, GOOD], 2),  # no scout passes: the others are never asked for
+        ([FAILED, GOOD, GOOD, FAILED], 4),
+    ],
+)
+def test_a_group_that_its_scouts_all_fail_is_left_at_that(texts: list[str], drawn: int) -> None:
+    spec = {"name": "kintsugi", "form": "sibling", "failures": 0, "scouts": 2}
+    ctx, sampler = make_context({"[Q]": texts}, algorithm=spec, sampling={"group_size": 4})
+    episode = run(load_algorithm(spec).run(PROBLEM, ctx))
+    assert [r.text for r in episode.rollouts] == texts[:drawn]
+    assert [call.n for call in sampler.calls] == [2] * (drawn // 2)
+    assert len({call.params.seed for call in sampler.calls}) == drawn // 2  # others draw otherwise
+
+
+def test_as_many_scouts_as_rollouts_are_all_at_once() -> None:
+    spec = {"name": "kintsugi", "form": "sibling", "scouts": 3}
+    ctx, sampler = make_context({"[Q]": [FAILED] * 2}, algorithm=spec, sampling={"group_size": 2})
+    run(load_algorithm(spec).run(PROBLEM, ctx))
+    assert [call.n for call in sampler.calls] == [2]
+
+
+def test_a_lone_pass_is_no_witness() -> None:
+    options = {"form": "sibling", "check": "none", "rest": "group", "capped": False}
+    script = {"[Q]": [FAILED, "a3 b3#### 5", GOOD]}
+    _, rows = rows_of(script, witnesses=2, **options)
+    assert [sum(map(abs, row.advantages)) for row in rows] == [0.0] * 3  # they count, without credit
+    _, rows = rows_of(script, **options)
+    assert {"failed", "repaired"} < {row.role for row in rows}
+    # Two passes bear each other out: rewards 0, 1, 1 have mean 2/3 and spread sqrt(2)/3, a pass gets 1/sqrt(2).
+    _, rows = rows_of({"[Q]": [FAILED, GOOD, GOOD]}, witnesses=2, **options)
+    assert [row.advantages[0] for row in by_role(rows, "policy")] == pytest.approx([1 / math.sqrt(2)] * 2)
