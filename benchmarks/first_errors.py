@@ -2,7 +2,8 @@
 
     python benchmarks/first_errors.py runs/smollm2_chain_sum
 
-Prints the shares of passing and of failed rollouts by their first error, in the first and in the last steps of a run.
+Prints the shares of passing and of failed rollouts by their first error, in the first and in the last steps of a run,
+and how many passes hold an error, by how many of their group pass.
 Solutions are read as the recipe asks for them, from left to right. The verifier sees answers only, so passes may hold
 errors, too.
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -87,6 +88,20 @@ def tally(files: Iterable[Path]) -> dict[str, Counter[str]]:
     return found
 
 
+def lucky(files: Iterable[Path]) -> dict[int, tuple[int, int]]:
+    """(passes that hold an error, passes), by how many of their group pass."""
+    found: dict[int, tuple[int, int]] = {}
+    for file in files:
+        groups: dict[str, list[bool]] = defaultdict(list)
+        for row in pq.read_table(file).to_pylist():
+            if row["kind"] == "rollout" and row["verdict"] == "pass":
+                groups[row["problem_id"]].append(first_error(row["question"], row["text"]) != "none")
+        for errors in groups.values():
+            wrong, passes = found.get(len(errors), (0, 0))
+            found[len(errors)] = wrong + sum(errors), passes + len(errors)
+    return dict(sorted(found.items()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
@@ -98,6 +113,8 @@ def main() -> None:
             total = max(1, errors.total())
             shares = ", ".join(f"{error} {count / total:.0%}" for error, count in errors.most_common())
             print(f"{name} {len(some)} steps, {verdict} ({errors.total()}): {shares}")
+        of = ", ".join(f"{passes} pass: {wrong} of {n}" for passes, (wrong, n) in lucky(some).items())
+        print(f"{name} {len(some)} steps, passes with an error, by how many of their group pass: {of}")
 
 
 if __name__ == "__main__":

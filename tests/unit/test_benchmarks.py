@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from benchmarks.engine.ours import model_flops
 from benchmarks.engine.report import block
 from benchmarks.engine.results import Book, medians, paired, read
-from benchmarks.first_errors import LabelledSums, first_error
+from benchmarks.first_errors import LabelledSums, first_error, lucky
 from benchmarks.gates import blamed
 
 
@@ -107,3 +109,17 @@ def test_what_counts_as_blame_of_a_gate() -> None:
     # A seam at 2 on top of the group advantage, after a praised prefix; and one without either.
     assert blamed("failed", (1, 1, 1, 1), (1.0, -0.6, -3.0, -0.6)) == (0, 0, 1, 0)
     assert blamed("failed", (0, 0, 1, 0), (0.0, 0.0, -3.0, 0.0)) == (0, 0, 1, 0)
+
+
+def test_passes_by_luck_are_counted_by_how_many_pass_beside_them(tmp_path: Path) -> None:
+    right, wrong = "4 - 9 = -5\n-5 + 7 = 2\n#### 2<|im_end|>", "9 - 7 = 2\n#### 2<|im_end|>"
+    groups = {"a": [wrong], "b": [right, wrong], "c": [right, right]}
+    rows = [
+        {"kind": "rollout", "verdict": "pass", "problem_id": name, "question": "x: 4 - 9 + 7 =", "text": text}
+        for name, texts in groups.items()
+        for text in texts
+    ]
+    rows.append(rows[0] | {"verdict": "fail"})  # neither failures nor repairs are counted
+    rows.append(rows[0] | {"kind": "repair"})
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "step.parquet")
+    assert lucky([tmp_path / "step.parquet"]) == {1: (1, 1), 2: (1, 4)}
