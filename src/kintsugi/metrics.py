@@ -54,8 +54,11 @@ def episode_metrics(episodes: Sequence[Episode], rows: Sequence[Row]) -> dict[st
     logprobs = [lp for r in rollouts for lp in r.completion.logprobs]
     states = Counter(r.verdict.state for r in rollouts)
     lengths = [len(r.completion.token_ids) for r in rollouts]
+    # Where scouts leave groups early, what is drawn beyond them comes of problems that can be solved.
+    fair = min((len(e.rollouts) for e in episodes), default=0)
+    drawn = [r for e in episodes for r in e.rollouts[:fair]]
     return {
-        "accuracy": ratio(states["pass"], len(rollouts)),
+        "accuracy": ratio(sum(r.verdict.passed for r in drawn), len(drawn)),
         "groups/mixed": sum(0 < passed(e) < len(e.rollouts) for e in episodes),
         "groups/all_passed": sum(passed(e) == len(e.rollouts) for e in episodes),
         "groups/all_failed": sum(passed(e) == 0 for e in episodes),

@@ -90,7 +90,7 @@ def test_rollouts(metrics: dict[str, Any]) -> None:
         metrics,
         {
             "step": 7,
-            "accuracy": 3 / 10,  # 1 of 5, 0 of 2, 2 of 2, 0 of 1
+            "accuracy": 1 / 4,  # of each group as many as the smallest has, the first: only the third passes
             "verdict/unscorable": 1,
             "verdict/error": 1,
             "truncated": 1,
