@@ -91,7 +91,7 @@ class Mend:
         if line["verdict"] != "pass":
             return f"the verifier said {line['verdict']}"
         if line["selected"]:
-            own = "" if line["written"] else " (a passing sibling of the same steps)"
+            own = "" if line["written"] else " (a passing sibling)"
             return (
                 f"accepted: it passes the verifier and every audit rule, distance {line['distance']:.2f}{own}"
             )

@@ -153,7 +153,7 @@
       repaired: seam && { pieces: seam.pieces, ids: seam.ids, logprobs: seam.logprobs, credit: seam.repairedCredit, mask: seam.repaired, edits: seam.edits, at: 2 },
     };
     const sides = el("div", { className: "sides" }, side(seam ? "failed" : "rollout", rollout.text, rollout.pieces, rollout.credit, "failed", at(1, "insert"), seam && seam.failed));
-    if (seam) sides.append(side(mend.written ? "its repair" : "its repair: a passing sibling of the same steps", mend.text, seam.pieces, seam.repairedCredit, "repaired", at(2, "delete"), seam.repaired));
+    if (seam) sides.append(side(mend.written ? "its repair" : "its repair: a passing sibling", mend.text, seam.pieces, seam.repairedCredit, "repaired", at(2, "delete"), seam.repaired));
     const detail = el("output", { className: "detail" });
     const node = el("article", { className: `card ${fate}` },
       el("header", {}, el("h3", {}, el("a", { href: `#${link}`, textContent: visible(`step ${step} · ${id} · rollout ${j}`) })),
