@@ -155,6 +155,15 @@ def test_rollouts_are_the_others_and_repairs_are_sampled() -> None:
     assert len(episode.seams) == 1
 
 
+@pytest.mark.parametrize("rewards", [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+def test_scouts_change_nothing_where_the_group_is_drawn_already(rewards: list[float]) -> None:
+    ctx, asked, _ = replayed(["1+1=3#### 3", "2#### 2", "4#### 4"], rewards)
+    algorithm = load_algorithm({"name": "kintsugi", "form": "sibling", "scouts": 1})
+    episode = asyncio.run(algorithm.run(Problem("p", "1+1", "2"), ctx))
+    assert [r.verdict.reward for r in episode.rollouts] == rewards
+    assert asked == []
+
+
 def test_a_group_is_named_by_its_prompt() -> None:
     row = {"prompt": "1+1", "answer": 2}
     other = {"prompt": [{"role": "user", "content": "2+2"}], "answer": 4}
