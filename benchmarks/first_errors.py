@@ -18,6 +18,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -76,15 +77,19 @@ def first_error(question: str, text: str) -> str:
     return "no answer"
 
 
+def rollouts(file: Path) -> list[dict[str, Any]]:
+    """The rollouts of a step, without the repairs and checks that its file holds beside them."""
+    return [row for row in pq.read_table(file).to_pylist() if row["kind"] == "rollout"]
+
+
 def tally(files: Iterable[Path]) -> dict[str, Counter[str]]:
     """First errors of the rollouts in these files, by verdict."""
     found: dict[str, Counter[str]] = {"pass": Counter(), "fail": Counter()}
     for file in files:
-        for row in pq.read_table(file).to_pylist():
-            if row["kind"] == "rollout":
-                found["pass" if row["verdict"] == "pass" else "fail"][
-                    first_error(row["question"], row["text"])
-                ] += 1
+        for row in rollouts(file):
+            found["pass" if row["verdict"] == "pass" else "fail"][
+                first_error(row["question"], row["text"])
+            ] += 1
     return found
 
 
@@ -93,8 +98,8 @@ def lucky(files: Iterable[Path]) -> dict[int, tuple[int, int]]:
     found: dict[int, tuple[int, int]] = {}
     for file in files:
         groups: dict[str, list[bool]] = defaultdict(list)
-        for row in pq.read_table(file).to_pylist():
-            if row["kind"] == "rollout" and row["verdict"] == "pass":
+        for row in rollouts(file):
+            if row["verdict"] == "pass":
                 groups[row["problem_id"]].append(first_error(row["question"], row["text"]) != "none")
         for errors in groups.values():
             wrong, passes = found.get(len(errors), (0, 0))

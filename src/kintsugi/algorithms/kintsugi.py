@@ -79,13 +79,11 @@ class Options(MendingOptions):
 
 def rows(episode: Episode, options: Options) -> list[Row]:
     """Rows of seams and of resets, one per other rollout (credited or not, it counts), then repair mode's."""
-    trusted = not 0 < sum(r.verdict.passed for r in episode.rollouts) < options.witnesses
-    found = episode.seams if trusted else ()
+    found = episode.seams if witnessed(episode, options) else ()
     seams = {seam.failed: seam for seam in found if causal(seam) or not options.causal}
     members = [i for i, r in enumerate(episode.rollouts) if r.verdict.state != "error"]
     made: list[Row] = []
     for i, advantage in zip(members, rest_credit(episode, options), strict=True):
-        advantage *= trusted
         if i in seams:
             made += seam_rows(episode, seams[i], options.soft * advantage, options)
         else:
@@ -100,9 +98,17 @@ def rows(episode: Episode, options: Options) -> list[Row]:
 def rest_credit(episode: Episode, options: Options) -> list[float]:
     """What each judged rollout gets on every token if it has no seam."""
     group = judged(episode.rollouts)
+    if not witnessed(episode, options):
+        return [0.0] * len(group)
     if options.rest == "group":
         return group_advantages([r.verdict.reward for r in group])
     return [options.praise * unsolved(group) * r.verdict.passed for r in group]
+
+
+def witnessed(episode: Episode, options: Options) -> bool:
+    """Whether the group's passes may be believed: there are none, or as many as bear each other out."""
+    passes = sum(r.verdict.passed for r in episode.rollouts)
+    return passes == 0 or passes >= options.witnesses
 
 
 def causal(seam: Seam) -> bool:
