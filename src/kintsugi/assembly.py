@@ -11,7 +11,7 @@ from kintsugi.config import Recipe, with_name
 from kintsugi.engines.base import Sampler
 from kintsugi.engines.registry import load_engine
 from kintsugi.engines.sample import positions_of
-from kintsugi.models.loading import LoadedModel, load_model, pick_autocast, settle_machine
+from kintsugi.models.loading import LoadedModel, hardware, load_model, pick_autocast, settle_machine
 from kintsugi.prompts import Prompts, load_prompts
 from kintsugi.records import Problem
 from kintsugi.tasks import evaluation_problems, load_task, training_problems
@@ -67,6 +67,7 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
     autocast = pick_autocast(recipe.dtype, device)
     machine = {
         "device": device,
+        "hardware": hardware(device),
         "dtype": str(autocast or torch.float32),
         "threads": str(torch.get_num_threads()),
         "data": fingerprint(train_problems),

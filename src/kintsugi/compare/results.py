@@ -29,7 +29,8 @@ class ResultRow:
     """One evaluation. `generated_tokens` are all phases of training, `wall_s` their seconds; evaluations cost neither.
 
     `recipe` is the fingerprint of everything else that decides the result. `dynamics` are means over the training steps
-    since the evaluation before (empty at the start).
+    since the evaluation before (empty at the start). `machine` is what computed, and in which type; rows made before it
+    was kept have none.
     """
 
     comparison: str
@@ -51,6 +52,7 @@ class ResultRow:
     recipe: str
     dynamics: Mapping[str, float | None]
     error: str | None = None
+    machine: str = ""
 
 
 @dataclass(frozen=True, slots=True)

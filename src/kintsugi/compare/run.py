@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -219,11 +220,18 @@ def finish(worker: Worker, commit: str, *, keep: bool) -> list[ResultRow]:
             "pass_at_8": None,
         }
         return [ResultRow(**common, **nothing, dynamics={}, error=error)]
+    common["machine"] = machine_of(place)
     rows = rows_of_log(read_metrics(place / "metrics.jsonl"), common)
     if not keep:
         for table in BULKY:
             shutil.rmtree(place / table, ignore_errors=True)
     return rows
+
+
+def machine_of(place: Path) -> str:
+    """What a run was computed on, and in which type: `NVIDIA H100 80GB HBM3, bfloat16`."""
+    told = json.loads((place / "versions.json").read_text(encoding="utf-8"))
+    return f"{told['hardware']}, {told['dtype'].removeprefix('torch.')}"
 
 
 def describe(rows: Sequence[ResultRow], worker: Worker) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -244,6 +245,20 @@ def keep_freed_memory() -> None:
         libc.mallopt(trim_threshold, never)
     except (OSError, AttributeError):
         return
+
+
+def hardware(device: str) -> str:
+    """What computes, by the name its maker gave it: the GPU on `cuda`, else the processor."""
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    try:
+        told = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:  # not Linux
+        told = ""
+    found = re.search(r"^model name\s*: (.+)$", told, re.MULTILINE)
+    return found[1] if found else platform.processor() or platform.machine()
 
 
 def pick_autocast(dtype: str, device: str) -> torch.dtype | None:
