@@ -3,8 +3,8 @@
     .venv-trl/bin/python benchmarks/trl_grpo.py recipes/smollm2/chain_sum.yaml budget=40000 eval.every_tokens=20000 \
       eval.samples=8 seed=0
 
-Everything else is as TRL has it, its loss too. Its rows join those of `kintsugi compare` with the same recipe, under the
-label `trl_grpo`: the budget counts completion tokens, evaluations cost neither tokens nor seconds.
+Everything else is as TRL has it, its loss too. Its rows go beside those of `kintsugi compare` with the same recipe,
+under the label `trl_grpo`: the budget counts completion tokens, evaluations cost neither tokens nor seconds.
 """
 
 from __future__ import annotations

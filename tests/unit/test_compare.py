@@ -293,6 +293,27 @@ def test_the_page_holds_tables_plots_failures_and_what_was_written_by_hand(tmp_p
         page(tmp_path / "images", tmp_path)
 
 
+def test_seconds_are_drawn_where_all_runs_name_one_machine(tmp_path: Path) -> None:
+    def drawn(*machines: str) -> tuple[str, str]:
+        place = tmp_path / str(len(list(tmp_path.iterdir())))
+        rows = [
+            row
+            for m, a in zip(machines, "ab", strict=True)
+            for row in curve((0, 0.1), (1000, 0.5), algorithm=a, machine=m).rows
+        ]
+        append_rows(place / "learning.jsonl", rows)
+        text = page(place, place / "images")
+        return text, (place / "images" / "main-dag.svg").read_text()
+
+    text, picture = drawn("GPU, bfloat16", "GPU, bfloat16")
+    assert "1k tokens a run on GPU, bfloat16." in text
+    assert "seconds of sampling and training" in picture
+    text, picture = drawn("GPU, bfloat16", "")  # rows made before machines were kept
+    assert "1k tokens a run on GPU, bfloat16." in text
+    assert "seconds of" not in picture
+    assert "1k tokens a run." in drawn("", "")[0]
+
+
 def test_many_algorithms_become_dots_of_which_each_is_named(tmp_path: Path) -> None:
     labels = [f"variant{i}" for i in range(12)]
     rows = [row for i, a in enumerate(labels) for row in curve((0, 0.1), (1000, i / 20), algorithm=a).rows]

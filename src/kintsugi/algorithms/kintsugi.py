@@ -21,9 +21,7 @@ With `check: continue` or patches, whose fixes the policy continues without the 
 7. The continuations are samples of the policy itself, from a better state: they are trained on, as a group
    with its own baseline, prefix masked (`resets`; arXiv:2605.25507).
 
-Off by default: where no rollout passes there is nothing to lay a failure beside. With `doubt` the model's own word
-is taken for it: the token that it was least sure of is blamed (docs/recipes.md says how often that is the wrong one).
-And a fix was sampled with the anchor in view, so its credit may be multiplied by
+Off by default: a fix was sampled with the anchor in view, so its credit may be multiplied by
 min(pi(f | x, y_<s) / rho(f | repair prompt), 2), token by token and without gradient (`capped`; arXiv:2605.15224).
 A patch is no sample of the fix: not there.
 
@@ -73,9 +71,6 @@ class Options(MendingOptions):
     witnesses: int = Field(
         1, ge=1, description="passes a group needs before it is credited: a lone pass may be luck"
     )
-    doubt: float = Field(
-        0.0, ge=0, description="blame of the token that a failure was least sure of, in groups without a pass"
-    )
     capped: bool = Field(False, description="credit of a fix times min(pi / rho, 2)")
     reduction: Literal["row", "token"] = Field(
         "token", description="loss: the mean over rows, or over tokens"
@@ -91,8 +86,6 @@ def rows(episode: Episode, options: Options) -> list[Row]:
     for i, advantage in zip(members, rest_credit(episode, options), strict=True):
         if i in seams:
             made += seam_rows(episode, seams[i], options.soft * advantage, options)
-        elif options.doubt and not any(r.verdict.passed for r in episode.rollouts):
-            made.append(doubted_row(episode, i, options.doubt))
         else:
             name = f"{episode.problem.id}/rollouts"
             made.append(uniform_row(episode.rollouts[i], advantage, "policy", episode.problem, name))
@@ -149,15 +142,6 @@ def seam_rows(episode: Episode, seam: Seam, spare: float, options: Options) -> I
         behaviour_logprobs=sampled,
         role="repaired",
     )
-
-
-def doubted_row(episode: Episode, i: int, blame: float) -> Row:
-    """Failure number `i` of a group without a pass, blamed at its least likely token alone."""
-    name = f"{episode.problem.id}/doubt"
-    row = uniform_row(episode.rollouts[i], -blame, "policy", episode.problem, name)
-    logprobs = episode.rollouts[i].completion.logprobs
-    gate = tuple(int(t == logprobs.index(min(logprobs))) for t in range(len(logprobs)))
-    return replace(row, mask=gate, advantages=tuple(-blame * g for g in gate))
 
 
 def kintsugi(options: Options) -> Algorithm:

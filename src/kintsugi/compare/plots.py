@@ -64,27 +64,41 @@ def pyplot() -> Any:
 
 
 def lines(title: str, curves: Sequence[Curve], standing: Standing) -> Any:
-    """Mean accuracy against all generated tokens with its 95% interval over seeds, labelled at the end of each line."""
+    """Mean accuracy against all generated tokens with its 95% interval over seeds, labelled at the end of each line.
+
+    Where all runs name the same machine, a second panel has the same means against their mean seconds.
+    """
     main = by_label(c for c in curves if c.head.stage == "main")
     colours = assign(sorted(main))
+    timed = on_one_machine(curves)
+    shape: dict[str, Any] = {"ncols": 2, "sharey": True, "width_ratios": (3, 2)} if timed else {}
     with pyplot().rc_context(STYLE):
-        figure, axes = pyplot().subplots(figsize=(7.6, 4.4))
+        figure, panels = pyplot().subplots(figsize=(10.8 if timed else 7.6, 4.4), squeeze=False, **shape)
+        axes, *clock = panels[0]
         ends = {}
         for s in standing.summaries:
             grid, mean, half = mean_curve(main[s.label])
             look = ":" if s.label.startswith("exact_labels") else "--" if s.outcome_only else "-"
-            width = 1.6 if s.outcome_only else 2.2
-            axes.plot(grid / 1000, mean, look, color=colours[s.label], linewidth=width)
+            drawn = {"color": colours[s.label], "linewidth": 1.6 if s.outcome_only else 2.2}
+            axes.plot(grid / 1000, mean, look, **drawn)
             if half is not None:
                 low, high = np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)
                 axes.fill_between(grid / 1000, low, high, color=colours[s.label], alpha=0.12, linewidth=0)
+            for beside in clock:
+                seconds = [np.mean([c.seconds_at(x) for c in main[s.label]]) for x in grid]
+                beside.plot(seconds, mean, look, **drawn)
             ends[s.label] = float(mean[-1])
-        axes.set_xlim(0, standing.budget / 1000)
-        axes.set_ylim(0, 1)
-        axes.grid(axis="y", color=FAINT, linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.set_xlabel("generated tokens, all phases (thousands)")
         axes.set_ylabel("held-out accuracy")
+        axes.set_ylim(0, 1)
+        axes.set_xlim(0, standing.budget / 1000)
+        axes.set_xlabel("generated tokens, all phases (thousands)")
+        for beside in clock:
+            beside.set_xlim(0)
+            beside.set_xlabel("seconds of sampling and training")
+        for panel in (axes, *clock):
+            panel.grid(axis="y", color=FAINT, linewidth=0.8)
+            panel.set_axisbelow(True)
+        figure.subplots_adjust(wspace=0.45)
         for label, y in apart(ends, 0.055).items():
             axes.annotate(
                 f"{label}  {ends[label]:.2f}",
@@ -106,6 +120,12 @@ def lines(title: str, curves: Sequence[Curve], standing: Standing) -> Any:
             )
         head(axes, title, note(standing) + "; dashed: outcome only")
     return figure
+
+
+def on_one_machine(curves: Sequence[Curve]) -> bool:
+    """Whether the runs that count name the same machine, so that their seconds can be held against each other."""
+    machines = {c.head.machine for c in curves if c.head.stage == "main"}
+    return len(machines) == 1 and "" not in machines
 
 
 def dots(title: str, standing: Standing) -> Any:

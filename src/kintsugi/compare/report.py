@@ -130,7 +130,7 @@ def section(
     draw(picture, f"{task}: accuracy at equal tokens", curves, found)
     parts = [
         f"### {task}",
-        f"{thousands(found.budget)} tokens a run.",
+        f"{thousands(found.budget)} tokens a run{computed_on(curves)}.",
         comparison_table(found),
         f"![Accuracy against generated tokens on {task}](images/{picture.name})",
     ]
@@ -144,6 +144,12 @@ def section(
 
 def failure(row: ResultRow) -> str:
     return f"`{row.algorithm}`, {row.stage}, lr {row.lr:g}, seed {row.seed}: {row.error}"
+
+
+def computed_on(curves: Sequence[Curve]) -> str:
+    """` on MACHINE`, as far as the rows name any."""
+    machines = sorted({c.head.machine for c in curves} - {""})
+    return f" on {' and '.join(machines)}" if machines else ""
 
 
 def made_by(curves: Sequence[Curve]) -> str:
