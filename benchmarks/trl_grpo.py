@@ -54,9 +54,9 @@ class Meter(TrainerCallback):  # type: ignore[misc]
         self.since = time.perf_counter()
 
 
-def settings(recipe: Recipe, folder: str) -> dict[str, Any]:
-    """GRPOConfig's, where the recipe says something; one gradient step a batch."""
-    sampling, cuda = recipe.sampling, torch.cuda.is_available()
+def settings(recipe: Recipe, folder: str, cuda: bool) -> dict[str, Any]:
+    """GRPOConfig's, where the recipe says something; one gradient step a batch, under bfloat16 autocast on a GPU."""
+    sampling = recipe.sampling
     return {
         "output_dir": folder,
         "seed": recipe.seed,
@@ -95,6 +95,7 @@ def prompts_of(parts: Parts, problems: Sequence[Problem]) -> Dataset:
 def train(recipe: Recipe, label: str, comparison: str, task: str) -> list[ResultRow]:
     """The rows of one run, its start first."""
     parts = assemble(recipe)
+    cuda = parts.machine["device"] == "cuda"
     rows: list[ResultRow] = []
 
     def evaluated(step: int, tokens: int, seconds: float) -> None:
@@ -106,7 +107,7 @@ def train(recipe: Recipe, label: str, comparison: str, task: str) -> list[Result
                 step=step, generated_tokens=tokens, wall_s=round(seconds, 2), accuracy=found.pass_at_1.value,
                 pass_at_8=found.pass_at_k.value, commit=commit_of(Path(__file__).parent), recipe=fingerprint(recipe),
                 dynamics={},
-                machine=f"{parts.machine['hardware']}, {'bfloat16' if torch.cuda.is_available() else 'float32'}",
+                machine=f"{parts.machine['hardware']}, {'bfloat16' if cuda else 'float32'}",
             )
         )  # fmt: skip
         print(f"step {step}: {tokens:,} tokens, {seconds:.0f} s, {found.pass_at_1}", flush=True)
@@ -121,7 +122,7 @@ def train(recipe: Recipe, label: str, comparison: str, task: str) -> list[Result
         trainer = GRPOTrainer(
             model=parts.loaded.model,
             reward_funcs=reward,
-            args=GRPOConfig(**settings(recipe, folder)),
+            args=GRPOConfig(**settings(recipe, folder, cuda)),
             train_dataset=prompts_of(parts, parts.train_problems),
             processing_class=parts.loaded.tokenizer,
             callbacks=[meter],

@@ -229,9 +229,9 @@ def finish(worker: Worker, commit: str, *, keep: bool) -> list[ResultRow]:
 
 
 def machine_of(place: Path) -> str:
-    """What a run was computed on, and in which type: `NVIDIA H100 80GB HBM3, bfloat16`."""
+    """What a run was computed on, and in which type: `NVIDIA H100 80GB HBM3, bfloat16`. "" where it kept no name."""
     told = json.loads((place / "versions.json").read_text(encoding="utf-8"))
-    return f"{told['hardware']}, {told['dtype'].removeprefix('torch.')}"
+    return f"{told['hardware']}, {told['dtype'].removeprefix('torch.')}" if "hardware" in told else ""
 
 
 def describe(rows: Sequence[ResultRow], worker: Worker) -> str:
