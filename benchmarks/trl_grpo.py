@@ -13,6 +13,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from datasets import Dataset
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
+import kintsugi
 from kintsugi.assembly import Parts, assemble
 from kintsugi.compare.plan import fingerprint
 from kintsugi.compare.results import ResultRow, append_rows
@@ -96,20 +98,27 @@ def train(recipe: Recipe, label: str, comparison: str, task: str) -> list[Result
     """The rows of one run, its start first."""
     parts = assemble(recipe)
     cuda = parts.machine["device"] == "cuda"
+    start = ResultRow(
+        comparison=comparison, stage="main", task=task, algorithm=label, outcome_only=True, reference=False,
+        model=spec_name(recipe.model), seed=recipe.seed, lr=recipe.optim.lr, budget=recipe.budget or 0,
+        step=0, generated_tokens=0, wall_s=0.0, accuracy=None, pass_at_8=None,
+        commit=commit_of(Path(kintsugi.__file__).parent), recipe=fingerprint(recipe), dynamics={},
+        machine=f"{parts.machine['hardware']}, {'bfloat16' if cuda else 'float32'}",
+    )  # fmt: skip
     rows: list[ResultRow] = []
 
     def evaluated(step: int, tokens: int, seconds: float) -> None:
         found = evaluate(parts)
         rows.append(
-            ResultRow(
-                comparison=comparison, stage="main", task=task, algorithm=label, outcome_only=True, reference=False,
-                model=spec_name(recipe.model), seed=recipe.seed, lr=recipe.optim.lr, budget=recipe.budget or 0,
-                step=step, generated_tokens=tokens, wall_s=round(seconds, 2), accuracy=found.pass_at_1.value,
-                pass_at_8=found.pass_at_k.value, commit=commit_of(Path(__file__).parent), recipe=fingerprint(recipe),
-                dynamics={},
-                machine=f"{parts.machine['hardware']}, {'bfloat16' if cuda else 'float32'}",
+            replace(
+                start,
+                step=step,
+                generated_tokens=tokens,
+                wall_s=round(seconds, 2),
+                accuracy=found.pass_at_1.value,
+                pass_at_8=found.pass_at_k.value,
             )
-        )  # fmt: skip
+        )
         print(f"step {step}: {tokens:,} tokens, {seconds:.0f} s, {found.pass_at_1}", flush=True)
 
     def reward(completions: list[str], number: list[int], **columns: Any) -> list[float]:

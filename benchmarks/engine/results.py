@@ -111,13 +111,13 @@ def git(*arguments: str) -> str:
 
 def machine(device: str) -> str:
     """Processor (or GPU), cores and memory, in words."""
-    if device == "cuda":
-        import torch
+    from kintsugi.models.loading import hardware
 
-        return torch.cuda.get_device_name()
+    if device == "cuda":
+        return hardware(device)
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     facts = {line.split(":")[0].strip(): line.split(":")[-1].strip() for line in lines if ":" in line}
     widths = ("avx512_bf16", "avx512f", "avx2")
     width = next((w for w in widths if w in facts.get("flags", "").split()), "no AVX2")
     gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{facts.get('model name', 'unknown CPU')} ({width}), {os.cpu_count()} cores, {gib:.0f} GiB"
+    return f"{hardware(device)} ({width}), {os.cpu_count()} cores, {gib:.0f} GiB"
