@@ -25,6 +25,8 @@ import pyarrow.parquet as pq
 from kintsugi.tasks.gym import GymTask
 
 STOP = "<|im_end|>"
+ZEROS = "zeros left out"
+"""Right in all it says, though not in the form that was asked for: `5 - 0 + 2` solved by `5 + 2 = 7`."""
 STEP = re.compile(r"(-?\d+) ([+-]) (\d+) = (-?\d+)")
 
 
@@ -57,8 +59,22 @@ class LabelledSums(GymTask):
 
 
 def first_error(question: str, text: str) -> str:
-    """The first thing that is wrong in a solution, `none` if nothing is."""
-    numbers, operators = terms_of(question)
+    """The first thing that is wrong in a solution; `none` or ZEROS if nothing is."""
+    strict = first_error_of(*terms_of(question), text)
+    if strict != "none" and first_error_of(*without_zeros(*terms_of(question)), text) == "none":
+        return ZEROS
+    return strict
+
+
+def without_zeros(numbers: list[int], operators: list[str]) -> tuple[list[int], list[str]]:
+    """The chain without its zeros; one that began with `0 -` begins with a negative number."""
+    kept = [(o, n) for o, n in zip(["+", *operators], numbers, strict=True) if n] or [("+", 0)]
+    (sign, first), rest = kept[0], kept[1:]
+    return [-first if sign == "-" else first, *(n for _, n in rest)], [o for o, _ in rest]
+
+
+def first_error_of(numbers: list[int], operators: list[str], text: str) -> str:
+    """The first thing in which a solution leaves this chain of sums, `none` if nothing does."""
     total, done = numbers[0], 0
     for line in text.partition(STOP)[0].splitlines():
         if line.startswith("####"):
@@ -100,7 +116,8 @@ def lucky(files: Iterable[Path]) -> dict[int, tuple[int, int]]:
         groups: dict[str, list[bool]] = defaultdict(list)
         for row in rollouts(file):
             if row["verdict"] == "pass":
-                groups[row["problem_id"]].append(first_error(row["question"], row["text"]) != "none")
+                error = first_error(row["question"], row["text"])
+                groups[row["problem_id"]].append(error not in ("none", ZEROS))
         for errors in groups.values():
             wrong, passes = found.get(len(errors), (0, 0))
             found[len(errors)] = wrong + sum(errors), passes + len(errors)

@@ -85,6 +85,22 @@ def test_the_first_error_of_a_chain_of_sums(solution: str, error: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("terms", "solution", "error"),
+    [
+        ("5 - 0 + 2", "5 + 2 = 7\n#### 7", "zeros left out"),
+        ("5 - 0 + 2", "5 - 0 = 5\n5 + 2 = 7\n#### 7", "none"),
+        ("5 - 0 + 2", "5 + 2 = 8\n#### 8", "wrong operand or operator"),  # the 0 was to come
+        ("0 - 9 + 7", "-9 + 7 = -2\n#### -2", "zeros left out"),
+        ("0 + 0 + 0", "#### 0", "zeros left out"),
+        ("4 + 1 - 1", "4\n#### 4", "no step"),  # terms that cancel are no zeros
+    ],
+)
+def test_a_solution_may_leave_zeros_out(terms: str, solution: str, error: str) -> None:
+    question = f"State the final answer to the following arithmetic problem: {terms} ="
+    assert first_error(question, solution) == error
+
+
+@pytest.mark.parametrize(
     ("solution", "wrong"),
     [
         ("4 - 9 = -5\n-5 + 7 = 2\n#### 2<|im_end|>", ()),

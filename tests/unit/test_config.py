@@ -113,3 +113,11 @@ def test_derived_counts_by_hand() -> None:
     said = "\n".join(derived(recipe))
     assert "3 problems x 4 rollouts = 12 completions a step" in said
     assert "120 rollouts, at most 6,000 rollout tokens" in said
+
+
+def test_no_system_prompt_of_a_recipe_ends_in_a_yaml_comment() -> None:
+    # Unquoted, what follows ` #` is a comment: `after ####.` came to the model as `after`.
+    prompts = {path: Recipe.load(path).prompts for path in (DOCS.parent / "recipes").rglob("*.yaml")}
+    told = {path.name: p["system"] for path, p in prompts.items() if isinstance(p, dict) and p.get("system")}
+    assert len(told) >= 7
+    assert [name for name, text in told.items() if not text.endswith(".")] == []
