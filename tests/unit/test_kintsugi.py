@@ -242,3 +242,14 @@ def test_a_lone_pass_is_no_witness() -> None:
     # Two passes bear each other out: rewards 0, 1, 1 have mean 2/3 and spread sqrt(2)/3, a pass gets 1/sqrt(2).
     _, rows = rows_of({"[Q]": [FAILED, GOOD, GOOD]}, witnesses=2, **options)
     assert [row.advantages[0] for row in by_role(rows, "policy")] == pytest.approx([1 / math.sqrt(2)] * 2)
+
+
+def test_a_fix_that_mends_two_failures_may_be_praised_once() -> None:
+    options = {"form": "sibling", "check": "none", "rest": "group", "capped": False, "seam": 3.0}
+    script = {"[Q]": [FAILED, FAILED, "a3 b3#### 4"]}
+    _, rows = rows_of(script, once=True, **options)
+    # Both differ from the sibling at token 10 alone: blame 3 each, praise 3 / 2 in each of its two rows.
+    assert [places(row) for row in by_role(rows, "failed")] == [{10: -3.0}] * 2
+    assert [places(row) for row in by_role(rows, "repaired")] == [{10: 1.5}] * 2
+    _, rows = rows_of(script, **options)
+    assert [places(row) for row in by_role(rows, "repaired")] == [{10: 3.0}] * 2

@@ -71,6 +71,9 @@ class Options(MendingOptions):
     witnesses: int = Field(
         1, ge=1, description="passes a group needs before it is credited: a lone pass may be luck"
     )
+    once: bool = Field(
+        False, description="a sibling that mends several failures is praised once, not once for each"
+    )
     capped: bool = Field(False, description="credit of a fix times min(pi / rho, 2)")
     reduction: Literal["row", "token"] = Field(
         "token", description="loss: the mean over rows, or over tokens"
@@ -85,7 +88,9 @@ def rows(episode: Episode, options: Options) -> list[Row]:
     made: list[Row] = []
     for i, advantage in zip(members, rest_credit(episode, options), strict=True):
         if i in seams:
-            made += seam_rows(episode, seams[i], options.soft * advantage, options)
+            same = sum(other.repaired_ids == seams[i].repaired_ids for other in seams.values())
+            praise = options.seam / (same if options.once else 1)
+            made += seam_rows(episode, seams[i], options.soft * advantage, praise, options)
         else:
             name = f"{episode.problem.id}/rollouts"
             made.append(uniform_row(episode.rollouts[i], advantage, "policy", episode.problem, name))
@@ -122,8 +127,8 @@ def continuations(episode: Episode, seam: Seam) -> tuple[Rollout, ...]:
     return patched or tuple(check.rollout for check in seam.checks if check.edits == seam.kept)
 
 
-def seam_rows(episode: Episode, seam: Seam, spare: float, options: Options) -> Iterator[Row]:
-    """The failure blamed at its seam and praised before it, `spare` on what else it has; the fix praised."""
+def seam_rows(episode: Episode, seam: Seam, spare: float, praise: float, options: Options) -> Iterator[Row]:
+    """The failure blamed at its seam and praised before it, `spare` on what else it has; `praise` for the fix."""
     repair, name = episode.repairs[seam.repair], f"{episode.problem.id}/seam/{seam.failed}"
     failed = uniform_row(episode.rollouts[seam.failed], -1.0, "failed", episode.problem, name)
     praised = praised_prefix(seam, options)
@@ -137,7 +142,7 @@ def seam_rows(episode: Episode, seam: Seam, spare: float, options: Options) -> I
         failed,
         completion_ids=seam.repaired_ids,
         mask=seam.repaired_mask,
-        advantages=tuple(options.seam * gate for gate in seam.repaired_mask),
+        advantages=tuple(praise * gate for gate in seam.repaired_mask),
         sampling_logprobs=None if repair.written else repair.rollout.completion.logprobs,
         behaviour_logprobs=sampled,
         role="repaired",
