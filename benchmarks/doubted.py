@@ -1,7 +1,7 @@
 """Kintsugi that also blames failures of groups without a pass, where there is nothing to lay a failure beside.
 
 The model's own word is taken for what went wrong: of each such failure the token that it was least sure of is blamed by
-`doubt`, and nothing else. It was tried and left: docs/recipes.md has the figures.
+`doubt`, and nothing else. It was tried and left: docs/smollm2.md has the figures.
 
     kintsugi train recipes/smollm2/chain_sum.yaml algorithm=benchmarks/doubted.py:DOUBTED
 """

@@ -23,7 +23,7 @@ WATCH=$!
 sft chain_sum_cold
 sft chain_sum_base model=$G/chain_sum_cold/checkpoints/step-000024 'prompts.examples=[]' task.seed=1 sampling.problems=384 steps=36
 for seed in 0 1 2; do
-  timeout "$(left)" $PYTHON benchmarks/trl_grpo.py $RECIPES/chain_sum.yaml model=$G/chain_sum_base/checkpoints/step-000036 budget=40000 \
+  timeout "$(left)" $PYTHON benchmarks/trl_grpo.py $RECIPES/chain_sum.yaml model=$G/chain_sum_base/checkpoints/step-000036 budget=40000 sampling.problems=8 \
     eval.every_tokens=20000 eval.samples=8 eval.problems=128 dtype=bfloat16 seed=$seed --results $G/learning.jsonl >$G/trl_grpo-$seed.log 2>&1 &
 done
 timeout -s TERM "$(left)" $KINTSUGI compare benchmarks/comparisons/smollm2_gpu.yaml >$G/compare.log 2>&1

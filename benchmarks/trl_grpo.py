@@ -57,7 +57,7 @@ class Meter(TrainerCallback):  # type: ignore[misc]
 
 
 def settings(recipe: Recipe, folder: str, cuda: bool) -> dict[str, Any]:
-    """GRPOConfig's, where the recipe says something; one gradient step a batch, under bfloat16 autocast on a GPU."""
+    """GRPOConfig's, where the recipe says something, at a constant rate; one step a batch, in bfloat16 on a GPU."""
     sampling = recipe.sampling
     return {
         "output_dir": folder,
