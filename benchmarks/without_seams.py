@@ -12,21 +12,18 @@ from dataclasses import replace
 
 from kintsugi.algorithms.base import Algorithm, Family
 from kintsugi.algorithms.kintsugi import Options, kintsugi
+from kintsugi.algorithms.mending import scouted
 from kintsugi.internalize.context import Context
 from kintsugi.records import Episode, Problem
 
 
 def build(options: Options) -> Algorithm:
     """Kintsugi whose episodes hold rollouts alone."""
-    free = options.model_copy(
-        update={"form": "sibling", "anchor": "nearest"}
-    )  # no tokens for what is left out
-    known = kintsugi(free)
 
     async def run(problem: Problem, ctx: Context) -> Episode:
-        return replace(await known.run(problem, ctx), repairs=(), seams=())
+        return Episode(problem, await scouted(problem, ctx, options.scouts))
 
-    return replace(known, name="without_seams", run=run)
+    return replace(kintsugi(options), name="without_seams", run=run)
 
 
 WITHOUT_SEAMS = Family(Options, build)
