@@ -8,7 +8,25 @@ from kintsugi.records import KintsugiError, Problem
 
 # `\\.` swallows escaped braces, as in \boxed{\{1, 2\}}, so that they do not count for balance.
 BRACE = re.compile(r"(?P<boxed>\\boxed\s*\{)|\\.|(?P<open>\{)|(?P<close>\})", re.DOTALL)
+# Thinking as models and templates mark it: <think>, <thinking>, <thought>, <seed:think>, <|begin_of_thought|>, and
+# the channels of gpt-oss, whose last one is the answer.
+THINKING = r"(?:seed:)?(?:think|thinking|thought|reasoning)"
+THOUGHT_BEGINS = re.compile(rf"<{THINKING}>|<\|begin_of_thought\|>|<\|channel\|>analysis", re.IGNORECASE)
+THOUGHT_ENDS = re.compile(
+    rf"</{THINKING}>|<\|end_of_thought\|>|<\|channel\|>final(?:<\|message\|>)?", re.IGNORECASE
+)
 THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
+
+
+def spoken(text: str) -> str | None:
+    """The text after its last end-of-thinking mark; all of it where there is no mark.
+
+    None where thinking was begun and never ended: such a text says nothing yet. The opening mark may be
+    missing, because chat templates often end the prompt with it.
+    """
+    ends = list(THOUGHT_ENDS.finditer(text))
+    rest = text[ends[-1].end() :] if ends else text
+    return None if THOUGHT_BEGINS.search(rest) else rest
 
 
 def final_answer(text: str) -> str | None:
