@@ -16,12 +16,10 @@ from kintsugi.compare.plan import Comparison, Plan, Tuning, load_plan
 from kintsugi.compare.plots import apart, assign
 from kintsugi.compare.report import page
 from kintsugi.compare.results import (
-    Choice,
     Curve,
     ResultRow,
     append_rows,
     censored_median,
-    choose_lr,
     first_crossing,
     interval,
     latest,
@@ -31,6 +29,7 @@ from kintsugi.compare.results import (
     t_975,
 )
 from kintsugi.compare.tables import comparison_table, dynamics_table, standing, tuning_table
+from kintsugi.compare.tuning import Choice, Point, choose, points
 from kintsugi.config import fields_table
 from kintsugi.records import KintsugiError
 
@@ -41,7 +40,7 @@ FILE: dict[str, Any] = {
     "budget": 1000,
     "evaluations": 4,
     "seeds": [0, 1],
-    "tuning": {"lrs": [1e-5, 1e-4], "seeds": [9], "budget": 500},
+    "tuning": {"grid": {"optim.lr": [1e-5, 1e-4]}, "seeds": [9], "budget": 500},
 }
 
 
@@ -121,24 +120,78 @@ def test_a_run_that_never_gets_there_is_later_than_all_others() -> None:
     assert censored_median([100.0, 300.0, None, None]) is None
 
 
-def test_the_best_rate_has_the_highest_mean_of_last_two_evaluations_over_seeds() -> None:
-    def tuned(lr: float, seed: int, *accuracies: float) -> Curve:
-        points = [(500 * i, a) for i, a in enumerate(accuracies)]
-        return curve(*points, stage="tuning", lr=lr, seed=seed)
+def tuned(point: Point, seed: int, *accuracies: float) -> Curve:
+    """A tuning run with evaluations 500 tokens apart."""
+    evaluations = [(500 * i, a) for i, a in enumerate(accuracies)]
+    return curve(*evaluations, stage="tuning", seed=seed, settings=dict(point))
 
+
+def lr(value: float) -> Point:
+    return (("optim.lr", value),)
+
+
+def test_the_best_point_has_the_highest_mean_of_its_last_two_evaluations_over_seeds() -> None:
     runs = [
-        tuned(1e-5, 8, 0.1, 0.3, 0.4), tuned(1e-5, 9, 0.1, 0.3, 0.4),  # (0.35 + 0.35) / 2
-        tuned(1e-4, 8, 0.1, 0.9, 0.1), tuned(1e-4, 9, 0.1, 0.6, 0.6),  # (0.50 + 0.60) / 2: a collapse costs
-        tuned(1e-3, 8, 0.1, 0.9, 0.9),  # one of its two seeds failed: out
+        tuned(lr(1e-5), 8, 0.1, 0.3, 0.4), tuned(lr(1e-5), 9, 0.1, 0.3, 0.4),  # (0.35 + 0.35) / 2
+        tuned(lr(1e-4), 8, 0.1, 0.9, 0.1), tuned(lr(1e-4), 9, 0.1, 0.6, 0.6),  # (0.50 + 0.60) / 2: a collapse costs
+        tuned(lr(1e-3), 8, 0.1, 0.9, 0.9),  # the others have two seeds: not eligible
     ]  # fmt: skip
-    choice = choose_lr(runs)
-    assert choice == Choice(1e-4, {1e-5: pytest.approx(0.35), 1e-4: pytest.approx(0.55)})
-    assert (choice.edge, choice.beyond()) == ("highest", 1e-3)
-    assert choose_lr([]) is None
-    tie = choose_lr([tuned(1e-4, 8, 0.5, 0.5), tuned(1e-5, 8, 0.5, 0.5), tuned(1e-3, 8, 0.1, 0.1)])
+    choice = choose(runs)
+    assert choice is not None
+    assert choice.point == lr(1e-4)
+    assert choice.scores == pytest.approx({lr(1e-5): 0.35, lr(1e-4): 0.55, lr(1e-3): 0.9})
+    assert choice.seeds == {lr(1e-5): 2, lr(1e-4): 2, lr(1e-3): 1}
+    assert choose([]) is None
+    tie = choose([tuned(lr(1e-4), 8, 0.1, 0.5), tuned(lr(1e-5), 8, 0.9, 0.5)])  # the start does not count
     assert tie is not None
-    assert (tie.lr, tie.edge, tie.beyond()) == (1e-5, "lowest", 1e-6)
-    assert Choice(1e-4, {1e-5: 0.1, 1e-4: 0.5, 1e-3: 0.1}).beyond() is None
+    assert tie.point == lr(1e-5)
+
+
+def test_a_row_older_than_grids_is_a_point_of_its_learning_rate() -> None:
+    choice = choose([curve((0, 0.1), (500, 0.3), stage="tuning", lr=3e-4)])
+    assert choice is not None
+    assert choice.point == lr(3e-4)
+
+
+def two(rate: float, updates: int) -> Point:
+    return (("optim.lr", rate), ("optim.minibatches", updates))
+
+
+def surface() -> Choice:
+    """Rates 1e-4 and 4e-4, one and four updates; the best point is at the highest rate and the most updates."""
+    scores = {two(1e-4, 1): 0.1, two(1e-4, 4): 0.2, two(4e-4, 1): 0.3, two(4e-4, 4): 0.4}
+    return Choice(two(4e-4, 4), scores, dict.fromkeys(scores, 1))
+
+
+def test_a_best_point_at_the_edges_asks_for_the_points_beyond() -> None:
+    assert surface().edges() == {"optim.lr": "highest", "optim.minibatches": "highest"}
+    # one step further along each key, the other one kept: 4e-4 * 4e-4 / 1e-4, and 4 * 4 / 1
+    assert list(surface().beyond()) == [two(1.6e-3, 4), two(4e-4, 16)]
+    # there are no fewer updates than one, so that below it only a lower rate is asked for: 1e-4 * 1e-4 / 4e-4
+    lowest = Choice(two(1e-4, 1), surface().scores, surface().seeds)
+    assert list(lowest.beyond()) == [two(2.5e-5, 1)]
+    alone = Choice(lr(1e-4), {lr(1e-4): 0.5}, {lr(1e-4): 1})
+    assert (alone.edges(), list(alone.beyond()), list(alone.between())) == ({}, [], [])
+
+
+def test_a_finer_grid_lies_between_the_best_point_and_its_neighbours() -> None:
+    # sqrt(4e-4 * 1e-4) = 2e-4 and sqrt(4 * 1) = 2
+    assert list(surface().between()) == [two(2e-4, 4), two(4e-4, 2)]
+    scores = {**surface().scores, two(1.6e-3, 4): 0.0, two(4e-4, 16): 0.0}
+    inside = Choice(two(4e-4, 4), scores, dict.fromkeys(scores, 1))
+    # on the other sides sqrt(4e-4 * 1.6e-3) = 8e-4 and sqrt(4 * 16) = 8
+    assert list(inside.between()) == [two(2e-4, 4), two(8e-4, 4), two(4e-4, 2), two(4e-4, 8)]
+    close = Choice(two(4e-4, 2), {two(4e-4, 2): 0.5, two(4e-4, 3): 0.1}, {})
+    assert list(close.between()) == []  # sqrt(6) = 2.4 is two updates again
+
+
+def test_the_two_best_points_are_run_on_the_other_seeds() -> None:
+    assert surface().finalists() == [two(4e-4, 4), two(4e-4, 1)]
+
+
+def test_clip_ranges_are_no_part_of_the_grid_where_every_ratio_is_one() -> None:
+    grid = {"optim.minibatches": [1, 4], "optim.clip_low, optim.clip_high": [4e-4, 1e-2]}
+    assert [tuple(value for _, value in point) for point in points(grid)] == [(1, 4e-4), (4, 4e-4), (4, 1e-2)]
 
 
 # ---- rows
@@ -242,8 +295,19 @@ def test_a_named_reference_goes_before_the_outcome_only_ones() -> None:
 
 def test_a_best_rate_at_the_edge_is_marked() -> None:
     tuning = [c for c in contest() if c.head.stage == "tuning"]
-    # (0.2 + 0.3) / 2 and (0.2 + 0.4) / 2
-    assert tuning_table(tuning).splitlines()[-1] == "| `iop` | 0.250 | **0.300** | at the highest rate |"
+    # each has one evaluation after the start
+    assert tuning_table(tuning).splitlines()[-1] == "| `iop` | 0.300 | **0.400** | lr highest of its grid |"
+
+
+def test_a_surface_has_a_line_for_each_value_of_the_other_keys() -> None:
+    runs = [
+        tuned(two(1e-4, 1), 8, 0.0, 0.2), tuned(two(4e-4, 1), 8, 0.0, 0.3), tuned(two(4e-4, 4), 8, 0.0, 0.5),
+        tuned(two(4e-4, 4), 9, 0.0, 0.4),
+    ]  # fmt: skip
+    assert tuning_table(runs).splitlines()[2:] == [
+        "| `grpo` | minibatches 1 | 0.200 | 0.300 |  |",
+        "| `grpo` | minibatches 4 |  | **0.450** (2 seeds) | lr highest, minibatches highest of its grid |",
+    ]
 
 
 def test_the_dynamics_stand_beside_the_papers() -> None:
@@ -264,11 +328,18 @@ def test_tasks_count_the_same_over_all() -> None:
     tasks = shared(runs)
     # iop: seeds (0.8 + 0.1) / 2 and (1.0 + 0.3) / 2; grpo: 0.3 and 0.5; both differ by 0.15. raft ran on one task.
     lines = overall_table(tasks).splitlines()
-    assert lines[0] == "| algorithm | seeds | dag | dot | mean | less `grpo` | pass@8 |"
-    assert lines[2].startswith("| `iop` | 2 | 0.900 | 0.200 | 0.550 ±")
+    assert lines[0] == (
+        "| algorithm | seeds | dag | dot | at 1/4 | at 1/2 | mean | less `grpo` | tokens to 90% of `grpo` |"
+    )
+    # Straight lines from 0: a quarter and half of the end's 0.550.
+    assert lines[2].startswith("| `iop` | 2 | 0.900 | 0.200 | 0.138 | 0.275 | 0.550 ±")
     assert "| +0.150 ± 0.000 |" in lines[2]
-    assert lines[3].startswith("| `grpo` (outcome only) | 2 | 0.500 | 0.300 | 0.400 ±")
+    assert lines[3].startswith("| `grpo` (outcome only) | 2 | 0.500 | 0.300 | 0.100 | 0.200 | 0.400 ±")
     assert len(lines) == 4
+    # 90% of grpo's 0.5 on dag: 0.45 / 0.8 and 0.45 / 1.0 of the budget; grpo never with seed 0 (0.4), so all of it, and
+    # 0.45 / 0.6 with seed 1. Ratios 0.5625 and 0.6. On dot 0.27: never with 0.1, 0.9 with 0.3; grpo never with 0.2 and
+    # 0.675 with 0.4. Ratios 1 and 1.3333. Seeds: sqrt(0.5625 * 1) = 0.75, sqrt(0.6 * 1.3333) = 0.8944; together 0.8190.
+    assert "| > 0.82 (" in lines[2]
     # dag: 0.5 lies at 500 / 0.8 = 625 and at 500 of 1,000 tokens, median 0.5625; dot: one of two gets to 0.3.
     assert speed_table(tasks).splitlines()[2:] == ["| `grpo` | 0.56, >1 |"]
 
@@ -342,20 +413,21 @@ def test_a_file_becomes_runs_of_equal_budget(tmp_path: Path) -> None:
     assert [(r.label, r.recipe.optim.lr, r.recipe.seed, r.budget) for r in tuning] == [
         ("grpo", 1e-5, 9, 500), ("grpo", 1e-4, 9, 500), ("iop-k8", 1e-5, 9, 500), ("iop-k8", 1e-4, 9, 500),
     ]  # fmt: skip
-    main = found.main_runs({"grpo": 1e-5, "iop-k8": 1e-4})
+    main = found.main_runs({"grpo": lr(1e-5), "iop-k8": lr(1e-4)})
     assert [(r.recipe.seed, r.label) for r in main] == [(s, a) for s in (0, 1) for a in ("grpo", "iop-k8")]
     assert {r.budget for r in main} == {1000}
     assert {(r.recipe.eval.every_tokens, r.recipe.eval.samples, r.recipe.eval.problems) for r in main} == {
         (250, 8, 7)
     }
     assert {r.recipe.eval.every_tokens for r in tuning} == {250}
-    # rates are chosen on the seven held-out problems after those that methods are compared on
+    # settings are chosen on the seven held-out problems after those that methods are compared on
     assert ({r.recipe.eval.skip for r in main}, {r.recipe.eval.skip for r in tuning}) == ({0}, {7})
     assert main[1].recipe.algorithm == {"name": "iop", "k": 8}
     assert [r.outcome_only for r in main[:2]] == [True, False]
     assert len({r.fingerprint for r in main + tuning}) == 8
     assert len({r.recipe.output_dir for r in main + tuning}) == 8
-    assert found.tuning_runs({"grpo": [3e-4]})[0].recipe.optim.lr == 3e-4
+    (asked,) = found.tuning_runs({"grpo": [two(3e-4, 4)]}, [11])
+    assert (asked.recipe.optim.lr, asked.recipe.optim.minibatches, asked.recipe.seed) == (3e-4, 4, 11)
 
 
 def test_the_docs_hold_every_key() -> None:
@@ -365,7 +437,7 @@ def test_the_docs_hold_every_key() -> None:
 
 
 def test_the_fingerprint_ignores_where_and_not_what(tmp_path: Path) -> None:
-    rates = {"grpo": 1e-5, "iop-k8": 1e-5}
+    rates = {"grpo": lr(1e-5), "iop-k8": lr(1e-5)}
     base, elsewhere, other = (
         plan(tmp_path, *overrides).main_runs(rates)[0].fingerprint
         for overrides in (
@@ -378,11 +450,25 @@ def test_the_fingerprint_ignores_where_and_not_what(tmp_path: Path) -> None:
     assert base != other
 
 
+def test_an_entry_may_have_keys_of_its_own_and_what_it_sets_is_not_tuned(tmp_path: Path) -> None:
+    clip = "optim.clip_low, optim.clip_high"
+    entries = [
+        {"algorithm": "gspo", "grid": {clip: [4e-4, 1e-2]}},
+        {"algorithm": "raft", "optim": {"minibatches": 2}},
+    ]
+    grid = {"optim.lr": [1e-4], "optim.minibatches": [4]}
+    found = plan(tmp_path, algorithms=entries, tuning={"grid": grid, "seeds": [9]}).tuning_runs()
+    optims = [(r.label, r.recipe.optim) for r in found]
+    assert [(label, o.minibatches, o.clip_low, o.clip_high) for label, o in optims] == [
+        ("gspo", 4, 4e-4, 4e-4), ("gspo", 4, 1e-2, 1e-2), ("raft", 2, None, None),
+    ]  # fmt: skip
+
+
 def test_an_entry_with_a_rate_of_its_own_is_not_tuned(tmp_path: Path) -> None:
     own = {"label": "fixed", "algorithm": "grpo", "optim": {"lr": 5e-5}}
     found = plan(tmp_path, algorithms=["grpo", own])
     assert {r.label for r in found.tuning_runs()} == {"grpo"}
-    runs = found.main_runs({"grpo": 1e-4})
+    runs = found.main_runs({"grpo": lr(1e-4)})
     assert [r.recipe.optim.lr for r in runs[:2]] == [1e-4, 5e-5]
     assert runs[1].recipe.optim.warmup == 5  # the rest of the section is the recipe's
     assert [r.label for r in found.main_runs({})] == ["fixed", "fixed"]  # without a rate there is no run
@@ -398,6 +484,7 @@ def test_an_entry_with_a_rate_of_its_own_is_not_tuned(tmp_path: Path) -> None:
         ({"algorithms": [{"label": "x"}]}, "expected a name or a mapping with `algorithm`"),
         ({"algorithms": [{"algorithm": "grpo", "optm": {}}]}, "algorithm grpo: unknown key 'optm'"),
         ({"baselines": ["raft"]}, "'raft' is no label"),
+        ({"tuning": {"grid": {"optim.rl": [1e-4]}, "seeds": [9]}}, "tuning.grid: unknown key 'optim.rl'"),
         ({"seeds": [9]}, r"expected seeds that no run has, got \[9\] in both"),
         ({"settings": {"optim": {"schedule": "linear"}}}, "'constant' or 'cosine'"),
         ({"recipe": "nowhere.yaml"}, "no such recipe file"),
@@ -405,5 +492,5 @@ def test_an_entry_with_a_rate_of_its_own_is_not_tuned(tmp_path: Path) -> None:
 )
 def test_what_is_wrong_in_a_file_is_one_line(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(KintsugiError, match=said) as error:
-        plan(tmp_path, **changes).main_runs({"grpo": 1e-4})
+        plan(tmp_path, **changes).main_runs({"grpo": lr(1e-4)})
     assert "\n" not in str(error.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
@@ -30,15 +31,26 @@ def means(tasks: Tasks, label: str, what: str = "accuracy") -> dict[int, float]:
     return {seed: fmean(end[seed] for end in ends) for seed in sorted(seeds)}
 
 
+PARTS = {"at 1/4": 0.25, "at 1/2": 0.5}
+"""Shares of the budget at which the mean over tasks is told, beside its end."""
+SHARE = 0.9
+"""Tokens are counted to this share of the reference's final accuracy: its very end is noise."""
+
+
+def best_outcome_only(tasks: Tasks) -> str | None:
+    """The outcome-only algorithm with the best mean over tasks."""
+    finals = {label: means(tasks, label) for label in outcome_only(tasks)}
+    return max((x for x in finals if finals[x]), key=lambda x: fmean(finals[x].values()), default=None)
+
+
 def overall_table(tasks: Tasks) -> str:
     """One line per algorithm, best first: accuracy at the budget by task and in the mean of tasks.
 
-    The difference is from the outcome-only algorithm with the best mean, seed by seed.
+    The difference from the best outcome-only algorithm, and the share of its tokens, are taken seed by seed.
     """
     finals = {label: means(tasks, label) for label in next(iter(tasks.values()))}
     finals = {label: found for label, found in finals.items() if found}
-    plain = [label for label in outcome_only(tasks) if label in finals]
-    reference = max(plain, key=lambda label: fmean(finals[label].values()), default=None)
+    plain, reference = outcome_only(tasks), best_outcome_only(tasks)
     lines = []
     for label in sorted(finals, key=lambda label: -fmean(finals[label].values())):
         each = [f"{fmean(c.final() for c in runs[label]):.3f}" for runs in tasks.values()]
@@ -48,12 +60,51 @@ def overall_table(tasks: Tasks) -> str:
                 f"`{label}`" + (" (outcome only)" if label in plain else ""),
                 str(len(finals[label])),
                 *each,
+                *(f"{part_way(tasks, label, share):.3f}" for share in PARTS.values()),
                 str(interval(list(finals[label].values()))),
                 "" if less is None else signed(less),
-                f"{fmean(means(tasks, label, 'pass_at_8').values()):.3f}",
+                "" if reference in (None, label) else token_ratio(tasks, label, str(reference)),
             ]
         )
-    return markdown(["algorithm", "seeds", *tasks, "mean", f"less `{reference}`", "pass@8"], lines)
+    ways = [*PARTS, "mean", f"less `{reference}`", f"tokens to {SHARE:.0%} of `{reference}`"]
+    return markdown(["algorithm", "seeds", *tasks, *ways], lines)
+
+
+def part_way(tasks: Tasks, label: str, share: float) -> float:
+    """Mean accuracy over tasks and seeds after a share of the budget."""
+    return fmean(fmean(c.at(share * c.head.budget) for c in runs[label]) for runs in tasks.values())
+
+
+def token_ratio(tasks: Tasks, label: str, reference: str) -> str:
+    """Tokens to SHARE of the reference's final accuracy, as a multiple of the reference's, with its 95% interval.
+
+    Geometric means over tasks, then over seeds. `>`: some run of `label` never got there and counts its budget.
+    """
+    logs: dict[int, list[float]] = {}
+    never = False
+    for runs in tasks.values():
+        target = SHARE * fmean(c.final() for c in runs[reference])
+        theirs = {c.head.seed: tokens_or_budget(c, target) for c in runs[reference]}
+        for curve in runs[label]:
+            if curve.head.seed in theirs:
+                never |= curve.tokens_to_reach(target) is None
+                ratio = tokens_or_budget(curve, target) / theirs[curve.head.seed]
+                logs.setdefault(curve.head.seed, []).append(math.log(ratio))
+    whole = [fmean(found) for found in logs.values() if len(found) == len(tasks)]
+    if not whole:
+        return ""
+    found = interval(whole)
+    sign = "> " if never else ""
+    if found.half is None:
+        return f"{sign}{math.exp(found.mean):.2f}"
+    low, high = math.exp(found.mean - found.half), math.exp(found.mean + found.half)
+    return f"{sign}{math.exp(found.mean):.2f} ({low:.2f} to {high:.2f})"
+
+
+def tokens_or_budget(curve: Curve, target: float) -> float:
+    """Tokens to the target, at least one; the budget where it was not reached."""
+    found = curve.tokens_to_reach(target)
+    return float(curve.head.budget) if found is None else max(1.0, found)
 
 
 def speed_table(tasks: Tasks) -> str:

@@ -6,7 +6,7 @@ settings: {task: {name: dag, steps: 8}, eval: {problems: 100}}
 algorithms: [grpo, {label: iop-k8, algorithm: {name: iop, k: 8}}]
 budget: 400000
 seeds: [0, 1, 2, 3, 4]
-tuning: {lrs: [3.0e-5, 1.0e-4, 3.0e-4], seeds: [100, 101]}
+tuning: {grid: {optim.lr: [2.0e-4, 8.0e-4], optim.minibatches: [1, 4]}, seeds: [100, 101], extend: 1, refine: 1}
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, StrictInt, model_validator
 
 from kintsugi.algorithms import load_algorithm
+from kintsugi.compare.tuning import Grid, Point, points, short
 from kintsugi.config import Recipe, Section, Spec, apply_overrides, parse_section, read_yaml, split_spec
 from kintsugi.records import KintsugiError
 
@@ -31,21 +32,27 @@ Stage = Literal["tuning", "main"]
 OUTCOME_ONLY = ("grpo", "dr_grpo", "dapo", "gspo", "rloo", "raft", "extra_rollouts")
 """Algorithms whose only signal is the outcome of whole rollouts: the best of them is what others must beat."""
 SAMPLES = 8
-"""Samples per held-out problem, so that every row has a pass@8."""
+"""Samples per held-out problem unless `settings` say otherwise: rows then have a pass@8."""
 SAME_RESULT = {"output_dir", "threads", "device", "save_every", "keep_last", "trackers"}
 """Recipe keys that may differ between two runs that count as the same."""
 
 
 class Tuning(Section):
-    lrs: tuple[PositiveFloat, ...] = Field(
-        min_length=1, description="the grid of learning rates, for every algorithm"
+    grid: dict[str, tuple[StrictInt | PositiveFloat, ...]] = Field(
+        min_length=1,
+        description="recipe key -> values, the same for every algorithm; `a, b` sets two keys to one value",
     )
     seeds: tuple[NonNegativeInt, ...] = Field(
-        min_length=1, description="seeds of tuning runs; none may be a seed of `seeds`"
+        min_length=1,
+        description="the grid is run on the first, the two best points on all; none may be one of `seeds`",
     )
     budget: int | None = Field(None, ge=1, description="tokens of a tuning run; null: those of a run")
+    evaluations: int = Field(2, ge=1, description="evaluations of a tuning run beside the first")
     extend: int = Field(
-        0, ge=0, description="how often an algorithm's grid may grow by one where its best lies at the edge"
+        0, ge=0, description="how often a best point at an edge of the grid asks for the point beyond it"
+    )
+    refine: int = Field(
+        0, ge=0, description="how often the points halfway between the best and its neighbours are asked for"
     )
 
 
@@ -62,7 +69,7 @@ class Comparison(Section):
     )
     algorithms: tuple[Spec, ...] = Field(
         min_length=1,
-        description="names, or mappings of `label`, `algorithm` and recipe keys; one that sets optim.lr is not tuned",
+        description="names, or mappings of `label`, `algorithm`, recipe keys (not tuned then) and an own `grid`",
     )
     baselines: tuple[str, ...] = Field(
         (), description="labels that count as outcome-only beside those of " + ", ".join(OUTCOME_ONLY)
@@ -74,12 +81,12 @@ class Comparison(Section):
     evaluations: int = Field(
         8,
         ge=1,
-        description="evaluations of a run beside the first, evenly spaced in tokens; tuning runs: as far apart",
+        description="evaluations of a run beside the first, evenly spaced in tokens",
     )
     seeds: tuple[NonNegativeInt, ...] = Field(
         (0, 1, 2, 3, 4), min_length=1, description="one run of each algorithm per seed"
     )
-    tuning: Tuning | None = Field(None, description="null: every algorithm takes the recipe's learning rate")
+    tuning: Tuning | None = Field(None, description="null: every algorithm takes the recipe's settings")
     jobs: int = Field(2, ge=1, description="runs side by side, each a process of one thread")
     results: str = Field("benchmarks/results/learning.jsonl", description="the file that rows are added to")
     output_dir: str = Field("runs/compare", description="run directories, the table and the plot")
@@ -94,18 +101,18 @@ class Comparison(Section):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One algorithm of a comparison: its label, its recipe, and whether its learning rate is to be tuned."""
+    """One algorithm of a comparison: its label, its recipe, and the grid of what is to be tuned (empty: nothing)."""
 
     label: str
     recipe: Recipe
     outcome_only: bool
     reference: bool
-    tuned: bool
+    grid: Grid
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run: an entry's recipe with learning rate, seed, budget and directory set."""
+    """One run: an entry's recipe with the point's settings, seed, budget and directory set."""
 
     comparison: str
     task: str
@@ -114,6 +121,7 @@ class Run:
     outcome_only: bool
     reference: bool
     recipe: Recipe
+    point: Point
 
     @property
     def fingerprint(self) -> str:
@@ -134,52 +142,52 @@ class Plan:
     task: str
     entries: tuple[Entry, ...]
 
-    def tuning_runs(self, rates: Mapping[str, Iterable[float]] | None = None) -> list[Run]:
-        """The tuning runs of every tuned entry, over the grid or over the `rates` given by label."""
+    def tuning_runs(
+        self, chosen: Mapping[str, Iterable[Point]] | None = None, seeds: Sequence[int] | None = None
+    ) -> list[Run]:
+        """The tuning runs of every tuned entry, over its grid or over the points given by label.
+
+        On the first tuning seed unless `seeds` are given.
+        """
         tuning = self.comparison.tuning
         if tuning is None:
             return []
         budget = tuning.budget or self.comparison.budget
         return [
-            self._run(entry, "tuning", lr, seed, budget)
-            for seed in tuning.seeds
+            self._run(entry, "tuning", point, seed, budget, tuning.evaluations)
+            for seed in (tuning.seeds[:1] if seeds is None else seeds)
             for entry in self.entries
-            if entry.tuned
-            for lr in (tuning.lrs if rates is None else rates.get(entry.label, ()))
+            if entry.grid
+            for point in (points(entry.grid) if chosen is None else chosen.get(entry.label, ()))
         ]
 
-    def main_runs(self, rates: Mapping[str, float]) -> list[Run]:
-        """One run per seed and entry, seeds first; tuned entries take their rate from `rates`, or are left out."""
-        chosen = {e.label: e.recipe.optim.lr for e in self.entries if not e.tuned} | dict(rates)
-        return [
-            self._run(entry, "main", chosen[entry.label], seed, self.comparison.budget)
-            for seed in self.comparison.seeds
-            for entry in self.entries
-            if entry.label in chosen
-        ]
-
-    def _run(self, entry: Entry, stage: Stage, lr: float, seed: int, budget: int) -> Run:
+    def main_runs(self, chosen: Mapping[str, Point]) -> list[Run]:
+        """One run per seed and entry, seeds first; tuned entries take their point from `chosen`, or are left out."""
         c = self.comparison
+        settled = {entry.label: () for entry in self.entries if not entry.grid} | dict(chosen)
+        return [
+            self._run(entry, "main", settled[entry.label], seed, c.budget, c.evaluations)
+            for seed in c.seeds
+            for entry in self.entries
+            if entry.label in settled
+        ]
+
+    def _run(self, entry: Entry, stage: Stage, point: Point, seed: int, budget: int, evaluations: int) -> Run:
+        c = self.comparison
+        values = "".join(f"-{safe(short(key))}{value:g}" for key, value in point)
         place = (
-            Path(c.output_dir) / f"{self.task}-{c.name}" / stage / f"{safe(entry.label)}-lr{lr:g}-seed{seed}"
+            Path(c.output_dir) / f"{self.task}-{c.name}" / stage / f"{safe(entry.label)}{values}-seed{seed}"
         )
-        recipe = entry.recipe
-        # A rate is not chosen on the problems that methods are compared on.
+        recipe = with_settings(entry.recipe, point)
+        # Settings are not chosen on the problems that methods are compared on.
         skip = recipe.eval.skip + (recipe.eval.problems if stage == "tuning" else 0)
+        evaluation = {"every": 0, "every_tokens": ceil(budget / evaluations), "skip": skip}
         changed = {
             "seed": seed,
             "budget": budget,
             "steps": budget,  # a step generates at least one token, so that the budget decides
             "output_dir": str(place),
-            "optim": recipe.optim.model_copy(update={"lr": lr}),
-            "eval": recipe.eval.model_copy(
-                update={
-                    "every": 0,
-                    "every_tokens": ceil(c.budget / c.evaluations),
-                    "samples": SAMPLES,
-                    "skip": skip,
-                }
-            ),
+            "eval": recipe.eval.model_copy(update=evaluation),
         }
         return Run(
             comparison=c.name,
@@ -189,15 +197,21 @@ class Plan:
             outcome_only=entry.outcome_only,
             reference=entry.reference,
             recipe=recipe.model_copy(update=changed),
+            point=point,
         )
+
+
+def with_settings(recipe: Recipe, point: Point) -> Recipe:
+    """The recipe with the point's values set; KintsugiError for a key that no recipe has."""
+    overrides = [f"{key.strip()}={value!r}" for keys, value in point for key in keys.split(",")]
+    return Recipe.parse(apply_overrides(recipe.model_dump(), overrides), "tuning.grid")
 
 
 def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
     """The plan in a comparison file with `key=value` overrides; KintsugiError (one line) for what is wrong in it."""
     comparison = parse_section(Comparison, apply_overrides(read_yaml(path), overrides), str(path))
-    base = merge(
-        read_yaml(Path(comparison.recipe)), {"threads": 1, **comparison.settings, "budget": comparison.budget}
-    )
+    ours = {"threads": 1, "eval": {"samples": SAMPLES}, "budget": comparison.budget}
+    base = merge(merge(read_yaml(Path(comparison.recipe)), ours), comparison.settings)
     entries = tuple(parse_entry(comparison, base, spec, str(path)) for spec in comparison.algorithms)
     repeated = [label for label, count in Counter(e.label for e in entries).items() if count > 1]
     if repeated:
@@ -212,7 +226,7 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
 def parse_entry(comparison: Comparison, base: Mapping[str, Any], spec: Spec, where: str) -> Entry:
     """One item of `algorithms`, as an entry with a recipe of its own."""
     changes = {"algorithm": spec} if isinstance(spec, str) else dict(spec)
-    label = changes.pop("label", None)
+    label, own = changes.pop("label", None), changes.pop("grid", None)
     if "algorithm" not in changes:
         raise KintsugiError(
             f"{where}: algorithms: expected a name or a mapping with `algorithm`, got {spec!r}"
@@ -221,9 +235,29 @@ def parse_entry(comparison: Comparison, base: Mapping[str, Any], spec: Spec, whe
     label = str(label or name.rpartition(":")[2].lower())
     recipe = Recipe.parse(merge(base, changes), f"{where}: algorithm {label}")
     load_algorithm(recipe.algorithm)
-    tuned = comparison.tuning is not None and "lr" not in (changes.get("optim") or {})
     outcome_only = name in OUTCOME_ONLY or label in comparison.baselines
-    return Entry(label, recipe, outcome_only, label == comparison.reference, tuned)
+    grid = own_grid(comparison.tuning, own, changes)
+    for point in points(grid)[:1]:
+        with_settings(recipe, point)
+    return Entry(label, recipe, outcome_only, label == comparison.reference, grid)
+
+
+def own_grid(tuning: Tuning | None, own: Any, changes: Mapping[str, Any]) -> Grid:
+    """The common grid with an entry's own keys, without those whose value the entry sets itself."""
+    if tuning is None:
+        return {}
+    whole = parse_section(
+        Tuning, {"grid": {**tuning.grid, **(own or {})}, "seeds": tuning.seeds}, "grid"
+    ).grid
+
+    def is_set(key: str) -> bool:
+        section, _, name = key.partition(".")
+        held = changes.get(section)
+        return name in held if isinstance(held, Mapping) else held is not None
+
+    return {
+        key: values for key, values in whole.items() if not any(is_set(k.strip()) for k in key.split(","))
+    }
 
 
 def outline(plan: Plan) -> list[str]:
@@ -236,9 +270,12 @@ def outline(plan: Plan) -> list[str]:
         f"{main} runs of {c.budget:,} generated tokens ({len(c.seeds)} seeds), evaluated 1 + {c.evaluations} times",
     ]
     if c.tuning:
-        grid = ", ".join(f"{lr:g}" for lr in c.tuning.lrs)
+        grid = "; ".join(
+            f"{short(key)} {', '.join(f'{v:g}' for v in vs)}" for key, vs in c.tuning.grid.items()
+        )
         said.append(
-            f"{len(tuning)} tuning runs before them: lr {grid} on seeds {', '.join(map(str, c.tuning.seeds))}"
+            f"{len(tuning)} tuning runs before them ({grid}) on seed {c.tuning.seeds[0]}, "
+            f"then around the best points, the two best on {len(c.tuning.seeds)} seeds"
         )
     return [*said, f"{tokens:,} tokens in all, {c.jobs} runs side by side; rows go to {c.results}"]
 

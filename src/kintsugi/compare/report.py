@@ -26,6 +26,7 @@ from kintsugi.compare.tables import (
     thousands,
     tuning_table,
 )
+from kintsugi.compare.tuning import told
 from kintsugi.records import KintsugiError
 
 TITLES = {
@@ -46,9 +47,12 @@ may overshoot the budget, so accuracy at the budget lies on the straight line be
   reference (the best outcome-only algorithm, unless one is named). The median over seeds, where a run that never got
   there counts as later than all others; "> budget (2 of 5)": only two of five seeds did. Seconds are those of sampling
   and training in the same runs, two or more of which may have shared a machine.
-- **Learning rates** are tuned over the same grid for each algorithm, on seeds of their own. The score of a rate is
-  the mean accuracy of a run's last two evaluations, over the tuning seeds; the best rate is bold. A best rate at the
-  edge of its grid is marked: a better one may lie beyond."""
+- **Tuning**: the same grid for each algorithm, on seeds of their own, first coarse, then around the best point. The
+  score of a point is the mean accuracy of a run's last two evaluations after the start; the best one is bold. A best
+  point at the edge of its grid is marked: a better one may lie beyond.
+- **One optimizer step per batch** made every comparison but `fair`, and only the rate was tuned in them. Four steps
+  per batch (`optim.minibatches: 4`) learn more from the same tokens, and close most of the gap: on two seeds GRPO then
+  ends at 0.74 to 0.95 on brackets and dot, RAFT at 0.55 to 0.97 on all three tasks, `kintsugi` at 0.90 to 0.98."""
 
 
 def page(results: Path, images: Path) -> str:
@@ -143,7 +147,8 @@ def section(
 
 
 def failure(row: ResultRow) -> str:
-    return f"`{row.algorithm}`, {row.stage}, lr {row.lr:g}, seed {row.seed}: {row.error}"
+    settings = told(tuple(row.settings.items())) or f"lr {row.lr:g}"
+    return f"`{row.algorithm}`, {row.stage}, {settings}, seed {row.seed}: {row.error}"
 
 
 def computed_on(curves: Sequence[Curve]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from statistics import NormalDist, fmean, median, stdev
 from typing import Any
@@ -29,8 +29,8 @@ class ResultRow:
     """One evaluation. `generated_tokens` are all phases of training, `wall_s` their seconds; evaluations cost neither.
 
     `recipe` is the fingerprint of everything else that decides the result. `dynamics` are means over the training steps
-    since the evaluation before (empty at the start). `machine` is what computed, and in which type; rows made before it
-    was kept have none.
+    since the evaluation before (empty at the start). `machine` is what computed, and in which type; `settings` are the
+    tuned keys with their values. Rows made before these two were kept have none.
     """
 
     comparison: str
@@ -53,6 +53,7 @@ class ResultRow:
     dynamics: Mapping[str, float | None]
     error: str | None = None
     machine: str = ""
+    settings: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,33 +96,11 @@ class Curve:
         return self.at(tokens, "wall_s")
 
     def score(self) -> float:
-        """Mean accuracy of the last two evaluations: what learning rates are chosen by."""
-        return fmean(r.accuracy or 0.0 for r in self.rows[-LAST:])
+        """Mean accuracy of the last two evaluations after the start: what settings are chosen by."""
+        return fmean(r.accuracy or 0.0 for r in self.rows[1:][-LAST:] or self.rows)
 
     def _tokens(self) -> list[int]:
         return [r.generated_tokens for r in self.rows]
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The learning rate an algorithm is run with; `scores` by rate (mean over tuning seeds)."""
-
-    lr: float
-    scores: Mapping[float, float]
-
-    @property
-    def edge(self) -> str:
-        """`lowest` or `highest` where the best rate has no neighbour on one side; else empty."""
-        if len(self.scores) == 1:
-            return ""
-        return "lowest" if self.lr == min(self.scores) else "highest" if self.lr == max(self.scores) else ""
-
-    def beyond(self) -> float | None:
-        """The rate one step of the grid beyond the edge at which the best one lies, to three digits."""
-        if not self.edge:
-            return None
-        lrs = sorted(self.scores, reverse=self.edge == "highest")
-        return float(f"{lrs[0] * lrs[0] / lrs[1]:.3g}")
 
 
 # ---- rows in a file
@@ -153,13 +132,13 @@ def append_rows(path: Path, rows: Sequence[ResultRow]) -> None:
         file.write("".join(json.dumps(asdict(row)) + "\n" for row in rows))
 
 
-Key = tuple[str, str, str, str, int, float | None]
+Key = tuple[str, str, str, str, int, tuple[tuple[str, float], ...]]
 
 
 def run_key(row: ResultRow) -> Key:
-    """What there is one run of: a tuning run has its learning rate beside its seed."""
-    lr = row.lr if row.stage == "tuning" else None
-    return row.comparison, row.task, row.stage, row.algorithm, row.seed, lr
+    """What there is one run of: a tuning run has its settings beside its seed."""
+    tuned = (("optim.lr", row.lr), *row.settings.items()) if row.stage == "tuning" else ()
+    return row.comparison, row.task, row.stage, row.algorithm, row.seed, tuned
 
 
 def latest(rows: Iterable[ResultRow]) -> tuple[list[Curve], list[ResultRow]]:
@@ -229,21 +208,6 @@ def censored_median(values: Sequence[float | None]) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def choose_lr(curves: Iterable[Curve]) -> Choice | None:
-    """The best learning rate of one algorithm's tuning runs: the highest mean score over seeds, the lower on a tie.
-
-    A rate at which a run failed is left out when others have more seeds. None where no run has finished.
-    """
-    scores: dict[float, list[float]] = {}
-    for curve in curves:
-        scores.setdefault(curve.head.lr, []).append(curve.score())
-    if not scores:
-        return None
-    most = max(map(len, scores.values()))
-    means = {lr: fmean(found) for lr, found in sorted(scores.items()) if len(found) == most}
-    return Choice(max(means, key=lambda lr: (means[lr], -lr)), means)
-
-
 # ---- a run's own log as rows
 
 MEANS = {
@@ -277,7 +241,7 @@ def rows_of_log(lines: Iterable[Mapping[str, Any]], common: Mapping[str, Any]) -
             generated_tokens=m["tokens/total"],
             wall_s=round(seconds, 2),
             accuracy=m["eval/pass@1"],
-            pass_at_8=m["eval/pass@8"],
+            pass_at_8=m.get("eval/pass@8"),
             dynamics=dynamics(since),
             **common,
         )

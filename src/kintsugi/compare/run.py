@@ -1,7 +1,7 @@
 """Runs a comparison: tuning, then the runs that count, side by side, each a process of its own.
 
 1. What the results file holds already is not run again; a run that was cut short goes on from its checkpoint.
-2. The learning rate of every algorithm is chosen from its tuning runs alone.
+2. The settings of every algorithm are chosen from its tuning runs alone (kintsugi.compare.tuning).
 3. A run that fails leaves a row that says why, and the others go on. The next call tries it again.
 
     kintsugi compare benchmarks/comparisons/main.yaml
@@ -26,15 +26,14 @@ from typing import Any
 from kintsugi.compare import child
 from kintsugi.compare.plan import Plan, Run, fingerprint
 from kintsugi.compare.results import (
-    Choice,
     Curve,
     ResultRow,
     append_rows,
-    choose_lr,
     latest,
     read_rows,
     rows_of_log,
 )
+from kintsugi.compare.tuning import Choice, choose, short, told
 from kintsugi.config import Recipe, spec_name
 from kintsugi.reading import read_metrics
 from kintsugi.records import KintsugiError
@@ -73,39 +72,55 @@ class Clock:
 def compare(plan: Plan, say: Say = print) -> list[ResultRow]:
     """Makes every run that is still missing and returns all rows of this comparison. Ctrl-C: KeyboardInterrupt.
 
-    A learning rate that is best at the edge of the grid asks for the next one beyond, `tuning.extend` times.
     Runs are processes made by multiprocessing: a script that calls this does so under `if __name__ == "__main__"`.
     """
     c = plan.comparison
     clock = Clock(0)
     commit = commit_of(Path(__file__).parents[1])
-    grid = plan.tuning_runs()
-    work(plan, grid, len(plan.entries) * len(c.seeds), clock, commit, say)
-    for _ in range(c.tuning.extend if c.tuning else 0):
-        choices = choices_of(plan, grid)
-        beyond = {label: (rate,) for label, found in choices.items() if (rate := found.beyond())}
-        more = plan.tuning_runs(beyond)
-        work(plan, more, len(plan.entries) * len(c.seeds), clock, commit, say)
-        grid += more
-    choices = choices_of(plan, grid)
+    choices = tune(plan, clock, commit, say)
     for label, choice in choices.items():
-        said = "  ".join(f"{lr:g}: {score:.3f}" for lr, score in choice.scores.items())
-        edge = f" (the {choice.edge} of the grid)" if choice.edge else ""
-        say(f"tuned {label}: lr {choice.lr:g}{edge}  [{said}]")
+        scores = "  ".join(f"{told(point)}: {score:.3f}" for point, score in choice.scores.items())
+        edges = "".join(f", {short(key)} the {side} of its grid" for key, side in choice.edges().items())
+        say(f"tuned {label}: {told(choice.point)}{edges}  [{scores}]")
     for entry in plan.entries:
-        if entry.tuned and entry.label not in choices:
+        if entry.grid and entry.label not in choices:
             say(f"{entry.label}: no tuning run has finished, so it is left out")
-    work(plan, plan.main_runs({label: choice.lr for label, choice in choices.items()}), 0, clock, commit, say)
+    work(
+        plan, plan.main_runs({label: found.point for label, found in choices.items()}), 0, clock, commit, say
+    )
     return [r for r in read_rows(Path(c.results)) if (r.comparison, r.task) == (c.name, plan.task)]
 
 
+def tune(plan: Plan, clock: Clock, commit: str, say: Say) -> dict[str, Choice]:
+    """The point of each tuned entry, by label: the grid first, then beyond its edges, then between its points.
+
+    All of that on the first tuning seed; the others decide between the best points.
+    """
+    tuning, done = plan.comparison.tuning, []
+    if tuning is None:
+        return {}
+
+    def ask(runs: list[Run]) -> dict[str, Choice]:
+        work(plan, runs, len(plan.entries) * len(plan.comparison.seeds), clock, commit, say)
+        done.extend(runs)
+        return choices_of(plan, done)
+
+    choices = ask(plan.tuning_runs())
+    for _ in range(tuning.extend):
+        choices = ask(plan.tuning_runs({label: list(found.beyond()) for label, found in choices.items()}))
+    for _ in range(tuning.refine):
+        choices = ask(plan.tuning_runs({label: list(found.between()) for label, found in choices.items()}))
+    finalists = {label: found.finalists() for label, found in choices.items()}
+    return ask(plan.tuning_runs(finalists, tuning.seeds[1:])) if tuning.seeds[1:] else choices
+
+
 def choices_of(plan: Plan, runs: Sequence[Run]) -> dict[str, Choice]:
-    """The learning rate of each tuned entry, from those of `runs` that have finished."""
+    """The point of each tuned entry, from those of `runs` that have finished."""
     curves = finished_runs(plan)
     found = {}
     for entry in plan.entries:
         mine = [curves[key] for run in runs if run.label == entry.label and (key := identity(run)) in curves]
-        if choice := choose_lr(mine):
+        if choice := choose(mine):
             found[entry.label] = choice
     return found
 
@@ -168,6 +183,7 @@ def known(plan: Plan, run: Run) -> bool:
                     algorithm=run.label,
                     outcome_only=run.outcome_only,
                     reference=run.reference,
+                    settings=dict(run.point),
                 )
                 for row in curve.rows
             ]
@@ -207,7 +223,7 @@ def finish(worker: Worker, commit: str, *, keep: bool) -> list[ResultRow]:
         "comparison": run.comparison, "stage": run.stage, "task": run.task, "algorithm": run.label,
         "outcome_only": run.outcome_only, "reference": run.reference, "model": spec_name(run.recipe.model),
         "seed": run.recipe.seed, "lr": run.recipe.optim.lr, "budget": run.budget, "commit": commit,
-        "recipe": run.fingerprint,
+        "recipe": run.fingerprint, "settings": dict(run.point),
     }  # fmt: skip
     if worker.process.exitcode:
         said = log_of(run).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
@@ -237,7 +253,7 @@ def machine_of(place: Path) -> str:
 def describe(rows: Sequence[ResultRow], worker: Worker) -> str:
     """One line about a run that has ended."""
     row = rows[-1]
-    name = f"{row.stage} {row.algorithm} lr {row.lr:g} seed {row.seed}"
+    name = f"{row.stage} {row.algorithm}, {told(tuple(row.settings.items())) or f'lr {row.lr:g}'}, seed {row.seed}"
     if row.error is not None:
         return f"{name}: FAILED, {row.error}"
     took = time.monotonic() - worker.started

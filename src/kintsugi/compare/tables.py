@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from kintsugi.compare.results import (
-    Choice,
     Curve,
     Interval,
     ResultRow,
     censored_median,
-    choose_lr,
     interval,
     paired,
 )
+from kintsugi.compare.tuning import Choice, Point, choose, point_of, short, told
 
 PAPER = {"repair_success": (0.384, 0.731), "train_accuracy": (0.521, 0.835), "active_ratio": (0.246, 0.098)}
 """IOP on Qwen3-32B, start -> end of training, as published (arXiv:2605.05226)."""
@@ -23,14 +22,19 @@ PAPER = {"repair_success": (0.384, 0.731), "train_accuracy": (0.521, 0.835), "ac
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One algorithm on one task. `tokens` and `seconds` are medians over seeds to the target; None: not reached."""
+    """One algorithm on one task, with the settings of its runs (`points`) and its mean accuracy on the way.
+
+    `tokens` and `seconds` are medians over seeds to the target; None: not reached.
+    """
 
     label: str
     outcome_only: bool
-    lrs: tuple[float, ...]
+    points: tuple[Point, ...]
     choice: Choice | None
+    quarter: float
+    half: float
     final: Interval
-    pass_at_8: Interval
+    pass_at_8: Interval | None
     versus: Interval | None
     tokens: float | None
     seconds: float | None
@@ -71,10 +75,12 @@ def standing(curves: Sequence[Curve], errors: Sequence[ResultRow] = ()) -> Stand
             Summary(
                 label=label,
                 outcome_only=found[0].head.outcome_only,
-                lrs=tuple(sorted({c.head.lr for c in found})),
+                points=tuple(sorted({point_of(c) for c in found})),
                 choice=tuning.get(label),
+                quarter=fmean(c.at(c.head.budget / 4) for c in found),
+                half=fmean(c.at(c.head.budget / 2) for c in found),
                 final=interval(list(finals[label].values())),
-                pass_at_8=interval([c.final("pass_at_8") for c in found]),
+                pass_at_8=pass_at_8(found),
                 versus=versus,
                 tokens=censored_median(times),
                 seconds=censored_median(
@@ -88,6 +94,13 @@ def standing(curves: Sequence[Curve], errors: Sequence[ResultRow] = ()) -> Stand
     return Standing(budget, reference, target, tuple(sorted(summaries, key=lambda s: -s.final.mean)))
 
 
+def pass_at_8(curves: Sequence[Curve]) -> Interval | None:
+    """The interval of pass@8 at the budget; None where runs drew fewer samples."""
+    if any(row.pass_at_8 is None for c in curves for row in c.rows):
+        return None
+    return interval([c.final("pass_at_8") for c in curves])
+
+
 def pick_reference(main: Mapping[str, Sequence[Curve]], means: Mapping[str, float]) -> str | None:
     """The label marked as reference, or the outcome-only one with the best final accuracy; None without either."""
     marked = [label for label, found in main.items() if found[0].head.reference]
@@ -96,22 +109,24 @@ def pick_reference(main: Mapping[str, Sequence[Curve]], means: Mapping[str, floa
 
 
 def choices(tuning: Sequence[Curve]) -> dict[str, Choice]:
-    """The learning rate chosen for each label, from its tuning runs at its latest budget."""
+    """The point chosen for each label, from its tuning runs at its latest budget."""
     found = {}
     for label, curves in by_label(tuning).items():
         budget = curves[-1].head.budget
-        if choice := choose_lr(c for c in curves if c.head.budget == budget):
+        if choice := choose(c for c in curves if c.head.budget == budget):
             found[label] = choice
     return found
 
 
 def comparison_table(s: Standing) -> str:
-    """One line per algorithm: accuracy at the budget, difference from the reference, tokens and time to its score."""
+    """One line per algorithm: accuracy at a quarter, half and all of the budget; tokens and time to a score."""
     goal = "" if s.target is None else f" to {s.target:.3f}"
     head = [
         "algorithm",
-        "lr",
+        "settings",
         "seeds",
+        "at 1/4",
+        "at 1/2",
         "accuracy",
         f"less `{s.reference}`",
         "pass@8",
@@ -121,7 +136,9 @@ def comparison_table(s: Standing) -> str:
     lines = []
     for a in s.summaries:
         seeds = f"{a.final.n}" + (f" ({a.failed} failed)" if a.failed else "")
-        rates = ", ".join(f"{lr:g}" for lr in a.lrs) + edge_mark(a)
+        settings = "; ".join(told(point) for point in a.points) + edge_mark(a)
+        half_way = [f"{a.quarter:.3f}", f"{a.half:.3f}"]
+        pass_8 = "" if a.pass_at_8 is None else str(a.pass_at_8)
         versus = "" if a.versus is None else signed(a.versus)
         tokens = seconds = ""
         if s.target is not None:
@@ -129,33 +146,55 @@ def comparison_table(s: Standing) -> str:
             tokens = (f"> {thousands(s.budget)}" if a.tokens is None else thousands(a.tokens)) + share
             seconds = "" if a.seconds is None else f"{a.seconds:.0f}"
         name = f"`{a.label}`" + (" (outcome only)" if a.outcome_only else "")
-        lines.append([name, rates, seeds, str(a.final), versus, str(a.pass_at_8), tokens, seconds])
+        lines.append([name, settings, seeds, *half_way, str(a.final), versus, pass_8, tokens, seconds])
     if s.reference is None:
-        keep = [i for i in range(len(head)) if i not in (4, 6, 7)]
+        keep = [i for i in range(len(head)) if i not in (6, 8, 9)]
         head, lines = [head[i] for i in keep], [[line[i] for i in keep] for line in lines]
     return markdown(head, lines)
 
 
 def edge_mark(a: Summary) -> str:
-    at_edge = a.choice is not None and bool(a.choice.edge) and a.lrs == (a.choice.lr,)
-    return f" ({a.choice.edge} of its grid)" if a.choice and at_edge else ""
+    """` (minibatches highest of its grid)`, where the runs took a point at an edge."""
+    edges = a.choice.edges() if a.choice and a.points == (a.choice.point,) else {}
+    return f" ({edge_words(edges)} of its grid)" if edges else ""
+
+
+def edge_words(edges: Mapping[str, str]) -> str:
+    return ", ".join(f"{short(key)} {side}" for key, side in edges.items())
 
 
 def tuning_table(tuning: Sequence[Curve]) -> str:
-    """One line per algorithm: the score of each learning rate, the chosen one in bold."""
+    """The surface of each algorithm: a column for each value of the first key, a line for the others' values.
+
+    The chosen point is bold, a point of several seeds says how many, and a best point at an edge is marked.
+    """
     found = choices(tuning)
-    grid = sorted({lr for choice in found.values() for lr in choice.scores})
+    columns = sorted({point[0][1] for choice in found.values() for point in choice.scores})
+    first = short(next(iter(found.values())).point[0][0]) if found else ""
+    lines = []
+    for label, choice in sorted(found.items()):
+        for others in sorted({point[1:] for point in choice.scores}):
+            cells = [tuning_cell(choice, point) for point in row_of(choice, others, columns)]
+            mine = others == choice.point[1:]
+            mark = edge_words(choice.edges()) if mine else ""
+            lines.append([f"`{label}`", told(others), *cells, f"{mark} of its grid" if mark else ""])
+    keep = [0, *([1] if any(line[1] for line in lines) else []), *range(2, 3 + len(columns))]
+    head = ["algorithm", "other settings", *(f"{first} {value:g}" for value in columns), ""]
+    return markdown([head[i] for i in keep], [[line[i] for i in keep] for line in lines])
 
-    def cell(choice: Choice, lr: float) -> str:
-        if lr not in choice.scores:
-            return ""
-        return f"**{choice.scores[lr]:.3f}**" if lr == choice.lr else f"{choice.scores[lr]:.3f}"
 
-    lines = [
-        [f"`{label}`", *(cell(c, lr) for lr in grid), f"at the {c.edge} rate" if c.edge else ""]
-        for label, c in sorted(found.items())
-    ]
-    return markdown(["algorithm", *(f"{lr:g}" for lr in grid), ""], lines)
+def row_of(choice: Choice, others: Point, columns: Sequence[float]) -> list[Point]:
+    """The points of one line of a surface."""
+    key = choice.point[0][0]
+    return [((key, value), *others) for value in columns]
+
+
+def tuning_cell(choice: Choice, point: Point) -> str:
+    if point not in choice.scores:
+        return ""
+    score = f"{choice.scores[point]:.3f}"
+    seeds = f" ({choice.seeds[point]} seeds)" if choice.seeds[point] > min(choice.seeds.values()) else ""
+    return (f"**{score}**" if point == choice.point else score) + seeds
 
 
 DYNAMICS = {
