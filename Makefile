@@ -161,13 +161,16 @@ $(PEER)/.ready: pyproject.toml constraints-trl.txt
 
 # The bases of recipes/learning start from the nano base, which can copy and add already: short problems first.
 SFT = $(BIN)/kintsugi sft --overwrite
+BRACKETS = $(SFT) recipes/brackets_base.yaml task.slip_facts=0.3 sampling.max_new_tokens=120 optim.lr=1.5e-3 eval.every=500
 nano-brackets: setup
-	$(SFT) recipes/brackets_base.yaml model=nano 'task.brackets=[1,2]' steps=500 optim.lr=2e-3 sft.batch=44 \
+	$(BRACKETS) model=nano 'task.brackets=[1,2]' steps=500 optim.lr=2e-3 sft.batch=44 \
 	  sft.repair_share=0.28 output_dir=runs/brackets_1
-	$(SFT) recipes/brackets_base.yaml model=runs/brackets_1/checkpoints/step-000500 'task.brackets=[1,4]' \
+	$(BRACKETS) model=runs/brackets_1/checkpoints/step-000500 'task.brackets=[1,4]' \
 	  steps=700 sft.batch=36 sft.repair_share=0.28 output_dir=runs/brackets_2
-	$(SFT) recipes/brackets_base.yaml model=runs/brackets_2/checkpoints/step-000700 'task.brackets=[2,4]' \
-	  steps=1400 sft.repair_share=0.5 output_dir=runs/brackets_3
+	$(BRACKETS) model=runs/brackets_2/checkpoints/step-000700 'task.brackets=[2,4]' \
+	  steps=1400 sft.batch=40 output_dir=runs/brackets_3
+	$(BRACKETS) model=runs/brackets_3/checkpoints/step-001400 'task.brackets=[3,4]' \
+	  steps=1000 sft.batch=40 sft.repair_share=0.6 output_dir=runs/brackets_4
 	$(SFT) recipes/brackets_base.yaml
 	$(BIN)/python -m kintsugi.models.ship runs/brackets_base recipes/learning/brackets.yaml
 
@@ -190,9 +193,12 @@ nano-columns: setup
 	$(SFT) recipes/columns_base.yaml model=runs/columns_3/checkpoints/step-000500
 	$(BIN)/python -m kintsugi.models.ship runs/columns_base recipes/learning/columns.yaml
 
+DOT = $(SFT) recipes/dot_base.yaml task.slip_facts=0.7 sampling.max_new_tokens=120 optim.lr=1.5e-3 eval.every=0
 nano-dot: setup nano-brackets
-	$(SFT) recipes/dot_base.yaml model=runs/brackets_base/checkpoints/step-001000 'task.terms=[1,4]' steps=600 \
+	$(DOT) model=runs/brackets_4/checkpoints/step-001000 'task.terms=[1,4]' steps=600 \
 	  sft.batch=40 sft.repair_share=0.3 output_dir=runs/dot_1
+	$(DOT) model=runs/dot_1/checkpoints/step-000600 'task.terms=[3,5]' steps=700 \
+	  sft.batch=36 sft.repair_share=0.4 output_dir=runs/dot_2
 	$(SFT) recipes/dot_base.yaml
 	$(BIN)/python -m kintsugi.models.ship runs/dot_base recipes/learning/dot.yaml
 
