@@ -22,6 +22,8 @@ SMALLEST = 64
 """MiB: the interpreter, the tests and their messages need some of it."""
 ROOM = 2**20
 """Bytes that a program may write beyond twice what is expected of it, before it is stopped."""
+START = 0.25
+"""Seconds that the start of a program may take, beside its time limit: for each input on stdin, it is started anew."""
 NO_PROGRAM = Verdict(
     "unscorable", message="no program: expected a fenced block ```python, or nothing but Python"
 )
@@ -41,7 +43,8 @@ class CodeVerifier:
     Python. Tests are in a column of the problem: assertions or Python code in `tests`, `test_list` or `test`
     (beside `entry_point`, `test_imports` and `test_setup_code`), or texts for stdin and stdout in `input_output`.
 
-    timeout: seconds that a program may take for all of its tests, `memory` the MiB it may use.
+    timeout: seconds that a program may take for all of its tests, beside a quarter of a second for each time that it
+    is started (once for assertions, once for each text for stdin). memory: MiB that it may use.
 
     The program runs in a sandbox (kintsugi.verifiers.sandbox). What is expected of it never gets there, nor does
     the verdict: stdout is compared out here, and assertions run in a second sandbox, where the program's functions
@@ -87,22 +90,27 @@ class CodeVerifier:
         program = text if program is None else program
         if not program.strip():
             return NO_PROGRAM
-        deadline = time.monotonic() + self.sandbox.timeout
         if isinstance(tests, Pairs):
-            state, why = self.compared(program, tests, deadline)
+            state, why = self.compared(program, tests)
         else:
-            state, why = self.sandbox.tests(program, tests, deadline)
+            state, why = self.sandbox.tests(program, tests, time.monotonic() + self.sandbox.timeout + START)
+        why = printable(why)[:MESSAGE_LIMIT]
         if state == "unreadable":
-            return NO_PROGRAM if bare else Verdict("fail", message=why[:MESSAGE_LIMIT])
+            return NO_PROGRAM if bare else Verdict("fail", message=why)
         if state == "error":
-            return Verdict("error", message=why[:MESSAGE_LIMIT])
-        return Verdict.scored(float(state == "pass"), why[:MESSAGE_LIMIT])
+            return Verdict("error", message=why)
+        return Verdict.scored(float(state == "pass"), why)
 
-    def compared(self, program: str, tests: Pairs, deadline: float) -> tuple[str, str]:
+    def compared(self, program: str, tests: Pairs) -> tuple[str, str]:
         """Runs the program on each input, up to the first whose output is not the expected one."""
+        timeout = self.sandbox.timeout
+        end = time.monotonic() + timeout + START * len(tests.inputs)
         for number, (given, expected) in enumerate(zip(tests.inputs, tests.outputs, strict=True), 1):
             ran = self.sandbox.script(
-                program, given.encode(errors="replace"), 2 * len(expected) + ROOM, deadline
+                program,
+                given.encode(errors="replace"),
+                2 * len(expected) + ROOM,
+                min(end, time.monotonic() + timeout + START),
             )
             if why := failure(ran, expected):
                 state = "unreadable" if ran.code == UNREADABLE and not ran.stopped else "fail"
@@ -119,6 +127,11 @@ def failure(ran: Ran, expected: str) -> str:
         return f"exit code {ran.code}: {words}"
     written = trimmed(ran.stdout.decode(errors="replace"))
     return "" if written == trimmed(expected) else "another output than expected"
+
+
+def printable(text: str) -> str:
+    """`text` for logs and terminals, with a replacement character for what a program may have made to break them."""
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
 
 
 def trimmed(text: str) -> list[str]:
