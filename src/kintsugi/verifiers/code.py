@@ -197,7 +197,7 @@ def pairs(problem: Problem, value: Any) -> Pairs:
         )
     lists = [value.get(key) if isinstance(value, Mapping) else None for key in ("inputs", "outputs")]
     found = [
-        [item if isinstance(item, str) else "\n".join(map(str, item)) for item in items]
+        ["\n".join(map(str, item)) if isinstance(item, list | tuple) else str(item) for item in items]
         for items in lists
         if isinstance(items, Sequence) and not isinstance(items, str)
     ]

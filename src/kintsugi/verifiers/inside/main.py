@@ -66,9 +66,10 @@ def like_python(program: str) -> str:
     site.sethelper()
     sys.setrecursionlimit(sys.getrecursionlimit() + OWN_FRAMES)
     sys.argv = ["program.py"]
-    sys.path.insert(0, os.getcwd())
-    path = os.path.join(os.getcwd(), "program.py")
-    with suppress(OSError), open(path, "wb") as file:
+    folder = os.getcwd()  # noqa: PTH109 - pathlib takes as long to import as all of this
+    sys.path.insert(0, folder)
+    path = f"{folder}/program.py"
+    with suppress(OSError), open(path, "wb") as file:  # noqa: PTH123
         file.write(program.encode(errors="surrogatepass"))
     return path
 

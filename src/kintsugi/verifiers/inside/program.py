@@ -109,7 +109,9 @@ class Program(Peer):
 
     def told(self, error: BaseException) -> list[Any]:
         """An exception's arguments, attributes and text."""
-        arguments, attributes, text = [], {"dict": []}, ""
+        arguments: Any = []
+        attributes: Any = {"dict": []}
+        text = ""
         with suppress(Exception):
             text = str(error)
             arguments = [text]
@@ -125,7 +127,7 @@ class Program(Peer):
         if tag == "object":
             return self.objects[inner]
         if tag == "fields":
-            return namedtuple(inner[0], inner[1])(*self.decode(inner[2]))  # noqa: PYI024
+            return namedtuple(inner[0], inner[1])(*self.decode(inner[2]))
         if tag in ("global", "type"):
             found: Any = importlib.import_module(inner[0] if tag == "global" else "builtins")
             for part in (inner[1] if tag == "global" else inner).split("."):

@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from .program import BINARY, ORDER
-from .wire import MUTABLE, SCALARS
+from .wire import MUTABLE
 
 if TYPE_CHECKING:
     from .tests import Tests
@@ -160,6 +160,11 @@ def content(proxy: Proxy) -> Any:
     return ask(proxy, "plain") if found is None else found
 
 
+def known(value: Any) -> Any:
+    """What `value` holds, where that is known here, else `value` itself; None for the program's other objects."""
+    return object.__getattribute__(value, "_kintsugi")[2] if isinstance(value, Proxy) else value
+
+
 def with_plain(name: str) -> Callable[[Proxy, Any], Any]:
     compute = getattr(operator, f"__{name}__")
 
@@ -187,12 +192,14 @@ def plain_class(base: Any) -> type:
     What cannot change is one in fact, so that all of Python takes it for one.
     """
     if base in MUTABLE:
-        return type(base.__name__, (Plain,), {"__class__": property(lambda self: base), "__hash__": Proxy.__hash__})
+        return type(
+            base.__name__, (Plain,), {"__class__": property(lambda self: base), "__hash__": Proxy.__hash__}
+        )
     return type(base.__name__, (Plain, base), {})
 
 
 def plain_proxy(tests: Tests, number: int, base: Any, value: Any) -> Any:
-    kind = plain_class(base)
+    kind: Any = plain_class(base)
     proxy = kind.__new__(kind) if base in MUTABLE else base.__new__(kind, value)
     Proxy.__init__(proxy, tests, number, None if base in MUTABLE else value)
     return proxy

@@ -17,14 +17,15 @@ UNFINITE = re.compile(r"(?<![a-z])(is)?(nan|inf)(inity|inite|ty)?(?![a-z])|isfin
 ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 
 
-def code(text: str, name: str) -> Any:
-    """The code of a text of tests; SyntaxError for what is no Python.
+def rewritten(text: str, name: str) -> ast.Module:
+    """A text of tests, to be compiled; SyntaxError for what is no Python.
 
     `type(x)` of one of the program's objects is its class there. An expected value that is computed from an
     argument, as in `assert f(a) == sorted(a)`, is computed before the program gets to change that argument.
     """
-    tree = ast.fix_missing_locations(Rewriting().visit(ast.parse(text, name)))
-    return compile(tree, name, "exec", dont_inherit=True)
+    tree = ast.parse(text, name)
+    Rewriting().visit(tree)
+    return tree
 
 
 class Rewriting(ast.NodeTransformer):
@@ -39,9 +40,9 @@ class Rewriting(ast.NodeTransformer):
         match node:
             case ast.Call(func=ast.Name(id="type"), args=[ast.expr()], keywords=[]):
                 node.func = ast.copy_location(ast.Name(TYPE_OF, ast.Load()), node.func)
-            case ast.Call(func=ast.Attribute(attr=name), args=[one, other, *rest]) if (
-                name.startswith("assert") and name.endswith("Equal")
-            ):
+            case ast.Call(func=ast.Attribute(attr=name), args=[one, other, *rest]) if name.startswith(
+                "assert"
+            ) and name.endswith("Equal"):
                 first, (second,) = expected_first(one, other)
                 node.args = [first, second, *rest]
         return node
@@ -75,12 +76,15 @@ def of_python(call: ast.Call) -> bool:
     return isinstance(call.func, ast.Name) and hasattr(builtins, call.func.id)
 
 
-def about_finite(texts: Sequence[str], answer: str) -> bool:
-    """Tells whether tests measure by order, as against a tolerance, and neither they nor the gold answer speak of nan."""
-    if any(UNFINITE.search(text) for text in (*texts, answer)):
-        return False
-    found = [node for text in texts for node in ast.walk(ast.parse(text))]
-    return any(isinstance(node, ast.Compare) and any(isinstance(op, ORDERS) for op in node.ops) for node in found)
+def about_finite(trees: Sequence[ast.Module], texts: Sequence[str]) -> bool:
+    """Tells whether tests measure by order, as against a tolerance, while no text speaks of nan or infinity."""
+    orders = (
+        any(isinstance(op, ORDERS) for op in node.ops)
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Compare)
+    )
+    return any(orders) and not any(UNFINITE.search(text) for text in texts)
 
 
 def built_ins(tests: Tests) -> dict[str, Any]:
@@ -97,7 +101,9 @@ def cut_short(kind: Any, tests: Tests) -> Any:
             theirs = [side for side in sides if tests.gave(side)]
             ours = [len(side) for side in sides if isinstance(side, Sized) and not tests.gave(side)]
             self.expected = max(ours, default=0) if theirs else 0
-            self.theirs = [len(side) for side in theirs if isinstance(side, Sized) and not isinstance(side, Proxy)]
+            self.theirs = [
+                len(side) for side in theirs if isinstance(side, Sized) and not isinstance(side, Proxy)
+            ]
             self.unsized = len(theirs) > len(self.theirs)
             self.seen = 0
 
@@ -106,7 +112,8 @@ def cut_short(kind: Any, tests: Tests) -> Any:
                 found = super().__next__()
             except StopIteration:
                 if self.seen < self.expected and (self.unsized or self.seen in self.theirs):
-                    tests.distrust = f"{kind.__name__} ended with the program's {self.seen} values, before its other {self.expected}"
+                    why = f"the program gave {self.seen} values to compare with {self.expected}"
+                    tests.distrust = f"{kind.__name__}: {why}"
                 raise
             self.seen += 1
             return found

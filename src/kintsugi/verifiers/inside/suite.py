@@ -14,7 +14,7 @@ from functools import partial
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
-from .rewriting import about_finite, built_ins, code
+from .rewriting import about_finite, built_ins, rewritten
 from .tests import Tests
 from .wire import Gone
 
@@ -44,9 +44,10 @@ def judged(tests: Tests, task: Task) -> Outcome:
     """What the tests say of the program at the other end."""
     texts = [*task.setup, *task.tests]
     try:
-        codes = [code(text, f"test {i}") for i, text in enumerate(texts)]
+        trees = [rewritten(text, f"test {i}") for i, text in enumerate(texts)]
+        codes = [compile(tree, f"test {i}", "exec", dont_inherit=True) for i, tree in enumerate(trees)]
         names = Names(task)
-        tests.finite = about_finite(texts, task.answer)
+        tests.finite = about_finite(trees, [*texts, task.answer])
     except Exception as error:
         return "error", f"the tests are no Python: {said(error, ())}"
     try:
@@ -217,8 +218,12 @@ class Names:
                     raise Failed("error", f"the gold answer's {statement}: {said(error, ())}") from None
         for name in self.asked:
             if name not in found:
-                with suppress(Exception):
+                try:
                     found[name] = tests.ask("name", name)
+                except Gone:
+                    raise
+                except BaseException:  # the program does not define it
+                    continue
         for name, value in built_ins(tests).items():
             found.setdefault(name, value)
         return found

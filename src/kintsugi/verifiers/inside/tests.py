@@ -6,16 +6,16 @@ import builtins
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
-from .proxies import Proxy, mirrored, number_of, plain_proxy, raised
-from .wire import MUTABLE, SCALARS, CONTAINERS, Gone, Peer, ProgramError, base_of, names_of, plain
+from .proxies import Proxy, known, mirrored, number_of, plain_proxy, raised
+from .wire import CONTAINERS, MUTABLE, SCALARS, Gone, Peer, ProgramError, base_of, names_of, plain
 
 ENDS = (StopIteration, StopAsyncIteration, GeneratorExit)
 """Exceptions that would end a loop of the tests, as if it had seen all of its values."""
 REMEMBERED = 1000
 """Containers and exceptions that are known to be the program's."""
+FINITE = {int, str, bool, type(None)}
 PLAIN_TYPES = {kind.__name__: kind for kind in (*SCALARS, *CONTAINERS, deque)}
 
 
@@ -67,15 +67,16 @@ class Tests(Peer):
         return isinstance(value, Proxy) or any(value is given for given in self.given)
 
     def look_at(self, value: Any) -> None:
-        """Remembers the containers that came from the program, and looks for numbers that are none."""
-        if isinstance(value, Proxy):
-            return
-        if isinstance(value, float | complex):
-            if self.finite and value - value != 0:
+        """Remembers the containers that came from the program, and looks for numbers that are not finite."""
+        value = known(value)
+        kind = type(value)
+        if kind in (float, complex) or kind.__name__ == "Decimal":
+            if self.finite and not (value.is_finite() if kind.__name__ == "Decimal" else value - value == 0):
                 self.distrust = f"the program gave {value}, and no test speaks of nan or infinity"
-        elif isinstance(value, dict | list | tuple | set | frozenset | deque):
-            for item in value.values() if isinstance(value, dict) else value:
-                self.look_at(item)
+        elif issubclass(kind, dict | list | tuple | set | frozenset | deque):
+            for item in value.values() if issubclass(kind, dict) else value:
+                if type(item) not in FINITE:
+                    self.look_at(item)
             self.given.append(value)
 
     def answer(self, number: int, values: Any, named: Any) -> None:
@@ -141,11 +142,11 @@ class Tests(Peer):
         """The same exception each time, as long as its class is the same."""
         kind = exception_class(self.decode(kind))
         found = raised(self, number, kind, self.decode(values), self.decode(attributes), said)
-        known = self.proxies.get(number)
-        if type(known) is type(found):
-            known.args = found.args
-            vars(known).update(vars(found))
-            return known
+        before: Any = self.proxies.get(number)
+        if type(before) is type(found):
+            before.args = found.args
+            vars(before).update(vars(found))
+            return before
         self.proxies[number] = found
         return found
 
