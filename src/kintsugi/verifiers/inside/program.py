@@ -15,12 +15,23 @@ from .wire import MUTABLE, Gone, Peer, base_of, exception, plain
 
 BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor")
 ORDER = ("lt", "le", "gt", "ge")
+UNARY: dict[str, Callable[..., Any]] = {
+    "abs": abs,
+    "float": float,
+    "hash": hash,
+    "int": int,
+    "invert": operator.invert,
+    "neg": operator.neg,
+    "pos": operator.pos,
+    "round": round,
+}
 REQUESTS: dict[str, Callable[..., Any]] = {
     "call": lambda function, *values, **named: function(*values, **named),
     "getattr": getattr,
     "setattr": setattr,
     "delattr": delattr,
     "isinstance": isinstance,
+    "issubclass": issubclass,
     "type": type,
     "iter": iter,
     "next": next,
@@ -31,6 +42,7 @@ REQUESTS: dict[str, Callable[..., Any]] = {
     "plain": plain,
     "enter": lambda manager: manager.__enter__(),
     "leave": lambda manager: manager.__exit__(None, None, None),
+    **UNARY,
     **{name: getattr(operator, name) for name in ("getitem", "setitem", "delitem", "eq", *ORDER)},
     **{name: getattr(operator, f"__{name}__") for name in BINARY},
 }

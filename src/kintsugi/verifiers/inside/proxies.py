@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from .program import BINARY, ORDER
+from .program import BINARY, ORDER, UNARY
 from .wire import MUTABLE
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ PREDICATES = {
     name for kind in (str, set, float) for name in dir(kind) if name.startswith("is") or name.endswith("with")
 }
 """Methods that are told what is expected and say whether it holds: no object of the program may answer them."""
-TOLD = {"__name__", "__qualname__", "__doc__", "__dict__"}
+TOLD = {"__name__", "__qualname__", "__doc__", "__dict__", "__annotations__", "__members__"}
 """Special attributes that are the program's. What copy, pickle and others look for must be the proxy's own."""
 STRANGER = "nothing that a program knows"
 
@@ -83,9 +83,6 @@ class Proxy:
     def __ne__(self, other: object) -> bool:
         return not self == other
 
-    def __hash__(self) -> int:
-        return hash(number_of(self))
-
     def __enter__(self) -> Any:
         return ask(self, "enter")
 
@@ -94,6 +91,9 @@ class Proxy:
 
     def __instancecheck__(self, value: object) -> bool:
         return number_of(value) is not None and ask(self, "isinstance", value, first=False) is True
+
+    def __subclasscheck__(self, value: object) -> bool:
+        return number_of(value) is not None and ask(self, "issubclass", value, first=False) is True
 
 
 def special(name: str) -> bool:
@@ -138,8 +138,14 @@ def between_objects(name: str) -> Callable[[Proxy, Any], Any]:
     return method
 
 
+def alone(name: str) -> Callable[..., Any]:
+    return lambda self, *values: ask(self, name, *values)
+
+
 for operation in (*BINARY, *ORDER):
     setattr(Proxy, f"__{operation}__", between_objects(operation))
+for operation in UNARY:
+    setattr(Proxy, f"__{operation}__", alone(operation))
 
 
 class Plain(Proxy):
