@@ -101,9 +101,11 @@ def test_where_names_of_tests_come_from() -> None:
 )
 def test_texts_without_a_program_are_unscorable(columns: dict[str, Any]) -> None:
     verifier = CodeVerifier(timeout=20)
-    texts = ["", " \n", "I do not know.", "```python\n```", "def add(a, b): return a + b\nprint(add(1, 2))"]
+    right = "def add(a, b): return a + b\nprint(add(1, 2))"
+    texts = ["", " \n", "I do not know.", "```python\n```", f"<think>\n```python\n{right}\n```\n"]
+    texts += [f"<think>\n```python\n{right}\n```\n</think>\n", right]
     verdicts = verifier(problem(**columns), texts)
-    assert [verdict.state for verdict in verdicts] == ["unscorable"] * 4 + ["pass"]
+    assert [verdict.state for verdict in verdicts] == ["unscorable"] * 6 + ["pass"]
     assert "expected a fenced block" in verdicts[2].message
 
 

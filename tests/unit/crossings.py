@@ -161,6 +161,24 @@ RIGHT: dict[str, tuple[str, str]] = {
         "class R:\n    def __init__(self, a, b): self.v = a / b\n    def __eq__(self, o): return self.v == o.v\nf = R",
         "assert f(1, 2) == R(2, 4) and f(1, 2) != R(1, 3)",
     ),
+    "cause": (
+        "def f(x):\n    try: 1 / 0\n    except ZeroDivisionError as e: raise ValueError from e",
+        CAUGHT.format("ValueError", "isinstance(e.__cause__, ZeroDivisionError)"),
+    ),
+    "array": (
+        "import array\nf = lambda x: array.array('i', x)",
+        "import array\nassert f([1]) == array.array('i', [1])",
+    ),
+    "scaled": (
+        "class V:\n    def __init__(self, x): self.x = x\n    def __mul__(self, k): return V(self.x * k)\n"
+        "    __rmul__ = __mul__\n    def __radd__(self, k): return self.x + k\nf = V",
+        "assert (f(2) * 3).x == 6 == (3 * f(2)).x and sum([f(1), f(2)]) == 3",
+    ),
+    "copied": (
+        "class V:\n    def __init__(self, x): self.x = [x]\nf = V",
+        "import copy\na = f(1)\nb = copy.deepcopy(a)\na.x.append(2)\nb.x = [3]\nassert a.x == [1] and b.x == [3]",
+    ),
+    "the tests' main": ("f = lambda x: x", "def run(): assert f(1) == 1\nif __name__ == '__main__': run()"),
     "hash and eq": (
         "from dataclasses import *\n@dataclass(frozen=True)\nclass V:\n    x: int\nf = V",
         "assert len({f(1), f(1), f(2)}) == 2 and {f(1): 3}[V(1)] == 3",
@@ -251,6 +269,10 @@ WRONG: dict[str, tuple[str, str]] = {
         "def f(a):\n    a.clear()\n    return a",
         "import unittest\nclass T(unittest.TestCase):\n    def test(self):\n        a = [2, 1]\n"
         "        self.assertEqual(f(a), a[::-1])",
+    ),
+    "near to all": (
+        "class A:\n    __sub__ = __rsub__ = __mod__ = __truediv__ = lambda self, x: 0.0\nf = lambda x: A()",
+        "assert abs(f(1) - 3) < 1e-6",
     ),
     "equal to all": (ALL, "assert f(1) == A(3)"),
     "equal to all, unhashed": (ALL, "assert f(1) in [A(2)]"),

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from kintsugi.records import KintsugiError, Problem, Verdict
+from kintsugi.verifiers.extract import spoken
 from kintsugi.verifiers.guard import MESSAGE_LIMIT
 from kintsugi.verifiers.inside.script import UNREADABLE
 from kintsugi.verifiers.inside.suite import Task
@@ -39,8 +40,8 @@ class Pairs(NamedTuple):
 class CodeVerifier:
     """Passes iff the program passes all of the problem's tests; passing some of them pays nothing.
 
-    The program is the last ```python block of a text, else its last fenced block, else the whole text if that is
-    Python. Tests are in a column of the problem: assertions or Python code in `tests`, `test_list` or `test`
+    The program is the last ```python block of a text after its thoughts, else its last fenced block, else all of it if
+    that is Python. Tests are in a column of the problem: assertions or Python code in `tests`, `test_list` or `test`
     (beside `entry_point`, `test_imports` and `test_setup_code`), or texts for stdin and stdout in `input_output`.
 
     timeout: seconds that a program may take for all of its tests, beside a quarter of a second for each time that it
@@ -57,8 +58,11 @@ class CodeVerifier:
     - Faults of the kernel or of Python's JSON reader. Kernel memory (of small files, pipes) is bounded by the
       time limit only.
 
-    What it costs: tests see values of built-in types as copies, and other objects through proxies, which
-    cannot be compared or computed with plain values. Only the standard library is there to import.
+    What it costs: tests see values of built-in types and the standard library as copies, and other objects through
+    proxies, which equal no plain value unless they derive from a plain type. Only the standard library is there to
+    import. Tests are read a little more strictly than by Python (kintsugi.verifiers.inside.rewriting): a nan against a
+    tolerance, a `zip` cut short, an object equal to anything and an expected value computed from a changed argument
+    do not pass.
 
     unsafe: a plain process with limits and a clock instead of the sandbox. A program then can do to the machine
     what you can, and can get at the verdict by way of the parent. KintsugiError where no sandbox can be made.
@@ -85,9 +89,10 @@ class CodeVerifier:
 
     def judge(self, tests: Task | Pairs, text: str) -> Verdict:
         """The verdict on one completion."""
-        program = fenced(text)
+        answer = spoken(text) or ""
+        program = fenced(answer)
         bare = program is None
-        program = text if program is None else program
+        program = answer if program is None else program
         if not program.strip():
             return NO_PROGRAM
         if isinstance(tests, Pairs):

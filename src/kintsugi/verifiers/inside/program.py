@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import operator
 import sys
@@ -17,6 +18,8 @@ BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "a
 ORDER = ("lt", "le", "gt", "ge")
 UNARY: dict[str, Callable[..., Any]] = {
     "abs": abs,
+    "copy": copy.copy,
+    "deepcopy": lambda value, memo: copy.deepcopy(value),
     "float": float,
     "hash": hash,
     "int": int,
@@ -120,7 +123,7 @@ class Program(Peer):
         return {"plain": [number, base.__name__, None if base in MUTABLE else self.encode(plain(value))]}
 
     def told(self, error: BaseException) -> list[Any]:
-        """An exception's arguments, attributes and text."""
+        """An exception's arguments, attributes, text and cause."""
         arguments: Any = []
         attributes: Any = {"dict": []}
         text = ""
@@ -129,7 +132,7 @@ class Program(Peer):
             arguments = [text]
             arguments = self.encode(list(error.args))
             attributes = self.encode({k: v for k, v in vars(error).items() if v is not error})
-        return [arguments, attributes, text]
+        return [arguments, attributes, text, self.encode(error.__cause__)]
 
     def keep(self, value: Any, handle: Any) -> None:
         self.handles[id(value)] = handle

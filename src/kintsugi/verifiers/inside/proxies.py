@@ -20,14 +20,16 @@ PREDICATES = {
 """Methods that are told what is expected and say whether it holds: no object of the program may answer them."""
 TOLD = {"__name__", "__qualname__", "__doc__", "__dict__", "__annotations__", "__members__"}
 """Special attributes that are the program's. What copy, pickle and others look for must be the proxy's own."""
+FREE = ("add", "mul", "pow", "matmul")
+"""Arithmetic with a plain value that says nothing of how near an object is to it, as a difference or a ratio would."""
 STRANGER = "nothing that a program knows"
 
 
 class Proxy:
     """Something that stayed in the program. Calls, attributes, items, iteration, str, len and bool ask it.
 
-    It equals no plain value, contains none but by iteration, and has no order or arithmetic with one: what a
-    test expects is not sent to where the program would be the judge of it. With another of the program's
+    It equals no plain value, contains none but by iteration, and has no order, difference or ratio with one: what
+    a test expects is not sent to where the program would be the judge of it. With another of the program's
     objects, it is as the program has it.
     """
 
@@ -133,9 +135,13 @@ def type_of(value: Any) -> Any:
 
 def between_objects(name: str) -> Callable[[Proxy, Any], Any]:
     def method(self: Proxy, other: Any) -> Any:
-        return ask(self, name, other) if isinstance(other, Proxy) else NotImplemented
+        return ask(self, name, other) if isinstance(other, Proxy) or name in FREE else NotImplemented
 
     return method
+
+
+def from_the_right(name: str) -> Callable[[Proxy, Any], Any]:
+    return lambda self, other: ask(self, name, other, first=False)
 
 
 def alone(name: str) -> Callable[..., Any]:
@@ -144,6 +150,8 @@ def alone(name: str) -> Callable[..., Any]:
 
 for operation in (*BINARY, *ORDER):
     setattr(Proxy, f"__{operation}__", between_objects(operation))
+for operation in FREE:
+    setattr(Proxy, f"__r{operation}__", from_the_right(operation))
 for operation in UNARY:
     setattr(Proxy, f"__{operation}__", alone(operation))
 
@@ -247,7 +255,9 @@ def mirrored(tests: Tests, number: int, module: str, name: str, bases: Sequence[
     return Mirror(name.rpartition(".")[2], tuple(bases) or (Exception,), body)
 
 
-def raised(tests: Tests, number: int, kind: Any, values: Sequence[Any], attributes: Any, said: str) -> Any:
+def raised(
+    tests: Tests, number: int, kind: Any, values: Sequence[Any], attributes: Any, said: str, cause: Any
+) -> Any:
     """The exception of class `kind` that stands for one of the program's."""
     try:
         error = type.__call__(kind, *values)
@@ -255,4 +265,5 @@ def raised(tests: Tests, number: int, kind: Any, values: Sequence[Any], attribut
         made = Mirror(kind.__name__, (kind,), {"__init__": lambda self, *_: None, "__str__": text})
         error = type.__call__(made, *values)
     vars(error).update(attributes, _kintsugi=(tests, number, said))
+    error.__cause__ = cause if isinstance(cause, BaseException) else None
     return error

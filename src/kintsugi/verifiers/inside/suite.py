@@ -205,7 +205,7 @@ class Names:
     def space(self, tests: Tests) -> dict[str, Any]:
         """The name space to run the tests in, which is that of a main module. Failed where an import of them fails."""
         sys.argv = ["tests.py"]
-        main = sys.modules["__main__"] = ModuleType("tests")
+        main = sys.modules["__main__"] = ModuleType("__main__")
         found = main.__dict__
         solution = ModuleType("solution")
         solution.__dict__["__getattr__"] = lambda name: named(tests, name)

@@ -138,13 +138,14 @@ class Tests(Peer):
         bases = [self.decode(base) for base in inner[3]]
         return mirrored(self, number, inner[1], inner[2], [exception_class(base) for base in bases])
 
-    def exception(self, number: int, kind: Any, values: Any, attributes: Any, said: str) -> Any:
+    def exception(self, number: int, kind: Any, values: Any, attributes: Any, said: str, cause: Any) -> Any:
         """The same exception each time, as long as its class is the same."""
         kind = exception_class(self.decode(kind))
-        found = raised(self, number, kind, self.decode(values), self.decode(attributes), said)
+        parts = [self.decode(part) for part in (values, attributes, said, cause)]
+        found = raised(self, number, kind, *parts)
         before: Any = self.proxies.get(number)
         if type(before) is type(found):
-            before.args = found.args
+            before.args, before.__cause__ = found.args, found.__cause__
             vars(before).update(vars(found))
             return before
         self.proxies[number] = found

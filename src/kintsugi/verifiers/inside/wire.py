@@ -21,6 +21,7 @@ MUTABLE = (list, dict, set, deque, bytearray)
 SEQUENCES = {"tuple": tuple, "set": set, "frozenset": frozenset}
 BINARY: dict[str, Any] = {"bytes": bytes, "bytearray": bytearray}
 STANDARD: dict[str, Callable[[Any], Sequence[Any]]] = {
+    "array.array": lambda v: (v.typecode, v.tolist()),
     "builtins.complex": lambda v: (v.real, v.imag),
     "builtins.range": lambda v: (v.start, v.stop, v.step),
     "builtins.slice": lambda v: (v.start, v.stop, v.step),
