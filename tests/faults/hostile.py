@@ -217,7 +217,7 @@ FORGERIES: dict[str, tuple[str, str]] = {
         "import gc, re, sys\ndef add(a, b):\n    texts = [repr(thing) for thing in gc.get_objects() if type(thing)"
         " in (tuple, list, dict)]\n    frame = sys._getframe()\n    while frame:\n"
         "        texts += [repr(frame.f_locals), repr(frame.f_code.co_consts)]; frame = frame.f_back\n"
-        "    return int(re.search('77[0-9]{6}77', ' '.join(texts))[0])",
+        "    return int(re.search('(?<![0-9a-f])77[0-9]{6}77(?![0-9a-f])', ' '.join(texts))[0])",
         "assert add(1, 2) == 7712345677",
     ),
     "the parent's arguments": (

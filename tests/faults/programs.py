@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 ADDS = "def add(a, b):\n    return a + b\n"
+ADD = {"tests": "assert add(1, 2) == 3"}
 CHECK = "def check(candidate):\n    assert candidate(1, 2) == 3\n    assert candidate([1], [2]) == [1, 2]\n"
 UNITTEST = (
     "import unittest\nclass T(unittest.TestCase):\n    def test_sum(self): self.assertEqual(add(1, 2), 3)\n"
@@ -43,6 +44,11 @@ ASSERTIONS: list[tuple[str, dict[str, Any], str]] = [
     (ADDS + "print('hello')\nraise ValueError", {"tests": "assert add(1, 2) == 3"}, "fail"),
     ("def add(a, b:", {"tests": "assert add(1, 2) == 3"}, "fail"),
     ("add = None", {"tests": "assert add(1, 2) == 3"}, "fail"),
+    ("import argparse\nargparse.ArgumentParser().parse_args()\n" + ADDS + "exit()", ADD, "pass"),
+    ("import inspect\n" + ADDS + "assert 'return a + b' in inspect.getsource(add)", ADD, "pass"),
+    ("def add(a, b): raise ValueError('\\ud800')", ADD, "fail"),
+    ("class Bad\ud800(Exception): pass", ADD, "fail"),
+    (ADDS, {"tests": "import nothing\nassert add(1, 2) == 3"}, "error"),
 ]
 HANDED_OVER: list[tuple[str, str, str]] = [
     (ADDS, "assert add(2**200, 1) == 2**200 + 1 and add(1j, float('inf')) == 1j + float('inf')", "pass"),
@@ -88,6 +94,17 @@ HANDED_OVER: list[tuple[str, str, str]] = [
         "pass",
     ),
 ]
+OWN_FILE = """
+import pickle, sys
+class A: pass
+def f(x: int): pass
+assert callable(help) and copyright and credits and license and __builtins__.sum is sum
+assert sys.argv == ["program.py"] and "class A: pass" in open("program.py").read() == open(__file__).read()
+assert f.__annotations__ == {"x": int} and type(pickle.loads(pickle.dumps(A()))) is A
+open("beside.py", "w").write("x = 3")
+import beside
+if __name__ == "__main__": print(beside.x)
+"""
 ON_STDIN: list[tuple[str, dict[str, Any], str]] = [
     ("a, b = map(int, input().split())\nprint(a + b)", {"input_output": RUNS}, "pass"),
     ("print(3)", {"input_output": RUNS}, "fail"),
@@ -114,6 +131,11 @@ ON_STDIN: list[tuple[str, dict[str, Any], str]] = [
     ("open('f', 'w').write('3')\nprint(open('/tmp/f').read())", THREE, "pass"),
     ("import asyncio\nasync def main(): print(3)\nasyncio.run(main())", THREE, "pass"),
     ("import sys\nsys.stdout.write('3')", THREE, "pass"),
+    ("print(3)\nexit()\nprint(4)", THREE, "pass"),
+    ("print(3)\nquit('no')", THREE, "fail"),
+    (OWN_FILE, THREE, "pass"),
+    ("def f(n): return n and 1 + f(n - 1)\nprint(f(990) - 987)", THREE, "pass"),
+    ("print('\\ud800')", THREE, "fail"),
     ("print('é' * 3, len(set('éé')))", {"input_output": {"inputs": [""], "outputs": ["ééé 1"]}}, "pass"),
 ]
 PROGRAMS = [

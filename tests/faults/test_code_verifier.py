@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -79,6 +80,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 def test_programs(program: str, columns: dict[str, Any], expected: str) -> None:
     verdict = CodeVerifier(timeout=20)(problem(**columns), [f"So:\n```python\n{program}\n```\n"])[0]
     assert (verdict.state, verdict.reward) == (expected, float(expected == "pass")), verdict.message
+    assert verdict.message.isprintable()
 
 
 @needs_sandbox
@@ -99,10 +101,50 @@ def test_where_names_of_tests_come_from() -> None:
 )
 def test_texts_without_a_program_are_unscorable(columns: dict[str, Any]) -> None:
     verifier = CodeVerifier(timeout=20)
-    texts = ["", " \n", "I do not know.", "```python\n```", "def add(a, b): return a + b\nprint(add(1, 2))"]
+    right = "def add(a, b): return a + b\nprint(add(1, 2))"
+    texts = ["", " \n", "I do not know.", "```python\n```", f"<think>\n```python\n{right}\n```\n"]
+    texts += [f"<think>\n```python\n{right}\n```\n</think>\n", right]
     verdicts = verifier(problem(**columns), texts)
-    assert [verdict.state for verdict in verdicts] == ["unscorable"] * 4 + ["pass"]
+    assert [verdict.state for verdict in verdicts] == ["unscorable"] * 6 + ["pass"]
     assert "expected a fenced block" in verdicts[2].message
+
+
+def script(seconds: float, clock: list[float]) -> Any:
+    """Stands for Sandbox.script: each run takes some seconds of a clock that only it moves."""
+
+    def run(self: Any, program: str, stdin: bytes, limit: int, deadline: float) -> sandbox.Ran:
+        clock[0] = min(clock[0] + seconds, deadline)
+        return sandbox.Ran(0, b"3", b"", "too long" if clock[0] == deadline else "")
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("seconds", "runs", "state", "taken"),
+    [
+        (0.2, 1000, "pass", 200.0),  # 10 s and a quarter of a second for each start: 260 s in all
+        (0.3, 1000, "fail", 260.0),
+        (9.0, 1, "pass", 9.0),
+        (9.0, 2, "fail", 10.5),
+        (99.0, 1000, "fail", 10.25),  # no run may take all of the others' time
+    ],
+)
+def test_many_small_runs_fit_the_time_limit(
+    seconds: float, runs: int, state: str, taken: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(sandbox.Sandbox, "script", script(seconds, clock))
+    monkeypatch.setattr("kintsugi.verifiers.code.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    columns = {"input_output": {"inputs": [""] * runs, "outputs": ["3"] * runs}}
+    (verdict,) = CodeVerifier(unsafe=True)(problem(**columns), ["print(3)"])
+    assert verdict.state == state and clock[0] == pytest.approx(taken)
+
+
+def test_messages_hold_nothing_that_ends_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "ValueError: \ud800 \x1b[2J\x00 é\n"
+    monkeypatch.setattr(sandbox.Sandbox, "tests", lambda *_: ("fail", said))
+    (verdict,) = CodeVerifier(unsafe=True)(problem(**ADD), ["x"])
+    assert verdict.message == "ValueError: \ufffd \ufffd[2J\ufffd é\n"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from kintsugi.records import KintsugiError, Problem, Verdict
+from kintsugi.verifiers.extract import spoken
 from kintsugi.verifiers.guard import MESSAGE_LIMIT
 from kintsugi.verifiers.inside.script import UNREADABLE
 from kintsugi.verifiers.inside.suite import Task
@@ -22,6 +23,8 @@ SMALLEST = 64
 """MiB: the interpreter, the tests and their messages need some of it."""
 ROOM = 2**20
 """Bytes that a program may write beyond twice what is expected of it, before it is stopped."""
+START = 0.25
+"""Seconds that the start of a program may take, beside its time limit: for each input on stdin, it is started anew."""
 NO_PROGRAM = Verdict(
     "unscorable", message="no program: expected a fenced block ```python, or nothing but Python"
 )
@@ -37,11 +40,12 @@ class Pairs(NamedTuple):
 class CodeVerifier:
     """Passes iff the program passes all of the problem's tests; passing some of them pays nothing.
 
-    The program is the last ```python block of a text, else its last fenced block, else the whole text if that is
-    Python. Tests are in a column of the problem: assertions or Python code in `tests`, `test_list` or `test`
+    The program is the last ```python block of a text after its thoughts, else its last fenced block, else all of it if
+    that is Python. Tests are in a column of the problem: assertions or Python code in `tests`, `test_list` or `test`
     (beside `entry_point`, `test_imports` and `test_setup_code`), or texts for stdin and stdout in `input_output`.
 
-    timeout: seconds that a program may take for all of its tests, `memory` the MiB it may use.
+    timeout: seconds that a program may take for all of its tests, beside a quarter of a second for each time that it
+    is started (once for assertions, once for each text for stdin). memory: MiB that it may use.
 
     The program runs in a sandbox (kintsugi.verifiers.sandbox). What is expected of it never gets there, nor does
     the verdict: stdout is compared out here, and assertions run in a second sandbox, where the program's functions
@@ -54,8 +58,11 @@ class CodeVerifier:
     - Faults of the kernel or of Python's JSON reader. Kernel memory (of small files, pipes) is bounded by the
       time limit only.
 
-    What it costs: tests see values of built-in types as copies, and other objects through proxies, which
-    cannot be compared or computed with plain values. Only the standard library is there to import.
+    What it costs: tests see values of built-in types and the standard library as copies, and other objects through
+    proxies, which equal no plain value unless they derive from a plain type. Only the standard library is there to
+    import. Tests are read a little more strictly than by Python (kintsugi.verifiers.inside.rewriting): a nan against a
+    tolerance, a `zip` cut short, an object equal to anything and an expected value computed from a changed argument
+    do not pass.
 
     unsafe: a plain process with limits and a clock instead of the sandbox. A program then can do to the machine
     what you can, and can get at the verdict by way of the parent. KintsugiError where no sandbox can be made.
@@ -82,27 +89,33 @@ class CodeVerifier:
 
     def judge(self, tests: Task | Pairs, text: str) -> Verdict:
         """The verdict on one completion."""
-        program = fenced(text)
+        answer = spoken(text) or ""
+        program = fenced(answer)
         bare = program is None
-        program = text if program is None else program
+        program = answer if program is None else program
         if not program.strip():
             return NO_PROGRAM
-        deadline = time.monotonic() + self.sandbox.timeout
         if isinstance(tests, Pairs):
-            state, why = self.compared(program, tests, deadline)
+            state, why = self.compared(program, tests)
         else:
-            state, why = self.sandbox.tests(program, tests, deadline)
+            state, why = self.sandbox.tests(program, tests, time.monotonic() + self.sandbox.timeout + START)
+        why = printable(why)[:MESSAGE_LIMIT]
         if state == "unreadable":
-            return NO_PROGRAM if bare else Verdict("fail", message=why[:MESSAGE_LIMIT])
+            return NO_PROGRAM if bare else Verdict("fail", message=why)
         if state == "error":
-            return Verdict("error", message=why[:MESSAGE_LIMIT])
-        return Verdict.scored(float(state == "pass"), why[:MESSAGE_LIMIT])
+            return Verdict("error", message=why)
+        return Verdict.scored(float(state == "pass"), why)
 
-    def compared(self, program: str, tests: Pairs, deadline: float) -> tuple[str, str]:
+    def compared(self, program: str, tests: Pairs) -> tuple[str, str]:
         """Runs the program on each input, up to the first whose output is not the expected one."""
+        timeout = self.sandbox.timeout
+        end = time.monotonic() + timeout + START * len(tests.inputs)
         for number, (given, expected) in enumerate(zip(tests.inputs, tests.outputs, strict=True), 1):
             ran = self.sandbox.script(
-                program, given.encode(errors="replace"), 2 * len(expected) + ROOM, deadline
+                program,
+                given.encode(errors="replace"),
+                2 * len(expected) + ROOM,
+                min(end, time.monotonic() + timeout + START),
             )
             if why := failure(ran, expected):
                 state = "unreadable" if ran.code == UNREADABLE and not ran.stopped else "fail"
@@ -119,6 +132,11 @@ def failure(ran: Ran, expected: str) -> str:
         return f"exit code {ran.code}: {words}"
     written = trimmed(ran.stdout.decode(errors="replace"))
     return "" if written == trimmed(expected) else "another output than expected"
+
+
+def printable(text: str) -> str:
+    """`text` for logs and terminals, with a replacement character for what a program may have made to break them."""
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
 
 
 def trimmed(text: str) -> list[str]:
@@ -184,7 +202,7 @@ def pairs(problem: Problem, value: Any) -> Pairs:
         )
     lists = [value.get(key) if isinstance(value, Mapping) else None for key in ("inputs", "outputs")]
     found = [
-        [item if isinstance(item, str) else "\n".join(map(str, item)) for item in items]
+        ["\n".join(map(str, item)) if isinstance(item, list | tuple) else str(item) for item in items]
         for items in lists
         if isinstance(items, Sequence) and not isinstance(items, str)
     ]

@@ -9,6 +9,8 @@ from contextlib import suppress
 FILE_LIMIT = 16 * 2**20
 """Bytes of one file. The sandbox's tmpfs holds no more than this in all."""
 OPEN_FILES = 64
+OWN_FRAMES = 20
+"""Calls that a program's own are made within."""
 
 
 def main(role: str, memory: int, seconds: int, tasks: int) -> None:
@@ -18,10 +20,11 @@ def main(role: str, memory: int, seconds: int, tasks: int) -> None:
     """
     limit(memory, seconds, tasks)
     text = read_text()
+    path = like_python(text) if role != "tests" else ""
     if role == "script":
         from .script import run_script
 
-        run_script(text)
+        run_script(text, path)
         return
     receive, send, report = os.dup(0), os.dup(1), os.dup(2) if role == "tests" else -1
     nothing = os.open(os.devnull, os.O_RDWR)
@@ -33,7 +36,7 @@ def main(role: str, memory: int, seconds: int, tasks: int) -> None:
         from .wire import Gone
 
         with suppress(Gone):
-            Program(text, receive, send).serve()
+            Program(text, receive, send, path).serve()
         return
     from .suite import report_on
 
@@ -52,6 +55,23 @@ def limit(memory: int, seconds: int, tasks: int) -> None:
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         with suppress(ValueError, OSError):  # macOS refuses AS
             resource.setrlimit(kind, (value, value))
+
+
+def like_python(program: str) -> str:
+    """Gives a program what `python program.py` does: its file, the folder to import from, `exit()` and the like."""
+    import site
+
+    site.setquit()
+    site.setcopyright()
+    site.sethelper()
+    sys.setrecursionlimit(sys.getrecursionlimit() + OWN_FRAMES)
+    sys.argv = ["program.py"]
+    folder = os.getcwd()  # noqa: PTH109 - pathlib takes as long to import as all of this
+    sys.path.insert(0, folder)
+    path = f"{folder}/program.py"
+    with suppress(OSError), open(path, "wb") as file:  # noqa: PTH123
+        file.write(program.encode(errors="surrogatepass"))
+    return path
 
 
 def read_text() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import sys
 from types import ModuleType
 
@@ -9,13 +10,12 @@ UNREADABLE = 97
 """Exit code of a text that is no Python."""
 
 
-def run_script(source: str) -> None:
+def run_script(source: str, path: str) -> None:
     """Runs a program as `python program.py` would."""
-    module = ModuleType("__main__")
-    sys.modules["__main__"] = module
-    sys.argv = ["program.py"]
+    module = sys.modules["__main__"] = ModuleType("__main__")
+    module.__dict__.update(__file__=path, __builtins__=builtins)
     try:
-        code = compile(source, "program.py", "exec")
+        code = compile(source, path, "exec", dont_inherit=True)
     except Exception as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(UNREADABLE)

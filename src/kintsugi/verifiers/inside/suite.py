@@ -10,9 +10,11 @@ import symtable
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
+from .rewriting import about_finite, built_ins, rewritten
 from .tests import Tests
 from .wire import Gone
 
@@ -42,8 +44,10 @@ def judged(tests: Tests, task: Task) -> Outcome:
     """What the tests say of the program at the other end."""
     texts = [*task.setup, *task.tests]
     try:
-        codes = [compile(text, f"test {i}", "exec") for i, text in enumerate(texts)]
+        trees = [rewritten(text, f"test {i}") for i, text in enumerate(texts)]
+        codes = [compile(tree, f"test {i}", "exec", dont_inherit=True) for i, tree in enumerate(trees)]
         names = Names(task)
+        tests.finite = about_finite(trees, [*texts, task.answer])
     except Exception as error:
         return "error", f"the tests are no Python: {said(error, ())}"
     try:
@@ -51,48 +55,76 @@ def judged(tests: Tests, task: Task) -> Outcome:
             raise Gone
     except Gone:
         return "error", "the program's process did not start"
-    with suppress(Gone):
+    try:
         for request in ("compile", "load"):
             try:
                 tests.ask(request)
-            except Exception as error:
+            except Gone:
+                raise
+            except BaseException as error:
                 return "unreadable" if request == "compile" else "fail", f"the program: {said(error, ())}"
-        failure = first_failure(names.space(tests), codes, task)
-        if failure:
-            return "fail", failure
-        # A test's own `except:` may have swallowed the news.
-        if not tests.gone:
-            return ("pass", "") if tests.used else ("error", "no test uses the program")
-    return "fail", "the program ended before its tests did"
+        run_all(names, codes, task, tests)
+    except Gone:
+        pass
+    except Failed as failed:
+        return failed.state, str(failed)
+    # A test's own `except:` may have swallowed the news.
+    if tests.gone:
+        return "fail", "the program ended before its tests did"
+    if tests.distrust:
+        return "fail", tests.distrust
+    return ("pass", "") if tests.used else ("error", "no test uses the program")
 
 
-def first_failure(space: dict[str, Any], codes: Sequence[Any], task: Task) -> str:
-    """Runs the tests in order. What failed first and how, or ""."""
+class Failed(BaseException):
+    """The end of the tests: `fail`, or `error` where no program could pass. No Exception, like Gone."""
+
+    def __init__(self, state: str, why: str) -> None:
+        super().__init__(why)
+        self.state = state
+
+
+def run_all(names: Names, codes: Sequence[Any], task: Task, tests: Tests) -> None:
+    """Runs the tests in order. Failed says what failed first and how."""
     texts, setup = [*task.setup, *task.tests], len(task.setup)
-    steps: list[tuple[str, Callable[[], Any]]] = [
-        (
-            f"test {i - setup + 1} of {len(task.tests)}" if i >= setup else "the tests' setup",
-            running(code, space),
-        )
-        for i, code in enumerate(codes)
-    ]
-    for found in (steps, functions(space, task.entry_point)):
-        for name, step in found:
-            try:
-                step()
-            except (Exception, SystemExit) as error:
-                return f"{name}: {said(error, texts)}"
-    return ""
+    space = names.space(tests)
+    for i, compiled in enumerate(codes):
+        name = f"test {i - setup + 1} of {len(task.tests)}" if i >= setup else "the tests' setup"
+        alone = i < setup and not names.touched(texts[: i + 1])
+        run(name, partial(run_text, compiled, space, tests), texts, tests, alone)
+    for name, step in functions(space, task.entry_point):
+        run(name, step, texts, tests)
 
 
-def running(code: Any, space: dict[str, Any]) -> Callable[[], None]:
-    return lambda: exec(code, space)
+def run(name: str, step: Callable[[], Any], texts: Sequence[str], tests: Tests, alone: bool = False) -> None:
+    """One step. `alone`: it has nothing to do with the program, so that a failure is the data's.
+
+    So is an import that fails among the tests.
+    """
+    try:
+        step()
+    except (Gone, Failed):
+        raise
+    except BaseException as error:
+        own = not tests.gave(error)
+        missing = isinstance(error, ImportError) and str(error.name).partition(".")[0] != "solution"
+        state = "error" if own and (alone or missing) else "fail"
+        raise Failed(state, f"{name}: {said(error, texts)}") from None
+
+
+def run_text(compiled: Any, space: dict[str, Any], tests: Tests) -> None:
+    """Runs a text of the tests, which may end itself without complaint, as by `unittest.main()`."""
+    try:
+        exec(compiled, space)
+    except SystemExit as error:
+        if error.code or tests.gave(error):
+            raise
 
 
 def functions(space: dict[str, Any], entry_point: str) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Tests that a text defines without running them: `check(candidate)`, `test_...()` and unittest's."""
     if entry_point and "check" in space:
-        yield "check", lambda: space["check"](eval(entry_point, space))
+        yield "check", lambda: space["check"](eval(compile(entry_point, "entry point", "eval"), space))
     unittest = sys.modules.get("unittest")
     for name, value in list(space.items()):
         if name.startswith("test") and isinstance(value, FunctionType):
@@ -102,10 +134,12 @@ def functions(space: dict[str, Any], entry_point: str) -> Iterator[tuple[str, Ca
 
 
 def run_case(unittest: Any, case: Any) -> None:
-    result = unittest.TestResult()
+    result, found = unittest.TestResult(), []
+    result.addError = result.addFailure = lambda test, raised: found.append(raised[1])
+    result.addSubTest = lambda test, part, raised: found.extend([raised[1]] if raised else [])
     unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
-    for _, trace in (*result.failures, *result.errors):
-        raise AssertionError(trace.strip().rpartition("\n")[2])
+    if found:
+        raise found[0]
     if result.skipped or not result.wasSuccessful():
         raise AssertionError("a test was skipped, or passed where it was expected to fail")
 
@@ -161,20 +195,37 @@ class Names:
         self.imports += [f"import {name}" for name in sorted(modules)]
         known = set(dir(builtins)) - entry - defined
         self.asked = sorted(used - bound - known - modules)
+        self.needed = used - bound
+
+    def touched(self, texts: Sequence[str]) -> bool:
+        """Tells whether some of the tests' texts have to do with the program."""
+        names = {"solution", *self.asked}
+        return any("solution" in text or names & free_names(text)[0] for text in texts)
 
     def space(self, tests: Tests) -> dict[str, Any]:
-        """The name space to run the tests in."""
-        found: dict[str, Any] = {"__name__": "tests"}
+        """The name space to run the tests in, which is that of a main module. Failed where an import of them fails."""
+        sys.argv = ["tests.py"]
+        main = sys.modules["__main__"] = ModuleType("__main__")
+        found = main.__dict__
         solution = ModuleType("solution")
         solution.__dict__["__getattr__"] = lambda name: named(tests, name)
         sys.modules["solution"] = solution
         for statement in self.imports:
-            with suppress(Exception):
+            try:
                 exec(statement, found)
+            except Exception as error:
+                if self.needed & free_names(statement)[1]:
+                    raise Failed("error", f"the gold answer's {statement}: {said(error, ())}") from None
         for name in self.asked:
             if name not in found:
-                with suppress(Exception):
+                try:
                     found[name] = tests.ask("name", name)
+                except Gone:
+                    raise
+                except BaseException:  # the program does not define it
+                    continue
+        for name, value in built_ins(tests).items():
+            found.setdefault(name, value)
         return found
 
 

@@ -7,7 +7,7 @@ import importlib
 import json
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -15,18 +15,37 @@ LINE_LIMIT = 16 * 2**20
 """Bytes of one message."""
 EXACT = 2**53
 """Integers up to here stay numbers in JSON; longer ones have no limit of digits in hexadecimal."""
-BASES = (list, dict, tuple, set, frozenset, deque, bytes, bytearray)
-SEQUENCES = {"tuple": tuple, "set": set, "frozenset": frozenset, "deque": deque}
+CONTAINERS = (list, dict, tuple, set, frozenset, bytes, bytearray)
+SCALARS = (int, float, complex, str)
+MUTABLE = (list, dict, set, deque, bytearray)
+SEQUENCES = {"tuple": tuple, "set": set, "frozenset": frozenset}
 BINARY: dict[str, Any] = {"bytes": bytes, "bytearray": bytearray}
-WRITTEN = {
-    "builtins.complex",
-    "decimal.Decimal",
-    "fractions.Fraction",
-    "datetime.date",
-    "datetime.datetime",
-    "datetime.time",
+STANDARD: dict[str, Callable[[Any], Sequence[Any]]] = {
+    "array.array": lambda v: (v.typecode, v.tolist()),
+    "builtins.complex": lambda v: (v.real, v.imag),
+    "builtins.range": lambda v: (v.start, v.stop, v.step),
+    "builtins.slice": lambda v: (v.start, v.stop, v.step),
+    "collections.Counter": lambda v: (dict(v),),
+    "collections.OrderedDict": lambda v: (list(v.items()),),
+    "collections.defaultdict": lambda v: (v.default_factory, dict(v)),
+    "collections.deque": lambda v: (list(v), v.maxlen),
+    "decimal.Decimal": lambda v: (str(v),),
+    "fractions.Fraction": lambda v: (v.numerator, v.denominator),
+    "datetime.date": lambda v: (v.year, v.month, v.day),
+    "datetime.time": lambda v: (v.hour, v.minute, v.second, v.microsecond, v.tzinfo),
+    "datetime.datetime": lambda v: (*v.timetuple()[:6], v.microsecond, v.tzinfo),
+    "datetime.timedelta": lambda v: (v.days, v.seconds, v.microseconds),
+    "datetime.timezone": lambda v: v.__getinitargs__(),
+    "pathlib.PosixPath": lambda v: (str(v),),
+    "pathlib.PurePosixPath": lambda v: (str(v),),
+    "uuid.UUID": lambda v: (v.hex,),
 }
-"""Types whose values go as text."""
+"""Values of the standard library, and the arguments that make an equal one."""
+VIEWS: dict[str, Callable[[dict[Any, Any]], Any]] = {
+    "dict_keys": dict.keys,
+    "dict_values": dict.values,
+    "dict_items": dict.items,
+}
 
 
 class Gone(BaseException):
@@ -34,7 +53,7 @@ class Gone(BaseException):
 
 
 class ProgramError(Exception):
-    """What the other side raised, where that is no exception that Python itself defines."""
+    """What the other side raised, where it has no class of exception on this one."""
 
 
 class Peer:
@@ -66,18 +85,19 @@ class Peer:
             return value
         if kind is int:
             return value if abs(value) < EXACT else {"int": hex(value)}
-        base = base_of(kind)
-        if base is list:
+        if kind is list:
             return [self.encode(item) for item in value]
-        if base is dict:
-            return {"dict": [[self.encode(key), self.encode(item)] for key, item in dict.items(value)]}
-        if base in (bytes, bytearray):
-            return {base.__name__: value.hex()}
-        if base is not None:
-            return {base.__name__: [self.encode(item) for item in value]}
-        name = f"{kind.__module__}.{kind.__qualname__}"
-        if name in WRITTEN:
-            return {"written": [name, value.isoformat() if name.startswith("datetime") else str(value)]}
+        if kind is dict:
+            return {"dict": [[self.encode(key), self.encode(item)] for key, item in value.items()]}
+        if kind in (bytes, bytearray):
+            return {kind.__name__: value.hex()}
+        if kind in CONTAINERS:
+            return {kind.__name__: [self.encode(item) for item in value]}
+        name = f"{kind.__module__.removesuffix('._local')}.{kind.__qualname__}"
+        if name in STANDARD:
+            return {"made": [name, self.encode(list(STANDARD[name](value)))]}
+        if kind.__name__ in VIEWS and kind.__module__ == "builtins":
+            return {"view": [kind.__name__, self.encode(held(value))]}
         return self.handle(value)
 
     def decode(self, data: Any) -> Any:
@@ -95,10 +115,11 @@ class Peer:
             return SEQUENCES[tag](self.decode(item) for item in inner)
         if tag in BINARY:
             return BINARY[tag].fromhex(inner)
-        if tag == "written" and inner[0] in WRITTEN:
+        if tag == "made" and inner[0] in STANDARD:
             module, _, name = inner[0].rpartition(".")
-            kind = getattr(importlib.import_module(module), name)
-            return (kind.fromisoformat if module == "datetime" else kind)(inner[1])
+            return getattr(importlib.import_module(module), name)(*self.decode(inner[1]))
+        if tag == "view" and inner[0] in VIEWS:
+            return VIEWS[inner[0]](self.decode(inner[1]))
         return self.resolve(tag, inner)
 
     def handle(self, value: Any) -> Any:
@@ -110,21 +131,32 @@ class Peer:
         raise NotImplementedError
 
 
-def base_of(kind: type) -> Any:
-    """The built-in type that values of `kind` are sent as, None if they stay where they are.
+def held(view: Any) -> dict[Any, Any]:
+    """A dict that has such a view."""
+    name = type(view).__name__
+    if name == "dict_keys":
+        return dict.fromkeys(view)
+    return dict(view if name == "dict_items" else enumerate(view))
 
-    Counters and their like go as dicts, named tuples as tuples. A subclass that the program defines stays:
-    it may have methods that are tested.
-    """
-    if kind in BASES:
-        return kind
-    if kind.__module__ == "collections" or (issubclass(kind, tuple) and hasattr(kind, "_fields")):
-        return next((base for base in BASES if issubclass(kind, base)), None)
-    return None
+
+def base_of(kind: type) -> Any:
+    """The plain type that a class derives from, or None."""
+    bases = (*SCALARS, *CONTAINERS, deque)
+    return next((base for base in kind.__mro__ if base in bases), None)
+
+
+def plain(value: Any) -> Any:
+    """What an object of a subclass of a plain type holds, as that plain type, whatever the subclass overrides."""
+    base = base_of(type(value))
+    if base is dict:
+        return dict(dict.items(value))
+    if base in (int, float, complex, str, bytes):
+        return getattr(base, f"__{base.__name__}__")(value)
+    return base(base.__iter__(value))
 
 
 def names_of(error: BaseException) -> list[str]:
-    """The error's class and those it derives from, by name: how an exception is told to the other side."""
+    """The error's class and those it derives from, by name."""
     return [kind.__name__ for kind in type(error).__mro__]
 
 
