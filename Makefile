@@ -174,11 +174,13 @@ nano-brackets: setup
 	$(SFT) recipes/brackets_base.yaml
 	$(BIN)/python -m kintsugi.models.ship runs/brackets_base recipes/learning/brackets.yaml
 
-CHAIN = $(SFT) recipes/chain_base.yaml task.slip_rate=0.6 steps=500
+CHAIN = $(SFT) recipes/chain_base.yaml task.slip_facts=0.3 sampling.max_new_tokens=170 eval.every=0 optim.lr=1.2e-3
 nano-chain: setup
-	$(CHAIN) model=nano 'task.steps=[2,11]' optim.lr=1.5e-3 optim.warmup=30 \
+	$(CHAIN) model=nano 'task.steps=[2,11]' steps=500 optim.lr=1.5e-3 optim.warmup=30 \
 	  sft.batch=40 sft.repair_share=0.3 output_dir=runs/chain_1
-	$(CHAIN) model=runs/chain_1/checkpoints/step-000500 'task.steps=[8,11]' output_dir=runs/chain_2
+	$(CHAIN) model=runs/chain_1/checkpoints/step-000500 'task.steps=[8,11]' steps=500 sft.batch=36 output_dir=runs/chain_2
+	$(CHAIN) model=runs/chain_2/checkpoints/step-000500 'task.steps=[9,16]' task.slip_rate=0.4 steps=700 \
+	  sft.batch=36 output_dir=runs/chain_3
 	$(SFT) recipes/chain_base.yaml
 	$(BIN)/python -m kintsugi.models.ship runs/chain_base recipes/learning/chain.yaml
 
