@@ -1,0 +1,63 @@
+"""Finds in a text what is like a phrase of the repair prompt (the audit rule `prompt_leak`).
+
+A phrase is there where most of its words, or words like them, stand close together in any order: "I corrected
+only the step that was wrong" is like "correct only the wrong steps". A phrase of one word asks for that word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from math import ceil
+
+from rapidfuzz import fuzz
+
+# A tag in any brackets, a word with its colon, or a word without the 's that it may end in.
+TOKEN = re.compile(
+    r"[<\[{]+\s*/?\s*(?P<tag>[a-z]+)\s*[>\]}]+|(?P<title>[a-z]+)\s*:|(?P<word>[a-z]+)(?:['’]s?\b)?"
+)
+COMMON_WORDS = "a an the of in on to as is was by that this and or so it them they from what you can only"
+COMMON = frozenset(COMMON_WORDS.split())
+SHARE = 0.6
+LIKE, ALMOST = 75, 90
+"""How alike two words of a phrase must be, of 100; more where one word is the whole phrase."""
+
+
+def says_like(text: str, phrase: str) -> bool:
+    """Whether a text says something like the phrase."""
+    wanted = list(dict.fromkeys(tokens(phrase)))
+    if not wanted:
+        return False
+    alike = ALMOST if len(wanted) == 1 else LIKE
+    needed, room = ceil(SHARE * len(wanted)), 2 * len(wanted)
+    recent: dict[str, int] = {}
+    for place, word in enumerate(tokens(text)):
+        for want in wanted:
+            if likeness(word, want) >= alike:
+                recent[want] = place
+        if sum(place - at < room for at in recent.values()) >= max(needed, min(2, len(wanted))):
+            return True
+    return False
+
+
+def tokens(text: str) -> Iterator[str]:
+    """The words of a text that say something, in lower case; a tag is `<word>`, a title `word:`."""
+    for token in TOKEN.finditer(text.lower()):
+        if token["tag"]:
+            yield f"<{token['tag']}>"
+        elif token["title"]:
+            yield f"{token['title']}:"
+        elif token["word"] not in COMMON:
+            yield token["word"]
+
+
+@lru_cache(1 << 16)
+def likeness(word: str, wanted: str) -> float:
+    """How alike a word of a text and one of a phrase are, of 100.
+
+    0 for two that begin differently, as "right" and "eight" do, and where the phrase wants a tag or a title.
+    """
+    inside, core = word.strip("<:>"), wanted.strip("<:>")
+    kind = wanted[-1] if wanted[-1] in ":>" else word[-1]
+    return fuzz.ratio(inside, core) if inside[0] == core[0] and word[-1] == kind else 0.0
