@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from rapidfuzz.distance import Levenshtein
 
-from kintsugi.internalize.leaks import says_like
+from kintsugi.internalize.leaks import says_like, tokens
 from kintsugi.internalize.pasted import pasted
 from kintsugi.internalize.reasoning import computes, signature
 from kintsugi.verifiers.extract import final_answer, plain, spoken
@@ -107,8 +107,10 @@ def steps(text: str) -> list[str]:
 
 def prompt_leak(s: Suspect) -> bool:
     """Says something like a phrase of the repair prompt that neither question, failure nor anchor says."""
-    before = "\n".join((s.question, s.failed, s.anchor or ""))
-    return any(says_like(s.repaired, leak) and not says_like(before, leak) for leak in s.leaks)
+    said = list(tokens(s.repaired))
+    found = [leak for leak in s.leaks if says_like(said, leak)]
+    before = list(tokens("\n".join((s.question, s.failed, s.anchor or "")))) if found else []
+    return any(not says_like(before, leak) for leak in found)
 
 
 def format_break(s: Suspect) -> bool:

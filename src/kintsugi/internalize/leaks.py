@@ -7,7 +7,7 @@ only the step that was wrong" is like "correct only the wrong steps". A phrase o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from math import ceil
 
@@ -24,19 +24,18 @@ LIKE, ALMOST = 75, 90
 """How alike two words of a phrase must be, of 100; more where one word is the whole phrase."""
 
 
-def says_like(text: str, phrase: str) -> bool:
-    """Whether a text says something like the phrase."""
+def says_like(said: Sequence[str], phrase: str) -> bool:
+    """Whether a text, given as its tokens, says something like the phrase."""
     wanted = list(dict.fromkeys(tokens(phrase)))
     if not wanted:
         return False
     alike = ALMOST if len(wanted) == 1 else LIKE
-    needed, room = ceil(SHARE * len(wanted)), 2 * len(wanted)
-    recent: dict[str, int] = {}
-    for place, word in enumerate(tokens(text)):
-        for want in wanted:
-            if likeness(word, want) >= alike:
-                recent[want] = place
-        if sum(place - at < room for at in recent.values()) >= max(needed, min(2, len(wanted))):
+    needed, room = max(ceil(SHARE * len(wanted)), min(2, len(wanted))), 2 * len(wanted)
+    last: dict[str, int] = {}
+    for place, word in enumerate(said):
+        found = [want for want in wanted if likeness(word, want) >= alike]
+        last.update(dict.fromkeys(found, place))
+        if found and sum(place - at < room for at in last.values()) >= needed:
             return True
     return False
 

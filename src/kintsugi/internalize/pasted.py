@@ -16,6 +16,7 @@ from kintsugi.internalize.reasoning import (
     Mark,
     Value,
     computations,
+    computes,
     is_relation,
     neighbour,
     of_a_kind,
@@ -41,56 +42,70 @@ def pasted(failed: str, repaired: str, old: str, new: str) -> bool:
 
     `failed` and `repaired` are the reasonings, `old` and `new` the answers below them.
     """
-    words = frozenset(w for w in plain_words(f"{old} {new}") if w not in FILLER)
+    worded = not (has_number(old) and has_number(new))
+    words = frozenset(w for w in plain_words(f"{old} {new}") if worded and w not in FILLER)
     before, after = read(failed, words), read(repaired, words)
     claimed = values(new, words)
-    if computed_anew(before, after) or (not has_number(new) and reworded(failed, repaired, words)):
+    had, has = stated(before, old), stated(after, new)
+    known = spaced(before)
+    if any(spaced(after[r.start : r.stop]) not in known for r in computations(after) if r.start not in has):
         return False
-    stated = restated(before, after, claimed)
-    return stated is not None and not supports([m for i, m in enumerate(after) if i not in stated], claimed)
+    if not has_number(new) and reworded(failed, repaired, words):
+        return False
+    empty = restated((before, had), (after, has), claimed)
+    return empty is not None and not supports([m for i, m in enumerate(after) if i not in empty], claimed)
 
 
-def computed_anew(before: Sequence[Mark], after: Sequence[Mark]) -> bool:
-    """Whether `after` holds a computation that `before` does not hold as it is."""
-    known = spaced(m.says for m in before)
-    return any(spaced(run) not in known for run in computations(after))
+def stated(marks: Sequence[Mark], answer: str) -> list[int]:
+    """The places of what stands in no computation, as in "so 5" and "x = 5"; of `answer` wherever it stands alone.
+
+    `=` is left out, for it says nothing by itself.
+    """
+    alone = "" if computes(answer) else spaced(read(answer))
+    is_worked = worked(marks)
+    for run in computations(marks):
+        if spaced(marks[run.start : run.stop]) in alone:
+            is_worked[run.start : run.stop] = [False] * len(run)
+    return [i for i, mark in enumerate(marks) if not is_worked[i] and mark.says != "="]
 
 
-def restated(before: Sequence[Mark], after: Sequence[Mark], claimed: Sequence[Value]) -> set[int] | None:
+def restated(
+    before: tuple[Sequence[Mark], Sequence[int]],
+    after: tuple[Sequence[Mark], Sequence[int]],
+    claimed: Sequence[Value],
+) -> set[int] | None:
     """The marks of `after` that only state the new answer or repeat what `before` held; None where one says more.
 
-    A number in the place of another says more, unless it is the new answer in the place of what was reached
-    before: "3 + 3 = 6, so 6" does not become right by "so 5". A number or letter that is added says more if it is new.
+    `before` and `after` are marks and the places of those that are only stated. A number in the place of another
+    says more, unless it is the new answer in the place of what was reached before: "3 + 3 = 6, so 6" does not become
+    right by "so 5". A number or letter that is added says more if it is new.
     """
-    known = {*claimed, *of_a_kind(before, numbers=False)}
-    old, new = list(stated(before)), list(stated(after))
+    (was, had), (now, has) = before, after
+    known, reached = {*claimed, *of_a_kind(was, numbers=False)}, first_reached(now)
     found: set[int] = set()
-    for edit in Levenshtein.opcodes([before[i].says for i in old], [after[j].says for j in new]):
-        places = new[edit.dest_start : edit.dest_end]
+    for edit in Levenshtein.opcodes([was[i].says for i in had], [now[j].says for j in has]):
+        places = has[edit.dest_start : edit.dest_end]
         if edit.tag == "replace":
-            pairs = zip(old[edit.src_start : edit.src_end], places, strict=True)
-            if any(not goes_round(before[i], after, j, claimed) for i, j in pairs):
+            pairs = zip(had[edit.src_start : edit.src_end], places, strict=True)
+            if any(now[j].value not in claimed or reached.get(bound(was, i), j) >= j for i, j in pairs):
                 return None
-        if any(after[j].kind in ("number", "letter") and after[j].value not in known for j in places):
+        if any(now[j].kind in ("number", "letter") and now[j].value not in known for j in places):
             return None
         found.update(places if edit.tag != "equal" else ())
     return found
 
 
-def stated(marks: Sequence[Mark]) -> list[int]:
-    """The places of what stands in no computation; `=` apart, which says nothing by itself."""
-    return [
-        i
-        for i, (mark, is_worked) in enumerate(zip(marks, worked(marks), strict=True))
-        if not is_worked and mark.says != "="
-    ]
+def bound(marks: Sequence[Mark], i: int) -> tuple[str, Value | None]:
+    """(letter, value) where mark i stands after `letter =`, else ("", value)."""
+    sign, letter = neighbour(marks, i, -1), neighbour(marks, i, -2)
+    is_bound = sign is not None and sign.says == "=" and letter is not None and letter.kind == "letter"
+    return (letter.says if letter is not None and is_bound else "", marks[i].value)
 
 
-def goes_round(was: Mark, after: Sequence[Mark], place: int, claimed: Sequence[Value]) -> bool:
-    """Whether a mark became the new answer although `after` still reaches, further up, what it was."""
-    is_operand = operands(after)
-    reached = (m.value for m, given in zip(after[:place], is_operand, strict=False) if not given)
-    return after[place].value in claimed and was.value is not None and was.value in reached
+def first_reached(marks: Sequence[Mark]) -> dict[tuple[str, Value | None], int]:
+    """For each value, and each value of a letter, its first place outside of operations."""
+    free = [i for i, used in enumerate(operands(marks)) if not used and marks[i].kind != "operator"]
+    return {key: i for i in reversed(free) for key in (("", marks[i].value), bound(marks, i))}
 
 
 def supports(reasoning: Sequence[Mark], claimed: Sequence[Value]) -> bool:
@@ -131,6 +146,6 @@ def has_number(text: str) -> bool:
     return any(m.kind == "number" for m in read(text))
 
 
-def spaced(run: Iterable[str]) -> str:
+def spaced(marks: Iterable[Mark]) -> str:
     """Marks in a row, so that one row can be looked for in another."""
-    return f" {' '.join(run)} "
+    return f" {' '.join(mark.says for mark in marks)} "

@@ -1,8 +1,9 @@
 r"""The numbers and operators of a solution: its reasoning, whatever words it stands in.
 
 A text is read as marks: numbers (`1,234`, `1234.0` and `\$1{,}234` are one), fractions of whole numbers, single
-letters, operators (`\times`, `×` and "times" are one), and the words of a worded answer. Two texts with the same
-marks reason alike. Prose, spaces, bold type, dollar signs, bullets and the numbers of steps leave no mark.
+letters, operators (`\times`, `×` and "times" are one; `2x` holds one), and the words of a worded answer. Two
+texts with the same marks reason alike. Prose, spaces, bold type, dollar signs, bullets and the numbers of steps
+leave no mark.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from itertools import groupby
 
 Value = Fraction | str
@@ -23,7 +25,8 @@ DRESS = re.compile(
 LEXEME = re.compile(
     r"\\[dt]?frac\s*(?:\{\s*(?P<top>\d+)\s*\}|(?P<t>\d))\s*(?:\{\s*(?P<bottom>\d+)\s*\}|(?P<b>\d))"
     r"|(?<![\d.]/)(?P<over>\d+)\s*/\s*(?P<under>\d+)(?![\d.])"
-    r"|(?P<number>(?:(?<![\w)\]}])-)?(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+))"
+    r"|(?P<number>(?:(?<![\w)\]}])-)?(?:(?<![(\[])\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+))"
+    r"|(?P<product>(?<=\d)(?=[abcinpqrtu-z](?![a-zA-Z\d])))"
     r"|(?P<word>[^\W\d_]+(?:[-'’][^\W\d_]+)*)"
     r"|(?P<operator>\\[a-zA-Z]+|==?|<=|>=|[<>≤≥≈√×·÷]|[-+*/^](?=\s*(?:[-\d.(\[{\\√]|[A-Za-z](?![a-z]))))"
     r"|(?P<end>\n|[.!?;:,](?=\s|$))"
@@ -39,6 +42,7 @@ OPERATORS = {
     "≤": r"≤ <= \le \leq", "≥": r"≥ >= \ge \geq", "≈": r"≈ \approx", "sqrt": r"√ \sqrt",
 }  # fmt: skip
 SAME_OPERATOR = {name: operator for operator, names in OPERATORS.items() for name in names.split()}
+MOST_DIGITS = 400
 RELATIONS = ("=", "≈", "<", ">", "≤", "≥")
 ASSIGNED = re.compile(r"[A-Za-z]\w*\s*=\s*")
 SCIENTIFIC = re.compile(r"(?:\\times|\\cdot|[*×·])\s*10\s*\^")
@@ -60,10 +64,11 @@ class Mark:
         return number(self.says) if self.kind in ("number", "spelled") else self.says
 
 
+@lru_cache(1 << 14)
 def number(says: str) -> Value:
-    """The number that a mark names; the mark itself where it divides by zero."""
+    """The number that digits name; the digits themselves where they divide by zero or are too many to compute with."""
     try:
-        return Fraction(says)
+        return Fraction(says) if len(says) < MOST_DIGITS else says
     except ZeroDivisionError:
         return says
 
@@ -77,7 +82,7 @@ def read(text: str, words: Collection[str] = ()) -> list[Mark]:
         if lexeme["end"]:
             clause += 1
             continue
-        mark = named(lexeme, words, text[lexeme.end() :].lstrip(" ")[:1])
+        mark = named(lexeme, words, text[lexeme.end() : lexeme.end() + 2].strip()[:1])
         if mark is not None:
             found.append(Mark(*mark, clause))
     return [as_times(found, i) for i in range(len(found))]
@@ -88,7 +93,9 @@ def named(lexeme: re.Match[str], words: Collection[str], following: str) -> tupl
     if top := lexeme["top"] or lexeme["t"] or lexeme["over"]:
         return f"{top}/{lexeme['bottom'] or lexeme['b'] or lexeme['under']}", "number"
     if lexeme["number"]:
-        return str(Fraction(lexeme["number"].replace(",", ""))), "number"
+        return str(number(lexeme["number"].replace(",", ""))), "number"
+    if lexeme["product"] is not None:
+        return "*", "operator"
     said = lexeme[0].lower()
     if lexeme["operator"] or said in SAME_OPERATOR:
         return SAME_OPERATOR.get(said, said), "operator"
@@ -149,17 +156,22 @@ def operands(marks: Sequence[Mark]) -> list[bool]:
     return [any(is_operation(neighbour(marks, i, step)) for step in (-1, 1)) for i in range(len(marks))]
 
 
-def computations(marks: Sequence[Mark]) -> Iterator[tuple[str, ...]]:
-    """Every run of worked marks within a clause."""
-    runs = groupby(zip(marks, worked(marks), strict=True), key=lambda pair: (pair[0].clause, pair[1]))
-    return (tuple(mark.says for mark, _ in run) for (_, is_worked), run in runs if is_worked)
+def computations(marks: Sequence[Mark]) -> Iterator[range]:
+    """The places of every run of worked marks within a clause."""
+    is_worked = worked(marks)
+    for (_, found), run in groupby(range(len(marks)), key=lambda i: (marks[i].clause, is_worked[i])):
+        if found:
+            places = list(run)
+            yield range(places[0], places[-1] + 1)
 
 
 def computes(answer: str) -> bool:
-    r"""Whether an answer shows its computation, as `12 + 5 = 17` and `3 * 4` do; `x = 5`, `3/4`, `2 + 3i` do not."""
+    r"""Whether an answer shows its computation, as `12 + 5 = 17` and `3 * 4` do; `3/4`, `2 + 3i`, `y = 2x` do not."""
     marks = read(answer)
-    if any("=" in run for run in computations(marks)):
-        return True
+    for run in computations(marks):
+        shown = marks[run.start : run.stop]
+        if any(m.says == "=" for m in shown) and all(m.kind != "letter" for m in shown):
+            return True
     plain = all(m.kind == "number" or m.says in ("+", "-", "*", "/") for m in marks)
     return plain and SCIENTIFIC.search(answer) is None and any(is_operation(m) for m in marks)
 
