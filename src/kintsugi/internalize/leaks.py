@@ -15,7 +15,7 @@ from rapidfuzz import fuzz
 
 # A tag in any brackets, a word with its colon, or a word without the 's that it may end in.
 TOKEN = re.compile(
-    r"[<\[{]+\s*/?\s*(?P<tag>[a-z]+)\s*[>\]}]+|(?P<title>[a-z]+)\s*:|(?P<word>[a-z]+)(?:['’]s?\b)?"
+    r"[<\[{]{1,2} ?/? ?(?P<tag>[a-z]+) ?[>\]}]|(?P<title>[a-z]+) ?:|(?P<word>[a-z]+)(?:['’]s?\b)?"
 )
 COMMON_WORDS = "a an the of in on to as is was by that this and or so it them they from what you can only"
 COMMON = frozenset(COMMON_WORDS.split())

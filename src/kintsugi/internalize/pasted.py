@@ -46,7 +46,7 @@ def pasted(failed: str, repaired: str, old: str, new: str) -> bool:
     words = frozenset(w for w in plain_words(f"{old} {new}") if worded and w not in FILLER)
     before, after = read(failed, words), read(repaired, words)
     claimed = values(new, words)
-    had, has = stated(before, old), stated(after, new)
+    had, has = stated(before, (old, new)), stated(after, (old, new))
     known = spaced(before)
     if any(spaced(after[r.start : r.stop]) not in known for r in computations(after) if r.start not in has):
         return False
@@ -56,15 +56,15 @@ def pasted(failed: str, repaired: str, old: str, new: str) -> bool:
     return empty is not None and not supports([m for i, m in enumerate(after) if i not in empty], claimed)
 
 
-def stated(marks: Sequence[Mark], answer: str) -> list[int]:
-    """The places of what stands in no computation, as in "so 5" and "x = 5"; of `answer` wherever it stands alone.
+def stated(marks: Sequence[Mark], answers: Iterable[str]) -> list[int]:
+    """The places of what stands in no computation, as in "so 5" and "x = 5"; of an answer wherever it stands alone.
 
     `=` is left out, for it says nothing by itself.
     """
-    alone = "" if computes(answer) else spaced(read(answer))
+    alone = [spaced(read(answer)) for answer in answers if not computes(answer)]
     is_worked = worked(marks)
     for run in computations(marks):
-        if spaced(marks[run.start : run.stop]) in alone:
+        if any(spaced(marks[run.start : run.stop]) in answer for answer in alone):
             is_worked[run.start : run.stop] = [False] * len(run)
     return [i for i, mark in enumerate(marks) if not is_worked[i] and mark.says != "="]
 
@@ -81,7 +81,7 @@ def restated(
     right by "so 5". A number or letter that is added says more if it is new.
     """
     (was, had), (now, has) = before, after
-    known, reached = {*claimed, *of_a_kind(was, numbers=False)}, first_reached(now)
+    known, reached = {*claimed, *of_a_kind(was, numbers=False)}, first_reached(now, has)
     found: set[int] = set()
     for edit in Levenshtein.opcodes([was[i].says for i in had], [now[j].says for j in has]):
         places = has[edit.dest_start : edit.dest_end]
@@ -102,10 +102,10 @@ def bound(marks: Sequence[Mark], i: int) -> tuple[str, Value | None]:
     return (letter.says if letter is not None and is_bound else "", marks[i].value)
 
 
-def first_reached(marks: Sequence[Mark]) -> dict[tuple[str, Value | None], int]:
-    """For each value, and each value of a letter, its first place outside of operations."""
-    free = [i for i, used in enumerate(operands(marks)) if not used and marks[i].kind != "operator"]
-    return {key: i for i in reversed(free) for key in (("", marks[i].value), bound(marks, i))}
+def first_reached(marks: Sequence[Mark], has: Sequence[int]) -> dict[tuple[str, Value | None], int]:
+    """For each value, and each value of a letter, its first place outside of operations or among the places `has`."""
+    free = {i for i, used in enumerate(operands(marks)) if not used}.union(has)
+    return {key: i for i in sorted(free, reverse=True) for key in (("", marks[i].value), bound(marks, i))}
 
 
 def supports(reasoning: Sequence[Mark], claimed: Sequence[Value]) -> bool:

@@ -18,14 +18,16 @@ from itertools import groupby
 Value = Fraction | str
 DRESS = re.compile(
     r"\*\*|<<|>>|\\[,!;: ]|\\?\$|####|\\\\"
-    r"|\\(?:left|right|displaystyle|text|mathrm|mathbf|textbf|quad|qquad|boxed|begin|end|therefore|implies|Rightarrow|rightarrow|checkmark)(?![a-zA-Z])"
+    r"|\\(?:left|right|displaystyle|text|mathrm|mathbf|textbf|quad|qquad|boxed|begin|end)(?![a-zA-Z])"
+    r"|\\(?:therefore|implies|Rightarrow|rightarrow|checkmark)(?![a-zA-Z])"
     r"|^[ \t]*(?:[-*•][ \t]|(?:step[ \t]+)?\d+[.):](?=[ \t]))",
     re.IGNORECASE | re.MULTILINE,
 )
 LEXEME = re.compile(
-    r"\\[dt]?frac\s*(?:\{\s*(?P<top>\d+)\s*\}|(?P<t>\d))\s*(?:\{\s*(?P<bottom>\d+)\s*\}|(?P<b>\d))"
-    r"|(?<![\d.]/)(?P<over>\d+)\s*/\s*(?P<under>\d+)(?![\d.])"
-    r"|(?P<number>(?:(?<![\w)\]}])-)?(?:(?<![(\[])\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+))"
+    r"(?P<minus>(?<![\w)\]}])-)?(?:"
+    r"\\[dt]?frac\s*(?:\{\s*(?P<top>-?\d+)\s*\}|(?P<t>\d))\s*(?:\{\s*(?P<bottom>\d+)\s*\}|(?P<b>\d))"
+    r"|(?<![\d.]/)(?P<over>\d+)\s*/\s*(?P<under>\d+)(?!\.?\d)"
+    r"|(?P<number>(?<![(\[])\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+))"
     r"|(?P<product>(?<=\d)(?=[abcinpqrtu-z](?![a-zA-Z\d])))"
     r"|(?P<word>[^\W\d_]+(?:[-'’][^\W\d_]+)*)"
     r"|(?P<operator>\\[a-zA-Z]+|==?|<=|>=|[<>≤≥≈√×·÷]|[-+*/^](?=\s*(?:[-\d.(\[{\\√]|[A-Za-z](?![a-z]))))"
@@ -90,10 +92,13 @@ def read(text: str, words: Collection[str] = ()) -> list[Mark]:
 
 def named(lexeme: re.Match[str], words: Collection[str], following: str) -> tuple[str, str] | None:
     """(what it says, its kind) of a lexeme, or None for a word that is neither value nor operator."""
+    minus = lexeme["minus"] or ""
     if top := lexeme["top"] or lexeme["t"] or lexeme["over"]:
-        return f"{top}/{lexeme['bottom'] or lexeme['b'] or lexeme['under']}", "number"
+        return f"{minus}{top}/{lexeme['bottom'] or lexeme['b'] or lexeme['under']}".removeprefix(
+            "--"
+        ), "number"
     if lexeme["number"]:
-        return str(number(lexeme["number"].replace(",", ""))), "number"
+        return str(number(minus + lexeme["number"].replace(",", ""))), "number"
     if lexeme["product"] is not None:
         return "*", "operator"
     said = lexeme[0].lower()
@@ -173,7 +178,7 @@ def computes(answer: str) -> bool:
         if any(m.says == "=" for m in shown) and all(m.kind != "letter" for m in shown):
             return True
     plain = all(m.kind == "number" or m.says in ("+", "-", "*", "/") for m in marks)
-    return plain and SCIENTIFIC.search(answer) is None and any(is_operation(m) for m in marks)
+    return plain and SCIENTIFIC.search(answer) is None and any(is_operation(m) for m in marks[1:])
 
 
 def values(answer: str, words: Collection[str] = ()) -> list[Value]:
