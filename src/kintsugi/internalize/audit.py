@@ -90,7 +90,10 @@ def anchor_copy(s: Suspect) -> bool:
 
     Steps are compared without their numbers: an error changes every number that comes of it, so a right
     repair has the anchor's numbers; but which steps come in which order and words is the failure's to say.
-    Where failure and anchor agree in that, copying and mending are one and the same, and nothing is rejected.
+
+    The rule sees wording, so it is blind where failure and anchor share theirs. Where they share all of it, copying
+    and mending are one and the same, and nothing is rejected. Where they share the beginning and part later, a
+    repair that goes on in the anchor's words is rejected, even if the failure's own words could not be mended.
     """
     if s.anchor is None:
         return False
@@ -114,14 +117,15 @@ def prompt_leak(s: Suspect) -> bool:
 
 
 def format_break(s: Suspect) -> bool:
-    """Truncated, or without the answer mark that the failure had, or with several answers where it had one."""
+    """Truncated, or without the answer mark that the failure had, or with more different answers than it had."""
     missing = answer_marks(s.failed) > 0 and answer_marks(s.repaired) == 0
     return s.truncated or missing or len(answers(s.repaired)) > max(1, len(answers(s.failed)))
 
 
 def answer_marks(text: str) -> int:
-    """How many answer marks a text has outside its thoughts; `#### \\boxed{4}` has two."""
-    return len(ANSWER_MARK.findall(spoken(text) or ""))
+    """How many final answers a text marks outside of its thoughts; `#### \\boxed{4}` is one."""
+    said = spoken(text) or ""
+    return max(said.count("####"), said.count("\\boxed"))
 
 
 def answers(text: str) -> set[Hashable]:

@@ -47,13 +47,22 @@ def pasted(failed: str, repaired: str, old: str, new: str) -> bool:
     before, after = read(failed, words), read(repaired, words)
     claimed = values(new, words)
     had, has = stated(before, (old, new)), stated(after, (old, new))
-    known = spaced(before)
-    if any(spaced(after[r.start : r.stop]) not in known for r in computations(after) if r.start not in has):
+    shown, known = computed(after, has), spaced(before)
+    if any(spaced(after[run.start : run.stop]) not in known for run in shown):
         return False
     if not has_number(new) and reworded(failed, repaired, words):
         return False
-    empty = restated((before, had), (after, has), claimed)
-    return empty is not None and not supports([m for i, m in enumerate(after) if i not in empty], claimed)
+    changed, more = restated((before, had), (after, has), claimed)
+    left_out = not shown and computed(before, had)
+    if more and not left_out:
+        return False
+    return not supports([m for i, m in enumerate(after) if i not in changed], claimed)
+
+
+def computed(marks: Sequence[Mark], has: Sequence[int]) -> list[range]:
+    """The computations of a reasoning, without the places `has` where something is only stated."""
+    only_stated = frozenset(has)
+    return [run for run in computations(marks) if run.start not in only_stated]
 
 
 def stated(marks: Sequence[Mark], answers: Iterable[str]) -> list[int]:
@@ -73,8 +82,8 @@ def restated(
     before: tuple[Sequence[Mark], Sequence[int]],
     after: tuple[Sequence[Mark], Sequence[int]],
     claimed: Sequence[Value],
-) -> set[int] | None:
-    """The marks of `after` that only state the new answer or repeat what `before` held; None where one says more.
+) -> tuple[set[int], bool]:
+    """(places of `after` that differ from `before`, whether one says more than the new answer or what was known).
 
     `before` and `after` are marks and the places of those that are only stated. A number in the place of another
     says more, unless it is the new answer in the place of what was reached before: "3 + 3 = 6, so 6" does not become
@@ -83,16 +92,15 @@ def restated(
     (was, had), (now, has) = before, after
     known, reached = {*claimed, *of_a_kind(was, numbers=False)}, first_reached(now, has)
     found: set[int] = set()
+    more = False
     for edit in Levenshtein.opcodes([was[i].says for i in had], [now[j].says for j in has]):
         places = has[edit.dest_start : edit.dest_end]
         if edit.tag == "replace":
             pairs = zip(had[edit.src_start : edit.src_end], places, strict=True)
-            if any(now[j].value not in claimed or reached.get(bound(was, i), j) >= j for i, j in pairs):
-                return None
-        if any(now[j].kind in ("number", "letter") and now[j].value not in known for j in places):
-            return None
+            more |= any(now[j].value not in claimed or reached.get(bound(was, i), j) >= j for i, j in pairs)
+        more |= any(now[j].kind in ("number", "letter") and now[j].value not in known for j in places)
         found.update(places if edit.tag != "equal" else ())
-    return found
+    return found, more
 
 
 def bound(marks: Sequence[Mark], i: int) -> tuple[str, Value | None]:

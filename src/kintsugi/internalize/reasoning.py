@@ -17,7 +17,7 @@ from itertools import groupby
 
 Value = Fraction | str
 DRESS = re.compile(
-    r"\*\*|<<|>>|\\[,!;: ]|\\?\$|####|\\\\"
+    r"</?[a-zA-Z:_|]{2,30}>|\*\*|<<|>>|\\[,!;: ]|\\?\$|####|\\\\"
     r"|\\(?:left|right|displaystyle|text|mathrm|mathbf|textbf|quad|qquad|boxed|begin|end)(?![a-zA-Z])"
     r"|\\(?:therefore|implies|Rightarrow|rightarrow|checkmark)(?![a-zA-Z])"
     r"|^[ \t]*(?:[-*•][ \t]|(?:step[ \t]+)?\d+[.):](?=[ \t]))",
@@ -34,10 +34,10 @@ LEXEME = re.compile(
     r"|(?P<end>\n|[.!?;:,](?=\s|$))"
 )
 SPELLED_WORDS = (
-    "two=2 three=3 four=4 five=5 six=6 seven=7 eight=8 nine=9 ten=10 eleven=11 twelve=12 dozen=12 twenty=20 thirty=30 "
-    "forty=40 fifty=50 sixty=60 seventy=70 eighty=80 ninety=90 hundred=100 thousand=1000 half=1/2 twice=2 double=2 "
-    "triple=3"  # without "one", which is a pronoun as well
-)
+    "two=2 three=3 four=4 five=5 six=6 seven=7 eight=8 nine=9 ten=10 eleven=11 twelve=12 dozen=12 thirteen=13 "
+    "fourteen=14 fifteen=15 sixteen=16 seventeen=17 eighteen=18 nineteen=19 twenty=20 thirty=30 forty=40 fifty=50 "
+    "sixty=60 seventy=70 eighty=80 ninety=90 hundred=100 thousand=1000 half=1/2 twice=2 double=2 triple=3"
+)  # without "one", which is a pronoun as well
 SPELLED = dict(pair.split("=") for pair in SPELLED_WORDS.split())
 OPERATORS = {
     "=": "= == equals", "+": "+ plus", "-": "- minus", "*": r"* × · \times \cdot times", "/": r"/ ÷ \div \frac \dfrac",
@@ -106,7 +106,7 @@ def named(lexeme: re.Match[str], words: Collection[str], following: str) -> tupl
         return SAME_OPERATOR.get(said, said), "operator"
     if said in SPELLED:
         return SPELLED[said], "spelled"
-    if said in words:
+    if said in words and not (said == "no" and following.isalpha()):  # "no factor" denies, it does not answer
         return said, "word"
     # "a dog" and "I see" hold no letter of algebra; "a = 1" and "the answer is A." do.
     is_letter = len(said) == 1 and not (said in "ai" and following.isalpha())
@@ -195,14 +195,14 @@ def of_a_kind(marks: Sequence[Mark], numbers: bool) -> list[Value]:
 
 
 def signature(answer: str) -> tuple[Value, ...]:
-    """The numbers and operators of an answer without `x =`, of a computation those of its result; () without numbers.
+    """The numbers, operators and operands of an answer without `x =`, of a computation those of its result.
 
-    Equal for one answer in two dresses.
+    Equal for one answer in two dresses, units and all. () where no number stands in it.
     """
     bare = ASSIGNED.sub("", answer)
-    named = [m for m in read(bare.rpartition("=")[2] or bare) if m.kind in ("number", "operator")]
-    return (
-        tuple(m.says if m.value is None else m.value for m in named)
-        if any(m.kind == "number" for m in named)
-        else ()
-    )
+    marks = read(bare.rpartition("=")[2] or bare)
+    counted = [
+        m for m, used in zip(marks, operands(marks), strict=True) if used or m.kind in ("number", "operator")
+    ]
+    some = any(m.kind == "number" for m in counted)
+    return tuple(m.says if m.value is None else m.value for m in counted) if some else ()
