@@ -7,7 +7,7 @@ nothing of them changed but where the answer is stated, and the reasoning that s
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 from rapidfuzz.distance import Levenshtein
@@ -134,7 +134,7 @@ def supports(reasoning: Sequence[Mark], claimed: Sequence[Value]) -> bool:
     return all(value in last for value in claimed)
 
 
-def reworded(failed: str, repaired: str, words: Collection[str]) -> bool:
+def reworded(failed: str, repaired: str, words: frozenset[str]) -> bool:
     """Whether another word stands in the place of one, or a "not" more, among words that carry a worded answer."""
     before, after = (
         [w for w in plain_words(t) if w not in FILLER and w not in words] for t in (failed, repaired)

@@ -9,7 +9,7 @@ leave no mark.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -46,7 +46,7 @@ OPERATORS = {
 SAME_OPERATOR = {name: operator for operator, names in OPERATORS.items() for name in names.split()}
 MOST_DIGITS = 400
 RELATIONS = ("=", "≈", "<", ">", "≤", "≥")
-ASSIGNED = re.compile(r"[A-Za-z]\w*\s*=\s*")
+ASSIGNED = re.compile(r"\b[A-Za-z]\w{0,20}\s{0,3}=\s{0,3}")
 SCIENTIFIC = re.compile(r"(?:\\times|\\cdot|[*×·])\s*10\s*\^")
 
 
@@ -75,7 +75,8 @@ def number(says: str) -> Value:
         return says
 
 
-def read(text: str, words: Collection[str] = ()) -> list[Mark]:
+@lru_cache(64)  # the rules read a text several times over
+def read(text: str, words: frozenset[str] = frozenset()) -> tuple[Mark, ...]:
     """The marks of a text in their order. `words`, in lower case, are read as values too."""
     text = DRESS.sub(" ", text.replace("{,}", ",").replace("−", "-").replace("–", "-"))
     found: list[Mark] = []
@@ -87,10 +88,10 @@ def read(text: str, words: Collection[str] = ()) -> list[Mark]:
         mark = named(lexeme, words, text[lexeme.end() : lexeme.end() + 2].strip()[:1])
         if mark is not None:
             found.append(Mark(*mark, clause))
-    return [as_times(found, i) for i in range(len(found))]
+    return tuple(as_times(found, i) for i in range(len(found)))
 
 
-def named(lexeme: re.Match[str], words: Collection[str], following: str) -> tuple[str, str] | None:
+def named(lexeme: re.Match[str], words: frozenset[str], following: str) -> tuple[str, str] | None:
     """(what it says, its kind) of a lexeme, or None for a word that is neither value nor operator."""
     minus = lexeme["minus"] or ""
     if top := lexeme["top"] or lexeme["t"] or lexeme["over"]:
@@ -170,6 +171,7 @@ def computations(marks: Sequence[Mark]) -> Iterator[range]:
             yield range(places[0], places[-1] + 1)
 
 
+@lru_cache(64)
 def computes(answer: str) -> bool:
     r"""Whether an answer shows its computation, as `12 + 5 = 17` and `3 * 4` do; `3/4`, `2 + 3i`, `y = 2x` do not."""
     marks = read(answer)
@@ -181,7 +183,7 @@ def computes(answer: str) -> bool:
     return plain and SCIENTIFIC.search(answer) is None and any(is_operation(m) for m in marks[1:])
 
 
-def values(answer: str, words: Collection[str] = ()) -> list[Value]:
+def values(answer: str, words: frozenset[str] = frozenset()) -> list[Value]:
     """The things an answer names: its numbers, else its letters and `words`; of a computation, the result."""
     bare = ASSIGNED.sub("", answer)
     named = read(bare.rpartition("=")[2] or bare, words)
