@@ -23,7 +23,7 @@ class Prompts:
     """User messages of the policy (`solve`) and of repair mode: `repair` asks for the whole solution again,
     `patch` for the wrong step and its replacement only (kintsugi.internalize.patch); both go without an anchor too.
 
-    `leaks` are phrases that occur in repair prompts only: a repair that repeats one is rejected. `system` opens
+    `leaks` are phrases that occur in repair prompts only: a repair that says the like is rejected. `system` opens
     conversations that have no system message; `thinking` is asked of the chat template (None: its own default).
     `examples` are questions with solutions that the policy sees as earlier turns (few-shot); repair mode does not.
     """
@@ -118,7 +118,15 @@ CHAT = Prompts(
         "step, copied word for word from the student's solution; a line that holds only =>; and the step that "
         "should stand in its place. Do not write what comes after it. Do not mention the student or the error."
     ),
-    leaks=("<failed>", "</failed>", "<reference>", "</reference>", "student's solution"),
+    leaks=(
+        "<failed>",
+        "student",
+        "reference",
+        "error",
+        "reaches a wrong final answer",
+        "copy every sentence that is right word for word",
+        "correct only the wrong steps and what follows from them",
+    ),
 )
 
 SAME_FORM = "State the final answer in the form that the question asks for."

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from kintsugi.internalize.audit import Suspect, audit, split_answer
+from kintsugi.internalize.audit import Suspect, answer_marks, audit, split_answer
+from kintsugi.internalize.leaks import says_like, tokens
+from kintsugi.internalize.reasoning import computes, read
 from kintsugi.prompts import CHAT, TERSE
 
 
@@ -46,6 +48,22 @@ def test_an_honest_repair_is_accepted() -> None:
             "",
         ),  # the other mark; space before the brace is one of its forms
         (r"so \boxed{1}", r"\boxed{2} or \boxed{3}", "format_break"),
+        # Two marks are one answer where they say the same, in whatever dress, and two where they do not.
+        ("a=1\n#### 1", "a=2\n\\boxed{2}\n#### 2.0", ""),
+        ("a=1\n#### 1", "a=2\n#### \\boxed{2}", ""),
+        ("a=1\n#### 1/3", "a=1/2\n\\boxed{\\frac12}\n#### 0.5", ""),
+        ("a=1\n#### 1", "a=1,250\n\\boxed{x = 1250}\n#### \\$1,250", ""),
+        ("it is A\n#### A", "it is B\n\\boxed{B}\n#### **b**", ""),
+        ("a=1\n#### 1", "a=2\n\\boxed{2}\n#### 1", "format_break"),
+        ("a=1\n#### 1", "a=2\n\\boxed{2+3i}\n#### 2-3i", "format_break"),
+        ("a=1\n#### 1", "a=2\n\\boxed{2x}\n#### 2y", "format_break"),
+        ("a=1\n#### 1", "a=2\n\\boxed{2}\n#### 2 m", ""),
+        # A mark in the thoughts is none: not one too many, not the one that is missing.
+        ("a=1\n#### 1", "<think>#### 3</think>a=2\n#### 2", ""),
+        ("a=1\n#### 1", "#### 3\n</think>a=2\n#### 2", ""),
+        ("a=1\n#### 1", "<think>a=2\n#### 2</think>", "format_break"),
+        ("a=1\n#### 1", "<think>a=2\n#### 2", "format_break"),
+        ("<think>#### 1</think>a=1", "<think>#### 2</think>a=2", ""),  # the failure had none either
     ],
 )
 def test_format_break(failed: str, repaired: str, rule: str) -> None:
@@ -74,6 +92,36 @@ def test_leaks_are_phrases_of_repair_prompts_alone(prompts: Any) -> None:
     for phrase in prompts.leaks:
         assert phrase in repair
         assert phrase not in prompts.solve("Q")
+
+
+@pytest.mark.parametrize(
+    ("phrase", "text", "found"),
+    [
+        ("<failed>", "then </ Failed >", True),
+        ("<failed>", "[failed]", True),
+        ("<failed>", "it failed", False),  # a word is no tag
+        ("student", "the student’s", True),
+        ("student", "a study", False),
+        ("reference", "a preference", False),  # alike, but for the beginning
+        ("wrong:\n", "Wrong :\n6", True),
+        ("wrong:\n", "a wrong 6", False),  # a word is no title
+        # "sentence", "right" and "word" are 3 of the 6 words that count, "for" is a fourth: "that" and "is" do not.
+        ("copy every sentence that is right word for word", "each sentence is right, word for word", True),
+        ("copy every sentence that is right word for word", "the right word", False),
+        # The same words, too far apart: room is for twice the words of the phrase.
+        ("wrong final answer", "wrong " + "apples " * 9 + "answer", False),
+        ("", "anything", False),
+    ],
+)
+def test_a_leak_is_found_by_likeness(phrase: str, text: str, found: bool) -> None:
+    assert says_like(list(tokens(text)), phrase) is found
+
+
+def test_words_of_the_question_and_of_the_anchor_are_no_leaks() -> None:
+    texts = ("2+3=6\n#### 6", "2+3=5 students\n#### 5")
+    assert verdict(*texts, leaks=CHAT.leaks) == "prompt_leak"
+    assert verdict(*texts, leaks=CHAT.leaks, question="How many students are there?") == ""
+    assert verdict(*texts, leaks=CHAT.leaks, anchor="2+3=5 students\n#### 5") == ""
 
 
 # ---- answer-only edit
@@ -117,6 +165,13 @@ def test_leaks_are_phrases_of_repair_prompts_alone(prompts: Any) -> None:
         # Words: the end of the last line is the answer, whatever stands after it as ornament.
         ("it is red, so *blue*.\n#### red", "it is red, so *blue*.\n#### blue", ""),
         ("blue at first,\nso it is red\n#### red", "blue at first,\nso it is red\n#### blue", "answer_only"),
+        # An edit in the thoughts is an edit; a mark in them is no answer.
+        ("<think>2+3=6</think>six\n#### 6", "<think>2+3=5</think>six\n#### 5", ""),
+        ("<think>2+3=6, #### 6</think>so 6", "<think>2+3=6, #### 5</think>so 5", "answer_only"),
+        # A zero below a fraction, more digits than a number has, half a surrogate: read as they stand.
+        ("so 1/0\n#### 2", "so 1/0\n#### 1/0", ""),
+        ("so 2\n#### 2", f"so 2\n#### {'1' * 9000}", "answer_only"),
+        ("so \ud800 2\n#### 3", "so \ud800 2\n#### 2", ""),
         # An unchanged text is a failed repair, not a pasted answer, whatever its reasoning says.
         ("2+3=5\n#### 6", "2+3=5\n#### 6", ""),
     ],
@@ -133,10 +188,72 @@ def test_answer_only(failed: str, repaired: str, rule: str) -> None:
         ("a\nb\n", ("a", "b")),  # the last line that is not blank
         ("only", ("only", "")),  # nothing to tell an answer by
         ("", ("", "")),
+        ("<think>#### 1</think>a\n#### 2", ("<think>#### 1</think>a\n", "#### 2")),
+        ("<think>#### 1</think>a\nb", ("<think>#### 1</think>a", "b")),
+        ("<think>a\n#### 1", ("<think>a\n#### 1", "")),  # it never ends thinking
     ],
 )
 def test_split_answer(text: str, parts: tuple[str, str]) -> None:
     assert split_answer(text) == parts
+
+
+# ---- the marks that reasoning is compared by
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("We buy 1,234 pens.", "we sell 1234.0 pens"),
+        (r"\(3 \times 4 = 12\)", "**3** x 4 = $12"),
+        (r"\frac{3}{4} of it", "3/4 of that"),
+        ("- 2 plus 3", "Step 1: two plus three"),
+        ("2x = 6", "2 * x = 6"),
+    ],
+)
+def test_dress_and_words_leave_no_mark(one: str, other: str) -> None:
+    assert [m.says for m in read(one)] == [m.says for m in read(other)]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("so -4 is 5 - 9", ["-4", "5", "-", "9"]),  # a sign belongs to its number
+        ("(9,540)", ["9", "540"]),  # a comma in brackets parts two numbers
+        ("a step-by-step and/or 3-day a = 1", ["3", "a", "=", "1"]),  # no hyphen, slash or article is a mark
+        (r"-\frac{1}{8} < \sqrt{2}", ["-1/8", "<", "sqrt", "2"]),
+        ("6 of 7/0", ["6", "7/0"]),
+        ("<think>4</think>", ["4"]),
+    ],
+)
+def test_marks(text: str, says: list[str]) -> None:
+    assert [m.says for m in read(text)] == says
+
+
+@pytest.mark.parametrize(
+    "answer", ["12 + 5 = 17", "3 * 4", r"\frac{6}{8} = \frac{3}{4}", "c=9+2=11", "12 - 3"]
+)
+def test_a_computation_in_the_answer_is_reasoning(answer: str) -> None:
+    assert computes(answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "17",
+        "-4",
+        "x = 5",
+        "3/4",
+        r"-\frac{3}{4}",
+        "2 + 3i",
+        r"2\sqrt{3}",
+        "y = 2x + 3",
+        "2x + y = 5",
+        r"6 \times 10^5",
+        "(2, 3)",
+    ],
+)
+def test_an_answer_that_is_an_expression_is_no_computation(answer: str) -> None:
+    assert not computes(answer)
 
 
 # ---- anchor copy
@@ -164,6 +281,20 @@ def test_anchor_copy(repaired: str, rule: str) -> None:
 def test_where_failure_and_anchor_go_the_same_way_a_right_repair_is_no_copy() -> None:
     # Only one order is possible, so the right repair and the anchor are the same text.
     assert verdict("a=1+1=3\nb=3+2=5\n#### 5", "a=1+1=2\nb=2+2=4\n#### 4", "a=1+1=2\nb=2+2=4\n#### 4") == ""
+
+
+def test_where_failure_and_anchor_part_late_a_repair_that_takes_the_anchors_rest_counts_as_a_copy() -> None:
+    # It may be right: the rule cannot tell. It is 3 edits from the failure (two steps in other words, one more),
+    # none from the anchor, and 0 + 1 < 3.
+    failed = "first 2+2=4\nthen 4*3=12\nand add 5\nso seventeen\n#### 17"
+    anchor = "first 2+2=4\nthen 4*3=12\ntake away 5\nthat leaves seven\nso it is 7\n#### 7"
+    assert verdict(failed, anchor, anchor) == "anchor_copy"
+    assert (
+        verdict(
+            failed, failed.replace("add 5", "take 5").replace("seventeen", "7").replace("17", "7"), anchor
+        )
+        == ""
+    )
 
 
 def test_a_step_with_the_wrong_operation_may_become_the_anchors() -> None:
@@ -200,3 +331,8 @@ def test_the_first_rule_that_rejects_is_named() -> None:
     assert verdict(*pasted, leaks=TERSE.leaks, truncated=True) == "format_break"
     assert verdict(*pasted, leaks=TERSE.leaks) == "prompt_leak"
     assert verdict(*pasted) == "answer_only"
+
+
+def test_marks_in_the_thoughts_are_not_counted() -> None:
+    assert answer_marks(r"<think>#### 1</think>#### \boxed{2}") == 1
+    assert answer_marks("<think>#### 1") == 0

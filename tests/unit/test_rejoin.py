@@ -118,3 +118,11 @@ def test_rejoining_is_asked_for_only_with_the_option_and_without_a_final_answer(
     ctx, sampler = make_context(script, **settings(2, rejoin=rejoin, check="none"))
     run_iop(PROBLEM, ctx)
     assert [call.params.rejoin for call in sampler.calls] == [(), ()]
+
+
+def test_a_mark_in_the_thoughts_is_no_final_answer() -> None:
+    failed = f"<think>#### 5</think>{CODE}"
+    script = {"[Q]": [failed, "#### 4"], mend(failed, "#### 4"): ["#### 4", "#### 4"]}
+    ctx, sampler = make_context(script, **settings(2, rejoin=2, check="none"))
+    run_iop(PROBLEM, ctx)
+    assert sampler.calls[1].params.rejoin == (*encode(failed), STOP)

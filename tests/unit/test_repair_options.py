@@ -92,6 +92,16 @@ def test_without_the_audit_a_pasted_answer_is_a_repair() -> None:
     assert episode.repairs[0].score == pytest.approx(1 - 0.2 / 19)
 
 
+@pytest.mark.parametrize(("question", "verdict"), [("Q", "prompt_leak"), ("mend: Q", "")])
+def test_the_audit_knows_the_question(question: str, verdict: str) -> None:
+    leaking = f"mend: {MENDED}"
+    ctx, _ = make_context(
+        lambda prompt, n: [WRONG, RIGHT] if prompt == f"[{question}]" else [leaking] * n,
+        **settings(2, check="none"),
+    )
+    assert [r.audit for r in run_iop(Problem("p1", question, "4"), ctx).repairs] == [verdict] * 2
+
+
 @pytest.mark.parametrize(("masks", "gated"), [("extended", [5]), ("strict", [])])
 def test_an_insertion_gates_the_failure_only_with_extended_masks(masks: str, gated: list[int]) -> None:
     inserted = "1+1=2 2+2=4 #### 4"

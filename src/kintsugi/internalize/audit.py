@@ -8,15 +8,18 @@ rejected as NO_PATCH before that (kintsugi.internalize.patch).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from rapidfuzz.distance import Levenshtein
 
-from kintsugi.verifiers.extract import final_answer, plain
+from kintsugi.internalize.leaks import says_like, tokens
+from kintsugi.internalize.pasted import pasted
+from kintsugi.internalize.reasoning import computes, signature
+from kintsugi.verifiers.extract import final_answer, plain, spoken
 
 ANSWER_MARK = re.compile(r"####|\\boxed\s*\{")
-NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*")
 STEP_END = re.compile(r"\n+|(?<=[.!?;])\s+")
 DIGITS = re.compile(r"\d+(?:[.,]\d+)*")
 OWN_STEPS = 1
@@ -30,7 +33,7 @@ NO_PATCH = "no_patch"
 class Suspect:
     """A repair under audit: the texts, and the phrases that only repair prompts contain.
 
-    `anchor` is None where no anchor was shown to whatever wrote the repair.
+    `anchor` is None where no anchor was shown to whatever wrote the repair. `question` is the problem's prompt.
     """
 
     failed: str
@@ -38,36 +41,48 @@ class Suspect:
     anchor: str | None
     leaks: tuple[str, ...]
     truncated: bool = False
+    question: str = ""
 
 
 def split_answer(text: str) -> tuple[str, str]:
     """(reasoning, answer): cut at the last answer mark (`####` or `\\boxed{`), else at the last line.
 
-    A single line without a mark is all reasoning: no answer can be told from it.
+    A mark in the thoughts is none. Thoughts that never end, and a single line without a mark, are all reasoning:
+    no answer can be told from them.
     """
-    marks = list(ANSWER_MARK.finditer(text))
+    said = spoken(text)
+    if said is None:
+        return text, ""
+    start = len(text) - len(said)
+    marks = list(ANSWER_MARK.finditer(said))
     if marks:
-        return text[: marks[-1].start()], text[marks[-1].start() :]
-    head, newline, tail = text.rstrip().rpartition("\n")
-    return (head, tail) if newline else (text, "")
+        cut = start + marks[-1].start()
+        return text[:cut], text[cut:]
+    head, newline, tail = said.rstrip().rpartition("\n")
+    return (text[:start] + head, tail) if newline else (text, "")
 
 
 def answer_only(s: Suspect) -> bool:
-    """The reasoning is unchanged and does not end in the new answer: the answer was pasted."""
-    failed_reasoning, failed_answer = split_answer(s.failed)
-    reasoning, answer = split_answer(s.repaired)
-    if failed_reasoning.split() != reasoning.split() or failed_answer.split() == answer.split():
+    """The numbers and operators of the reasoning are unchanged and do not end in the new answer: it was pasted.
+
+    An answer that shows its computation is reasoning as well, and so is a last line without a mark. Thoughts are
+    reasoning: an edit in them is an edit.
+    """
+    failed_reasoning, failed_answer = reasoned(s.failed)
+    reasoning, answer = reasoned(s.repaired)
+    if failed_answer.split() == answer.split() and failed_reasoning.split() == reasoning.split():
         return False
-    return not ends_in(reasoning, plain(final_answer(answer) or answer))
+    return stands_for(failed_answer) != stands_for(answer) and pasted(
+        failed_reasoning, reasoning, failed_answer, answer
+    )
 
 
-def ends_in(reasoning: str, answer: str) -> bool:
-    """Whether the last number of the reasoning, or the end of its last line, is the answer."""
-    last_line = reasoning.rstrip().rpartition("\n")[2].rstrip(" .$*")
-    reached, claimed = NUMBER.findall(reasoning), NUMBER.findall(answer)
-    if reached and claimed:
-        return plain(reached[-1]) == plain(claimed[0])
-    return bool(answer) and re.search(rf"(?<!\w){re.escape(answer)}$", last_line) is not None
+def reasoned(text: str) -> tuple[str, str]:
+    """(all that reasons, the answer) of a text."""
+    head, tail = split_answer(text)
+    marked = ANSWER_MARK.match(tail) is not None
+    answer = (final_answer(tail) or "") if marked else tail or head
+    return (f"{head}\n{answer}" if computes(answer) else head) if marked else text, plain(answer)
 
 
 def anchor_copy(s: Suspect) -> bool:
@@ -75,7 +90,10 @@ def anchor_copy(s: Suspect) -> bool:
 
     Steps are compared without their numbers: an error changes every number that comes of it, so a right
     repair has the anchor's numbers; but which steps come in which order and words is the failure's to say.
-    Where failure and anchor agree in that, copying and mending are one and the same, and nothing is rejected.
+
+    The rule sees wording, so it is blind where failure and anchor share theirs. Where they share all of it, copying
+    and mending are one and the same, and nothing is rejected. Where they share the beginning and part later, a
+    repair that goes on in the anchor's words is rejected, even if the failure's own words could not be mended.
     """
     if s.anchor is None:
         return False
@@ -91,19 +109,36 @@ def steps(text: str) -> list[str]:
 
 
 def prompt_leak(s: Suspect) -> bool:
-    """Repeats a phrase of the repair prompt that the failure itself did not contain."""
-    return any(leak in s.repaired and leak not in s.failed for leak in s.leaks)
+    """Says something like a phrase of the repair prompt that neither question, failure nor anchor says."""
+    said = list(tokens(s.repaired))
+    found = [leak for leak in s.leaks if says_like(said, leak)]
+    before = list(tokens("\n".join((s.question, s.failed, s.anchor or "")))) if found else []
+    return any(not says_like(before, leak) for leak in found)
 
 
 def format_break(s: Suspect) -> bool:
-    """Truncated, or without the answer mark that the failure had, or with several where it had one."""
-    marks, before = answer_marks(s.repaired), answer_marks(s.failed)
-    return s.truncated or (before > 0 and marks == 0) or marks > max(1, before)
+    """Truncated, or without the answer mark that the failure had, or with more different answers than it had."""
+    missing = answer_marks(s.failed) > 0 and answer_marks(s.repaired) == 0
+    return s.truncated or missing or len(answers(s.repaired)) > max(1, len(answers(s.failed)))
 
 
 def answer_marks(text: str) -> int:
-    """How many final answers a text gives; `#### \\boxed{4}` is one."""
-    return max(text.count("####"), text.count("\\boxed"))
+    """How many final answers a text marks outside of its thoughts; `#### \\boxed{4}` is one."""
+    said = spoken(text) or ""
+    return max(said.count("####"), said.count("\\boxed"))
+
+
+def answers(text: str) -> set[Hashable]:
+    """The different answers that a text gives under its marks: `\\boxed{4}` and then `#### 4.0` are one."""
+    said = spoken(text) or ""
+    cuts = [mark.start() for mark in ANSWER_MARK.finditer(said)]
+    given = (final_answer(said[start:end]) for start, end in pairwise([*cuts, len(said)]))
+    return {stands_for(answer) for answer in given if answer}
+
+
+def stands_for(answer: str) -> Hashable:
+    """Equal for answers that are the same in other dress: their numbers and operators, else their words."""
+    return signature(answer) or plain(answer).casefold()
 
 
 RULES: dict[str, Callable[[Suspect], bool]] = {

@@ -138,6 +138,7 @@ def judged(
         anchor=None if continued else anchor,  # the policy continued a patch without seeing any
         leaks=ctx.prompts.leaks,
         truncated=repair.solution.truncated,
+        question=mender.problem.prompt,
     )
     with ctx.meter.phase("audit"):
         reason = audit(suspect) if options.audit else ""
