@@ -11,6 +11,7 @@ from kintsugi.config import Recipe, with_name
 from kintsugi.engines.base import Sampler
 from kintsugi.engines.registry import load_engine
 from kintsugi.engines.sample import positions_of
+from kintsugi.engines.selftest import check_learner
 from kintsugi.models.loading import LoadedModel, hardware, load_model, pick_autocast, settle_machine
 from kintsugi.prompts import Prompts, load_prompts
 from kintsugi.records import Problem
@@ -80,6 +81,7 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
             f"{len(train_problems) - len(fitting)} training problems do not fit {room} tokens: left out"
         )
     require_problems(fitting, f"training problems of at most {room} tokens")
+    check_learner(loaded.model, loaded.tokenizer.pad_token_id)
     sampler = engine.sampler(
         loaded.model,
         pad_id=loaded.tokenizer.pad_token_id,

@@ -32,8 +32,20 @@ class Sample:
 
 def positions_of(config: PretrainedConfig) -> int | None:
     """How many tokens a model with this config can read and write in all; None when it has no limit."""
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return None if positions is None else int(positions)
+    known = [getattr(config.get_text_config(), "max_position_embeddings", None), longrope_limit(config)]
+    return min((int(positions) for positions in known if positions is not None), default=None)
+
+
+def longrope_limit(config: PretrainedConfig) -> int | None:
+    """The positions that a model with longrope embeddings was first trained on; None for other models.
+
+    Beyond them transformers turns every row of a batch by other angles as soon as one row gets there: a sample
+    would depend on its neighbours, and what is cached would no longer fit.
+    """
+    rope = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]
+    limits = [k.get("original_max_position_embeddings") for k in kinds if k.get("rope_type") == "longrope"]
+    return min((int(limit) for limit in limits if limit is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
