@@ -135,10 +135,11 @@ def test_a_tokenizer_without_pad_token_or_chat_template_gets_a_fallback_that_is_
     assert codec.decode(codec.chat("1+1?")) == "1+1?\n"
 
 
-def test_a_tokenizer_with_neither_pad_nor_end_token_is_refused() -> None:
+@pytest.mark.parametrize("pad", ["<|pad|>", None])
+def test_a_tokenizer_without_an_end_token_is_refused(pad: str | None) -> None:
     tokenizer = nano_tokenizer()
-    tokenizer.pad_token = tokenizer.eos_token = None
-    with pytest.raises(KintsugiError, match="neither a pad token nor an end-of-sequence"):
+    tokenizer.pad_token, tokenizer.eos_token = pad, None
+    with pytest.raises(KintsugiError, match="has no end-of-sequence token: no answer could be taught to end"):
         settle_tokenizer(tokenizer)
 
 

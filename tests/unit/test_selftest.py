@@ -108,7 +108,10 @@ def test_longrope_ends_where_a_longer_neighbour_would_change_every_sample() -> N
     assert config.max_position_embeddings == 64
     assert positions_of(config) == 16
     # By kind of layer, as some configs have it.
-    config.rope_parameters = {"full_attention": LONGROPE | ends, "sliding_attention": {"rope_type": "default"}}
+    config.rope_parameters = {
+        "full_attention": LONGROPE | ends,
+        "sliding_attention": {"rope_type": "default"},
+    }
     assert positions_of(config) == 16
     assert positions_of(hf.LlamaConfig(**MODERN)) == 64
     assert positions_of(hf.MambaConfig(**SIZES)) is None
