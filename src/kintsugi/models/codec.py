@@ -48,18 +48,25 @@ class HFCodec:
             text = "\n".join([*(turn.content for turn in before), message])
             return (() if start is None else (start,)) + self._text(f"{text}\n")
         turns = [*before, Turn("user", message)]
-        held = [mark for turn in turns for mark in self._spelled_in(turn.content)]
-        if not held:
+        stands = self._stands(turns)
+        if not stands:
             return tuple(self._rendered(turns))
-        # The template sees every turn but for the marks in it that would become its own: for these stands something
-        # that no tokenizer knows, and then their plain text.
-        stands = {mark: f"\ue000{i}\ue001" for i, mark in enumerate(dict.fromkeys(held))}
         safe = [turn._replace(content=self._hidden(turn, stands)) for turn in turns]
         ids: list[int] = []
         for piece in re.split(r"(\ue000\d+\ue001)", self._rendered(safe, as_text=True)):
             mark = next((mark for mark, stand in stands.items() if stand == piece), None)
             ids += self._parsed(piece) if mark is None else self._text(mark)
         return tuple(ids)
+
+    def lengths(self, asked: Sequence[tuple[str, Sequence[Turn]]]) -> list[int]:
+        """How many tokens `chat` makes of each (message, turns before it), counted together."""
+        turns = [[*before, Turn("user", message)] for message, before in asked]
+        alone = [self.tokenizer.chat_template is None or bool(self._stands(each)) for each in turns]
+        texts = [
+            self._rendered(each, as_text=True) for each, own in zip(turns, alone, strict=True) if not own
+        ]
+        counted = iter(self.tokenizer(texts, add_special_tokens=False).input_ids if texts else ())
+        return [len(self.chat(*one) if own else next(counted)) for one, own in zip(asked, alone, strict=True)]
 
     def encode(self, text: str) -> tuple[int, ...]:
         """The token ids of a text as a model writes it: its marks of thinking are tokens, other special ones text."""
@@ -131,10 +138,15 @@ class HFCodec:
         marks = (t for t in added if t in self.specials or (t in template and not THOUGHT.fullmatch(t)))
         return tuple(sorted(marks, key=len, reverse=True))
 
-    def _spelled_in(self, text: str) -> list[str]:
-        """The marks that must not be spelled, and are."""
+    def _stands(self, turns: Sequence[Turn]) -> dict[str, str]:
+        """Stand-ins for the marks that the turns spell: something that no tokenizer knows, put back as plain text.
+
+        So the template sees every turn but for the marks in it that would become the template's own.
+        """
         begins = {mark[0] for mark in self._held}  # most texts hold not even the first character of any
-        return [mark for mark in self._held if mark in text] if any(c in text for c in begins) else []
+        texts = [turn.content for turn in turns if any(c in turn.content for c in begins)]
+        found = [mark for mark in self._held if any(mark in text for text in texts)]
+        return {mark: f"\ue000{i}\ue001" for i, mark in enumerate(found)}
 
     def _hidden(self, turn: Turn, stands: Mapping[str, str]) -> str:
         """The turn's text with stand-ins for marks, but for an assistant's thoughts: the template may strip those."""
