@@ -57,6 +57,6 @@ def widest(text: str) -> int:
 
 
 def left_out(what: str, long: Sequence[Problem], room: int | None) -> list[str]:
-    """The note, if any, that says which problems are too long."""
-    named = ", ".join(p.id for p in long[:3]) + ", ..." * (len(long) > 3)
+    """The note, if any, that says which problems are too long; an id may hold what a terminal would act on."""
+    named = ", ".join(repr(p.id)[1:-1] for p in long[:3]) + ", ..." * (len(long) > 3)
     return [f"{len(long)} {what} problems do not fit {room} tokens: left out ({named})"] if long else []
