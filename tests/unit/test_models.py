@@ -158,3 +158,15 @@ def test_a_directory_that_holds_no_model_is_one_line(tmp_path: Path) -> None:
 def test_the_recipe_names_the_shipped_prompts() -> None:
     recipe = Recipe.load(Path(__file__).parents[2] / "recipes" / "quickstart.yaml")
     assert (recipe.model, recipe.prompts) == ("nano", "terse-v1")
+
+
+def test_an_end_that_only_the_template_knows_ends_answers_and_is_said(tmp_path: Path) -> None:
+    loaded = load_model("nano-random", device="cpu")
+    loaded.tokenizer.chat_template = "{% for m in messages %}<|user|>{{ m.content }}<|pad|>{% endfor %}"
+    loaded.model.save_pretrained(tmp_path)
+    loaded.tokenizer.save_pretrained(tmp_path)
+    again = load_model(str(tmp_path), device="cpu")
+    (note,) = again.notes
+    assert note.startswith("the chat template ends a turn with '<|pad|>', which neither the tokenizer nor")
+    assert set(again.codec.stop_ids) == {again.tokenizer.eos_token_id, again.codec.end_id}
+    assert again.codec.answer(again.codec.chat("1+1?"), "2")[-1] == again.tokenizer.pad_token_id
