@@ -10,10 +10,12 @@ import torch
 from kintsugi.config import Recipe, with_name
 from kintsugi.engines.base import Sampler
 from kintsugi.engines.registry import load_engine
-from kintsugi.engines.sample import positions_of
+from kintsugi.engines.sample import longrope_limit, positions_of
+from kintsugi.engines.selftest import check_learner
 from kintsugi.models.loading import LoadedModel, hardware, load_model, pick_autocast, settle_machine
 from kintsugi.prompts import Prompts, load_prompts
 from kintsugi.records import Problem
+from kintsugi.room import fitting, left_out
 from kintsugi.tasks import evaluation_problems, load_task, training_problems
 from kintsugi.tasks.base import Task, fingerprint, require_problems
 from kintsugi.verifiers import load_verifier
@@ -55,7 +57,7 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
     require_problems(
         eval_problems[recipe.eval.skip :], f"held-out problems beyond eval.skip={recipe.eval.skip}"
     )
-    notes = settle_machine(recipe.threads)
+    notes = [*getattr(task, "notes", ()), *settle_machine(recipe.threads)]
     loaded = load_model(
         with_name(recipe.model, model) if model else recipe.model,
         device=recipe.device,
@@ -74,12 +76,19 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
     }
     positions = engine.positions(positions_of(loaded.model.config))
     room = None if positions is None else positions - 1
-    fitting = [p for p in train_problems if fits(p, loaded, prompts, room)]
-    if len(fitting) < len(train_problems):
+    if limit := longrope_limit(loaded.model.config):
         notes.append(
-            f"{len(train_problems) - len(fitting)} training problems do not fit {room} tokens: left out"
+            f"the model is used up to {limit:,} positions: beyond them its longrope embeddings would make a sample "
+            "depend on the others of its batch"
         )
-    require_problems(fitting, f"training problems of at most {room} tokens")
+    fit, too_long = fitting(train_problems, loaded.codec, prompts, room)
+    notes += left_out("training", too_long, room)
+    require_problems(fit, f"training problems of at most {room} tokens")
+    held_out = eval_problems[recipe.eval.skip :][: recipe.eval.problems]
+    judged, too_long = fitting(held_out, loaded.codec, prompts, room)
+    notes += left_out("held-out", too_long, room)
+    require_problems(judged, f"held-out problems of at most {room} tokens")
+    check_learner(loaded.model, loaded.tokenizer.pad_token_id)
     sampler = engine.sampler(
         loaded.model,
         pad_id=loaded.tokenizer.pad_token_id,
@@ -90,8 +99,8 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
     return Parts(
         recipe=recipe,
         task=task,
-        train_problems=fitting,
-        eval_problems=eval_problems[recipe.eval.skip :][: recipe.eval.problems],
+        train_problems=fit,
+        eval_problems=judged,
         verifier=verifier,
         prompts=prompts,
         loaded=loaded,
@@ -101,10 +110,3 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
         machine=machine,
         notes=[*notes, *loaded.notes],
     )
-
-
-def fits(problem: Problem, loaded: LoadedModel, prompts: Prompts, room: int | None) -> bool:
-    """Whether the problem's prompt is short enough. Tokens are only counted where characters leave a doubt."""
-    message, before = prompts.solving(problem.prompt, problem.before)
-    characters = len(message) + sum(len(turn.content) for turn in before)
-    return room is None or characters < room // 4 or len(loaded.codec.chat(message, before)) <= room

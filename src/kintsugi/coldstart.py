@@ -159,11 +159,11 @@ def patch_example(prompts: Prompts, pair: RepairPair) -> Solution | None:
 
 
 def sft_row(parts: Parts, example: Solution) -> Row:
-    """A row that trains on every token of the example's text and on the end token after it."""
+    """A row that trains on every token of the example's text and on the end of the turn after it."""
     codec = parts.loaded.codec
-    ids = (*codec.encode(example.text), parts.loaded.tokenizer.eos_token_id)
-    ones = (1,) * len(ids)
     prompt_ids = codec.chat(example.prompt, parts.prompts.opening(example.before))
+    ids = codec.answer(prompt_ids, example.text)
+    ones = (1,) * len(ids)
     return Row(prompt_ids, ids, ones, tuple(map(float, ones)), None, "sft", "sft", "sft")
 
 

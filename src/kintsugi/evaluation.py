@@ -7,7 +7,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,14 @@ class EvalResult:
     states: dict[str, int]
     verdicts: tuple[tuple[Verdict, ...], ...]
     texts: tuple[tuple[str, ...], ...]
+
+    def only(self, places: Sequence[int]) -> EvalResult:
+        """The result on some of its problems, by their places; tokens and seconds are still those of all."""
+        if len(places) == self.problems:
+            return self
+        verdicts = tuple(self.verdicts[i] for i in places)
+        texts = tuple(self.texts[i] for i in places)
+        return replace(self, **counted(verdicts, texts, self.k), verdicts=verdicts, texts=texts)
 
     def summary(self) -> dict[str, Any]:
         """The numbers as a flat mapping, for metrics.jsonl."""
@@ -139,15 +147,20 @@ def evaluate(parts: Parts, problems: Sequence[Problem] | None = None) -> EvalRes
     verdicts = tuple(tuple(verdicts) for verdicts, _, _ in results)
     texts = tuple(tuple(texts) for _, texts, _ in results)
     return EvalResult(
-        **{name: bootstrap(values) for name, values in scores(verdicts, texts, k).items()},
+        **counted(verdicts, texts, k),
         k=k,
-        problems=len(chosen),
         tokens=sum(tokens for _, _, tokens in results),
         seconds=time.perf_counter() - start,
-        states=dict(Counter(v.state for row in verdicts for v in row[:k])),
         verdicts=verdicts,
         texts=texts,
     )
+
+
+def counted(verdicts: Sequence[Sequence[Verdict]], texts: Sequence[Sequence[str]], k: int) -> dict[str, Any]:
+    """What an EvalResult says of these: its estimates, `problems` and `states`."""
+    estimates = {name: bootstrap(values) for name, values in scores(verdicts, texts, k).items()}
+    states = dict(Counter(v.state for row in verdicts for v in row[:k]))
+    return {**estimates, "problems": len(verdicts), "states": states}
 
 
 Judged = tuple[list[Verdict], list[str], int]

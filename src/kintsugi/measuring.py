@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +47,25 @@ def measure(
     say: Callable[[str], None] = print,
 ) -> Measured:
     """The recipe's model on its held-out problems and on `text`, and so the model `before`; notes are said."""
-    found: list[Seen] = []
-    problems: tuple[Problem, ...] = ()
+    found: list[tuple[Seen, Sequence[Problem]]] = []
     for model in [*([before] if before else []), recipe.model]:
         parts = assemble(recipe.model_copy(update={"model": model}))
         for note in parts.notes:
             say(f"note: {note}")
         # `dtype: auto` is settled by a timing: what is compared must not differ by that.
         recipe = recipe.model_copy(update={"dtype": "bfloat16" if parts.autocast else "float32"})
-        problems = tuple(parts.eval_problems)
-        found.append(Seen(spec_name(model), evaluate(parts), fit(parts, text) if text is not None else None))
-    return Measured(name, problems, found[-1], found[0] if before else None)
+        seen = Seen(spec_name(model), evaluate(parts), fit(parts, text) if text is not None else None)
+        found.append((seen, parts.eval_problems))
+    # What is too long for one of the two models is left out for it alone: they are compared on what both were asked.
+    common = set.intersection(*({p.id for p in asked} for _, asked in found))
+    if not common:
+        raise KintsugiError("--before: no held-out problem fits both models; compare models of like contexts")
+    problems = tuple(p for p in found[-1][1] if p.id in common)
+    on_both = [
+        replace(seen, result=seen.result.only([i for i, p in enumerate(asked) if p.id in common]))
+        for seen, asked in found
+    ]
+    return Measured(name, problems, on_both[-1], on_both[0] if before else None)
 
 
 def change(before: EvalResult, after: EvalResult) -> dict[str, Estimate]:

@@ -175,7 +175,7 @@ class Batch:
 class Scorer:
     """log pi of completion tokens under `model` at its present weights, with gradients where they are on.
 
-    `temperature` is the sampler's. Prompts are shared where the model keeps a plain cache of keys and values
+    `temperature` is the sampler's. Prompts are shared where the model takes a plain cache of keys and values
     and recomputes nothing (gradient checkpointing); elsewhere each sequence is computed whole.
     """
 
@@ -186,11 +186,12 @@ class Scorer:
         inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # inside PEFT
         self.vocabulary = int(inner.config.get_text_config().vocab_size)
         recomputes = any(getattr(module, "gradient_checkpointing", False) for module in inner.modules())
-        self.shares = not recomputes and keeps_plain_cache(inner.config)
         self.body: Any
         self.head: Head | None
         self.body, self.head = split_head(inner) or (inner, None)
         self._takes = frozenset(inspect.signature(self.body.forward).parameters)
+        takes_cache = "past_key_values" in self._takes
+        self.shares = takes_cache and not recomputes and keeps_plain_cache(inner.config)
 
     def __call__(self, chunk: Sequence[Target]) -> Tensor:
         """(B, T) natural log-probabilities in fp32, 0 where a token was not asked for."""
@@ -267,7 +268,8 @@ def split_head(model: Any) -> tuple[Any, Head] | None:
 
     Some models scale or cap their logits, or project in between. So three tokens are run through the model
     while its head answers with numbers of ours: the model must return just these, and must have handed its
-    head just what the body returns.
+    head just what the body returns. The tokens differ, and none is 0: that is often padding, whose embedding is
+    zero and stays so whatever it is multiplied by.
     """
     body, head = getattr(model, model.base_model_prefix, None), model.get_output_embeddings()
     if body is None or body is model or head is None:
@@ -278,7 +280,8 @@ def split_head(model: Any) -> tuple[Any, Head] | None:
         given.append(inputs[0])
         return torch.linspace(-100, 100, output.shape[-1], device=output.device).expand_as(output)
 
-    ids = torch.zeros(1, 3, dtype=torch.long, device=model.device)
+    vocabulary = int(model.config.get_text_config().vocab_size)
+    ids = torch.tensor([[vocabulary - 1, vocabulary // 2, vocabulary // 3]], device=model.device)
     hook = head.register_forward_hook(answer)
     try:
         with torch.no_grad():

@@ -11,8 +11,8 @@ from fakes import make_recipe
 
 from kintsugi.doctor.check import Check
 from kintsugi.doctor.probes import probe
-from kintsugi.doctor.trial import Trial, judge
-from kintsugi.records import Problem, Verdict
+from kintsugi.doctor.trial import Trial, disagreement, judge
+from kintsugi.records import Completion, Problem, Rollout, Row, Verdict
 from kintsugi.verifiers import load_verifier
 
 PROBLEMS = [Problem(f"p/{i}", f"{i}+{i}?", str(2 * i + 10)) for i in range(20)]
@@ -77,11 +77,11 @@ TRIAL = Trial(
     recipe=make_recipe(sampling={"max_new_tokens": 80}, steps=100, save_every=10),
     metrics={
         "truncated": 0, "accuracy": 0.5, "groups/mixed": 6, "groups/all_passed": 1, "groups/all_failed": 1,
-        "repair/tried": 10, "repair/success_per_failure": 0.5, "sampler_gap": 1e-6, "tokens/generated": 1000,
+        "repair/tried": 10, "repair/success_per_failure": 0.5, "tokens/generated": 1000,
         "seconds/rollout": 1.0, "seconds/train": 0.5,
     },
     lengths=(10, 11, 80, 45), prompt="Q\x1b", dtype="torch.float32", parameters=1_000_000, table_bytes=10_000,
-    peak_bytes=10**9, memory_bytes=10**10, free_bytes=10**10, same_seed_same_text=True, notes=(),
+    peak_bytes=10**9, memory_bytes=10**10, free_bytes=10**10, same_seed_same_text=True, gap=1e-6, notes=(),
 )  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def test_lengths_are_counted_in_bins() -> None:
          {"metrics": {"groups/mixed": 0, "groups/all_passed": 0, "groups/all_failed": 8}}),
         ("groups at the start", "warn", "1 mixed", {"metrics": {"groups/mixed": 1, "groups/all_passed": 7}}),
         ("repairs at the start", "warn", "0% of 10", {"metrics": {"repair/success_per_failure": 0.0}}),
-        ("sampler and learner", "fail", "0.3 nats", {"metrics": {"sampler_gap": 0.3}}),
+        ("sampler and learner", "fail", "0.3 nats", {"gap": 0.3}),
         ("seeds", "fail", "two texts", {"same_seed_same_text": False}),
         ("memory", "fail", "99", {"peak_bytes": 99 * 10**8}),
         ("disk", "fail", "133 MB of 100 MB", {"free_bytes": 10**8}),
@@ -127,6 +127,30 @@ def test_a_fault_is_found(name: str, state: str, said: str, changes: dict[str, A
     found = trialled(**changes)[name]
     assert found.state == state and found.fix
     assert said in found.seen.replace("9.9", "99")
+
+
+@pytest.mark.parametrize(
+    ("top_p", "gap"),
+    [
+        # |-0.5 - -0.5|, |-1.0 - -1.2|, |-2.0 - -1.9|: the second is the largest.
+        (1.0, 0.2),
+        # The sampler may say log 2 = 0.69 more than the learner: 0.2 - 0.69 is less than nothing, and 0.1 stays.
+        (0.5, 0.1),
+    ],
+)
+def test_sampler_and_learner_are_compared_on_every_rollout(top_p: float, gap: float) -> None:
+    told = {(7,): (-0.5,), (8, 9): (-1.0, -2.0)}
+    scores = {(7,): (-0.5,), (8, 9): (-1.2, -1.9)}
+
+    class Learner:
+        def logprobs(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
+            return [scores[row.completion_ids] for row in rows]
+
+    rollouts = [
+        Rollout((1,), Completion(ids, logprobs, "stop", 0), "", Verdict("fail"))
+        for ids, logprobs in told.items()
+    ]
+    assert disagreement(rollouts, Learner(), top_p) == pytest.approx(gap)  # type: ignore[arg-type]
 
 
 def test_an_algorithm_without_repairs_is_not_asked_for_them() -> None:

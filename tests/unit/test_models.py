@@ -135,10 +135,11 @@ def test_a_tokenizer_without_pad_token_or_chat_template_gets_a_fallback_that_is_
     assert codec.decode(codec.chat("1+1?")) == "1+1?\n"
 
 
-def test_a_tokenizer_with_neither_pad_nor_end_token_is_refused() -> None:
+@pytest.mark.parametrize("pad", ["<|pad|>", None])
+def test_a_tokenizer_without_an_end_token_is_refused(pad: str | None) -> None:
     tokenizer = nano_tokenizer()
-    tokenizer.pad_token = tokenizer.eos_token = None
-    with pytest.raises(KintsugiError, match="neither a pad token nor an end-of-sequence"):
+    tokenizer.pad_token, tokenizer.eos_token = pad, None
+    with pytest.raises(KintsugiError, match="has no end-of-sequence token: no answer could be taught to end"):
         settle_tokenizer(tokenizer)
 
 
@@ -157,3 +158,15 @@ def test_a_directory_that_holds_no_model_is_one_line(tmp_path: Path) -> None:
 def test_the_recipe_names_the_shipped_prompts() -> None:
     recipe = Recipe.load(Path(__file__).parents[2] / "recipes" / "quickstart.yaml")
     assert (recipe.model, recipe.prompts) == ("nano", "terse-v1")
+
+
+def test_an_end_that_only_the_template_knows_ends_answers_and_is_said(tmp_path: Path) -> None:
+    loaded = load_model("nano-random", device="cpu")
+    loaded.tokenizer.chat_template = "{% for m in messages %}<|user|>{{ m.content }}<|pad|>{% endfor %}"
+    loaded.model.save_pretrained(tmp_path)
+    loaded.tokenizer.save_pretrained(tmp_path)
+    again = load_model(str(tmp_path), device="cpu")
+    (note,) = again.notes
+    assert note.startswith("the chat template ends a turn with '<|pad|>', which neither the tokenizer nor")
+    assert set(again.codec.stop_ids) == {again.tokenizer.eos_token_id, again.codec.end_id}
+    assert again.codec.answer(again.codec.chat("1+1?"), "2")[-1] == again.tokenizer.pad_token_id

@@ -33,6 +33,9 @@ COMPACT_AT = 0.75
 """Ended rows are dropped from the cache once at most this share of its rows is still going: a drop copies
 the whole cache, which costs about what two steps of attention do."""
 
+RECURRENT = "cache_params"
+"""transformers' name for the same cache in models that keep a state alone (Mamba and its kin)."""
+
 NO_TOKEN = -1
 """Fills up a row's stop ids where another row of the batch has more."""
 
@@ -131,14 +134,17 @@ class Forward:
         # A PEFT model's own forward takes anything; what counts is what the model inside it takes.
         self._inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._takes = frozenset(inspect.signature(self._inner.forward).parameters)
+        self._recurrent = RECURRENT in self._takes and "past_key_values" not in self._takes
 
     def __call__(self, ids: Tensor, cache: Any, mask: Tensor | None, positions: Tensor) -> Tensor:
-        extra: dict[str, Any] = {}
+        extra: dict[str, Any] = {RECURRENT if self._recurrent else "past_key_values": cache}
         if "logits_to_keep" in self._takes:
             extra["logits_to_keep"] = 1
         if "position_ids" in self._takes:
             extra["position_ids"] = positions
-        output = self.model(ids, attention_mask=mask, past_key_values=cache, use_cache=True, **extra)
+        if self._recurrent and ids.shape[1] == 1:
+            mask = None  # padding never got into the state, and such models want a mask of new tokens alone
+        output = self.model(ids, attention_mask=mask, use_cache=True, **extra)
         logits: Tensor = output.logits[:, -1].float()
         return logits
 

@@ -13,6 +13,7 @@ from kintsugi.engines.base import SamplingParams
 from kintsugi.engines.decode import Forward, decode
 from kintsugi.engines.gather import Gatherer
 from kintsugi.engines.sample import Limits, Sample
+from kintsugi.engines.selftest import check_sampler
 from kintsugi.records import Completion
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class LocalEngine:
         version: Callable[[], int],
         autocast: torch.dtype | None,
     ) -> LocalSampler:
+        check_sampler(model, pad_id)
         return LocalSampler(model, pad_id, token_budget, version, autocast)
 
 

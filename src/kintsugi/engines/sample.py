@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,8 +33,26 @@ class Sample:
 
 def positions_of(config: PretrainedConfig) -> int | None:
     """How many tokens a model with this config can read and write in all; None when it has no limit."""
+    limit = longrope_limit(config)
+    return limit if limit is not None else built_for(config)
+
+
+def built_for(config: PretrainedConfig) -> int | None:
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     return None if positions is None else int(positions)
+
+
+def longrope_limit(config: PretrainedConfig) -> int | None:
+    """The positions that a model with longrope embeddings was first trained on, where it was built for more; else None.
+
+    Beyond them transformers turns every row of a batch by other angles as soon as one row gets there: a sample
+    would depend on its neighbours, and what is cached would no longer fit.
+    """
+    rope = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]
+    limits = [k.get("original_max_position_embeddings") for k in kinds if k.get("rope_type") == "longrope"]
+    first = min((int(limit) for limit in limits if limit is not None), default=None)
+    return first if first is not None and first < (built_for(config) or math.inf) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,15 @@ import os
 import platform
 import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from jinja2 import TemplateError
+from typing import TYPE_CHECKING
 
 from kintsugi.config import Spec, split_spec, with_name
+from kintsugi.models.codec import SWITCH
+from kintsugi.models.codec import HFCodec as HFCodec
 from kintsugi.models.smollm2 import SMOLLM2, smollm2
-from kintsugi.records import KintsugiError, Turn
+from kintsugi.records import KintsugiError
 
 if TYPE_CHECKING:
     import torch
@@ -24,72 +22,6 @@ if TYPE_CHECKING:
 
 MODELS = Path(__file__).parent
 NANO_DIR = MODELS / "nano_base"
-SWITCH = "enable_thinking"
-"""What chat templates call it (Qwen3's, SmolLM3's and others)."""
-
-
-@dataclass(frozen=True)
-class HFCodec:
-    """kintsugi.internalize.context.Codec over a Hugging Face tokenizer; `extra` is handed to its chat template."""
-
-    tokenizer: Any
-    stop_ids: tuple[int, ...]
-    thinking: bool | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-    def chat(self, message: str, before: Sequence[Turn] = ()) -> tuple[int, ...]:
-        """Token ids of a user message after other turns under the chat template; without one, of the bare texts."""
-        if self.tokenizer.chat_template is None:
-            start = self.tokenizer.bos_token_id
-            text = "\n".join([*(turn.content for turn in before), message])
-            return (() if start is None else (start,)) + self.encode(f"{text}\n")
-        turns = [*before, Turn("user", message)]
-        # A text that spells a mark of the template must not become one: such texts are put in as plain tokens.
-        held = [turn.content for turn in turns if any(mark in turn.content for mark in self.marks)]
-        stands = {text: f"\ue000{i}\ue001" for i, text in enumerate(held)}
-        rendered = self._rendered([Turn(t.role, stands.get(t.content, t.content)) for t in turns], bool(held))
-        if not held:
-            return tuple(rendered)
-        texts = {stand: text for text, stand in stands.items()}
-        ids: list[int] = []
-        for piece in re.split(r"(\ue000\d+\ue001)", rendered):
-            plain = piece in texts
-            own = self.tokenizer(
-                texts.get(piece, piece), add_special_tokens=False, split_special_tokens=plain
-            )
-            ids += own.input_ids
-        return tuple(ids)
-
-    def _rendered(self, turns: Sequence[Turn], as_text: bool) -> Any:
-        """The conversation under the chat template: token ids, or the text of them."""
-        switch = dict(self.extra) if self.thinking is None else {**self.extra, SWITCH: self.thinking}
-        try:
-            return self.tokenizer.apply_chat_template(
-                [turn._asdict() for turn in turns],
-                add_generation_prompt=True,
-                return_dict=False,
-                tokenize=not as_text,
-                **switch,
-            )
-        except TemplateError as error:  # some templates know no system message, or want roles to alternate
-            roles = ", ".join(turn.role for turn in turns)
-            raise KintsugiError(
-                f"the model's chat template refuses a conversation of {roles}: {error}"
-            ) from None
-
-    @cached_property
-    def marks(self) -> tuple[str, ...]:
-        """What must not be spelled in a text: special tokens, and added ones that the chat template writes."""
-        template = str(self.tokenizer.chat_template)
-        added = self.tokenizer.added_tokens_decoder.values()
-        return tuple(t.content for t in added if t.special or t.content in template)
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        # Split: a special token that a text only spells is text.
-        return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +70,12 @@ def load_model(
     if thinking is not None and SWITCH not in str(tokenizer.chat_template):
         notes.append(f"prompts.thinking does nothing: the model's chat template does not know {SWITCH}")
     codec = HFCodec(tokenizer, stop_tokens(model.generation_config, tokenizer), thinking)
+    if codec.end_id not in codec.stop_ids:
+        notes.append(
+            f"the chat template ends a turn with {tokenizer.convert_ids_to_tokens(codec.end_id)!r}, which neither the "
+            "tokenizer nor the generation config has among its end tokens: here it ends an answer, elsewhere it may not"
+        )
+        codec = replace(codec, stop_ids=tuple(sorted({*codec.stop_ids, codec.end_id})))
     if lora:
         model = adapted(model, name, lora, seed)
     return LoadedModel(model.to(where), tokenizer, codec, tuple(notes))
@@ -194,11 +132,12 @@ def load_pretrained(
 def settle_tokenizer(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Gives the tokenizer what it lacks, and says so: a pad token; a note about a missing chat template."""
     notes = []
+    if tokenizer.eos_token_id is None:
+        raise KintsugiError(
+            "the tokenizer has no end-of-sequence token: no answer could be taught to end; set `eos_token` in its "
+            "tokenizer_config.json"
+        )
     if tokenizer.pad_token_id is None:
-        if tokenizer.eos_token_id is None:
-            raise KintsugiError(
-                "the tokenizer has neither a pad token nor an end-of-sequence token; set one of them"
-            )
         tokenizer.pad_token = tokenizer.eos_token
         notes.append(f"the tokenizer has no pad token: padding with {tokenizer.eos_token!r} (masked out)")
     if tokenizer.chat_template is None:

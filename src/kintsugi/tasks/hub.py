@@ -7,7 +7,9 @@ Needs `datasets` (`pip install kintsugi-rl[hub]`), which is imported when such a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -63,8 +65,37 @@ def read_split(load: Callable[..., Any], path: str, subset: str | None, split: s
         # `datasets` raises a dozen unrelated types here: network, permissions, unknown names, broken files.
         reason = " ".join(str(error).split())
         raise KintsugiError(f"task hub: {where}: {type(error).__name__}: {reason}") from error
+    narrow = narrow_columns(getattr(rows, "features", None) or {})
     number = 0
     for number, row in enumerate(rows, 1):
-        yield Line(f"{path}/{split}/{number}", f"{where}, row {number}", row)
+        cells = row | {name: kind(row[name]) for name, kind in narrow.items() if row[name] is not None}
+        yield Line(f"{path}/{split}/{number}", f"{where}, row {number}", cells)
     if not number:
         raise KintsugiError(f"task hub: {where}: expected at least one row, found none")
+
+
+FORMS = {"float16": ("e", 5), "float32": ("f", 9)}
+"""struct's letter for a narrow float, and the decimal digits that always tell two of its numbers apart."""
+
+
+def narrow_columns(features: Mapping[str, Any]) -> dict[str, Callable[[float], float]]:
+    """By column of floats below double precision: what undoes their widening (0.1 comes as 0.10000000149011612)."""
+    kinds = {name: getattr(feature, "dtype", None) for name, feature in features.items()}
+    return {name: partial(shortest_double, *FORMS[kind]) for name, kind in kinds.items() if kind in FORMS}
+
+
+def shortest_double(form: str, digits: int, value: float) -> float:
+    """The double of the fewest decimal digits that is `value` in the narrow form."""
+    if not math.isfinite(value):
+        return value
+    written = (float(f"{value:.{n}g}") for n in range(1, digits + 1))
+    stored = struct.pack(form, value)
+    return next((short for short in written if packed(form, short) == stored), value)
+
+
+def packed(form: str, value: float) -> bytes:
+    """The value in the narrow form; empty where rounding took it out of range."""
+    try:
+        return struct.pack(form, value)
+    except OverflowError:
+        return b""

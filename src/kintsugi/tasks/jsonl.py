@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,9 @@ from kintsugi.tasks.chat import conversation
 
 GOLD_MARKER = "####"
 """GSM8K's: the gold answer is what follows the last one in a worked solution."""
+ROWS_TOLD = 50_000
+"""Rows after which a long reading says how far it is."""
+HALF = re.compile("[\ud800-\udfff]")
 THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
@@ -87,14 +92,25 @@ class Columns:
 
 
 def whole(value: Any) -> Any:
-    """The value with U+FFFD for each half of a surrogate pair: JSON can spell one, but no file can hold it."""
+    """The value as plain data that a file can hold.
+
+    U+FFFD stands for each half of a surrogate pair, which JSON can spell. A decimal is the shortest text that names it.
+    """
     if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        halved = not value.isascii() and HALF.search(value)
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if halved else value
     if isinstance(value, list):
         return [whole(item) for item in value]
     if isinstance(value, Mapping):
         return {whole(key): whole(item) for key, item in value.items()}
+    if isinstance(value, Decimal):
+        return shortest(value)
     return value
+
+
+def shortest(value: Decimal) -> str:
+    """The number without zeros that say nothing: 51.00 is 51, 1.50 is 1.5, and 1E+2 is 100."""
+    return format(value.normalize(), "f") if value.is_finite() else str(value)
 
 
 def plain_text(value: Any, where: str) -> str:
@@ -129,6 +145,7 @@ class TableTask:
 
     Without an evaluation table, `eval_share` of the texts are set apart by hash. With one, every training
     problem whose text occurs in it (line breaks aside) is dropped. Limits keep the first problems of a split.
+    `notes` say, once the tables are read, what was left out for a reason that its owner should know.
     """
 
     verifier = "math"
@@ -148,6 +165,7 @@ class TableTask:
             if value is not None:
                 check_count(f"{what}: {name}", value, 1)
         self.limits = (limit, eval_limit)
+        self.notes: list[str] = []
 
     def train(self) -> Sequence[Problem]:
         return require_problems(self._splits[0], f"{self.what}: training problems")
@@ -171,15 +189,26 @@ class TableTask:
         """Every problem of a table once, by conversation. Ids must differ, for groups and seeds go by them."""
         found: dict[object, Problem] = {}
         ids: dict[str, str] = {}
-        for line in source():
+        torn: list[tuple[str, str]] = []
+        for number, line in enumerate(source(), 1):
+            if not number % ROWS_TOLD:
+                print(f"{self.what}: {number:,} rows read", file=sys.stderr, flush=True)
             problem = self.columns.problem(line)
             key = (problem.before or (), problem.prompt)
             if key in found:
+                if found[key].answer != problem.answer:
+                    torn.append((ids[found[key].id], line.where))
                 continue
             if problem.id in ids:
                 raise KintsugiError(f"{line.where}: id {problem.id!r} is already that of {ids[problem.id]}")
             found[key] = problem
             ids[problem.id] = line.where
+        if torn:
+            first, again = torn[0]
+            self.notes.append(
+                f"{self.what}: {len(torn)} rows ask what another row asks and answer otherwise: left out (such as "
+                f"{again}, after {first})"
+            )
         return list(found.values())
 
 
