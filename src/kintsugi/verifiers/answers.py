@@ -102,7 +102,8 @@ CALENDAR = re.compile(
 )
 NAME_WITH_DIGITS = re.compile(r"(?=.*\d)(?=.*[A-Za-z])(?:[A-Z][a-z]?(?:_?\{?\d+\}?)?){2,}|[A-Za-z]+\d[A-Za-z0-9]*")
 WORDS = re.compile(r"[A-Za-zÀ-ɏ][A-Za-zÀ-ɏ0-9 .,'&-]*")
-DATED = re.compile(r"(?i)\b(?:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec)[a-z]*\b")
+MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec)[a-z]*"
+DATED = re.compile(rf"(?i)(?=.*\b{MONTH}\b)(?=.*\d)(?:(?:{MONTH}|\d+(?:st|nd|rd|th)?|[a-z]+day|of|the)[ ,.]*)+")
 CHOICE = re.compile(r"\(([A-Za-z])\)(.*)|([A-J])[).:](?!\w)(.*)|([A-J])")
 MATRIX = re.compile(r"\\begin\s*\{([pbB]?matrix)\}(.*)\\end\s*\{\1\}")
 SIGNS = (
@@ -163,9 +164,10 @@ def literal(text: str) -> Answer | None:
             return Literal("numeral of base", f"{digits.upper().lstrip('0') or '0'}_{BASES.get(base, base)}")
     if CALENDAR.fullmatch(text):
         return Literal("date or ratio", text.replace(" ", "").replace(".m", "m").lower().rstrip("."))
-    if NAME_WITH_DIGITS.fullmatch(text.replace(" ", "")) and not re.fullmatch(r"[A-Z]_\{?\d+\}?", text):
+    name = text if re.search(r"[a-z]{2}", text) else text.replace(" ", "")
+    if NAME_WITH_DIGITS.fullmatch(name) and not re.fullmatch(r"[A-Z]_\{?\d+\}?", text):
         return Literal("name", re.sub(r"[ _{}]", "", text))
-    if DATED.search(text) and re.search(r"\d", text) and WORDS.fullmatch(re.sub(r"^\d+ ", "", text)):
+    if len(text) < 60 and DATED.fullmatch(text):
         return Literal("date", re.sub(r"(?<=\d)(?:st|nd|rd|th)\b|,", "", text.lower()))
     if re.search(r"\\[lc]?dots|\.\.\.", text) and not REPEATING.fullmatch(text):
         return Literal("dots", re.sub(r"\\[lc]?dots|\.\.\.", "…", text).replace(" ", ""))
@@ -454,6 +456,7 @@ def read_sentence(text: str) -> Answer:
     except Unreadable as error:
         bare = undress(text)
         cuts = list(COPULA.finditer(bare))
-        if not cuts or changed(bare[: cuts[-1].start()]):
+        lead = bare[: cuts[-1].end()] if cuts else ""
+        if not re.search(r"(?<!\\)\b[A-Za-z]{2,}", lead) or changed(lead):
             raise error
         return read(bare[cuts[-1].end() :])

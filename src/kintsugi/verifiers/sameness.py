@@ -116,6 +116,8 @@ def many(gold: Many, answer: Many) -> bool:
         return matched(distinct(gold.items), distinct(answer.items), same)
     named = all(isinstance(i, Relation) for side in (gold, answer) for i in side.items)
     one_name = len({i.name for i in gold.items if isinstance(i, Relation)}) < 2
+    if {gold.kind, answer.kind} == ordered and len(gold.items) == 2:
+        return False  # `(1, 2)` and `[1, 2]` may be intervals
     if ordered & {gold.kind, answer.kind} or (not named and not one_name):
         return len(gold.items) == len(answer.items) and all(map(same, gold.items, answer.items))
     return matched(gold.items, answer.items, same)

@@ -108,9 +108,11 @@ def unit(said: str) -> str:
             power = "^2" if word.startswith("s") else "^3"
         else:
             words.append(singular(word))
-    if words[:2] in (["per", "cent"], ["percent"]) or words[:1] in (["percent"], ["pct"]):
+    if words.count("percent") > 1:
+        raise Unreadable("a percentage of a percentage")
+    if words[:1] == ["percent"]:
         return "%"
-    return " ".join(dict.fromkeys(words)) + power
+    return " ".join(words) + power
 
 
 def singular(word: str) -> str:
