@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from kintsugi.verifiers.dress import undress
 from kintsugi.verifiers.formula import Node, Unreadable, num, read_formula
-from kintsugi.verifiers.units import changed, split_unit
+from kintsugi.verifiers.units import doubted, split_unit
 
 LONGEST = 2000
 """Characters: no answer is longer, and what reads it need not be fast on more."""
@@ -96,11 +96,13 @@ REPEATING = re.compile(
     r"([-+]?\d*)\.(\d*)(?:\\(?:overline|bar|dot)\s*\{?(\d+)\}?|\((\d+)\)|(\d+?)\5+\s*(?:\.\.\.|\\ldots))"
 )
 CURRENCY = re.compile(r"([-+]?)\s*(?:US)?(\\\$|[$€£¥₹]|Rs\.?(?=[\s\d])|(?:USD|EUR|GBP|INR)\b)\s*(?=[-+\d.])(.*)")
-BASED = re.compile(r"([0-9A-F]*)_(?:\{(\d+)\}|(\d))|([0-9A-Fa-f]+),? ?\(?(?:in )?base[ -](\w+)\)?")
-CALENDAR = re.compile(
-    r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}|\d{1,2}:\d{2}(:\d{2})? ?([AaPp]\.?[Mm]\.?)?|\d{1,2} ?[ap]\.?m\.?|\d+(\s*:\s*\d+)+"
+BASED = re.compile(
+    r"(\d[0-9A-Fa-f]*|[0-9A-F]+)_(?:\{(\d+|[a-z]+)\}|(\d))|([0-9A-Fa-f]+),? ?\(?(?:in )?base[ -](\w+)\)?"
 )
-NAME_WITH_DIGITS = re.compile(r"(?=.*\d)(?=.*[A-Za-z])(?:[A-Z][a-z]?(?:_?\{?\d+\}?)?){2,}|[A-Za-z]+\d[A-Za-z0-9]*")
+CALENDAR = re.compile(
+    r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}|\d{1,2}:\d{2}(:\d{2})? ?([AaPp]\.?[Mm]\.?)?|\d{1,2} ?[ap]\.?m\.?|\d+(\s*:\s*\d+)+|\d+[-–]\d+"
+)
+NAME_WITH_DIGITS = re.compile(r"(?=.*[A-Za-z]_?\{?\d)\d*(?:[A-Z][a-z]?(?:_?\{?\d+\}?)?){2,}|[A-Za-z]+\d[A-Za-z0-9]*")
 WORDS = re.compile(r"[A-Za-zÀ-ɏ][A-Za-zÀ-ɏ0-9 .,'&-]*")
 MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec)[a-z]*"
 DATED = re.compile(rf"(?i)(?=.*\b{MONTH}\b)(?=.*\d)(?:(?:{MONTH}|\d+(?:st|nd|rd|th)?|[a-z]+day|of|the)[ ,.]*)+")
@@ -165,7 +167,7 @@ def literal(text: str) -> Answer | None:
     if CALENDAR.fullmatch(text):
         return Literal("date or ratio", text.replace(" ", "").replace(".m", "m").lower().rstrip("."))
     name = text if re.search(r"[a-z]{2}", text) else text.replace(" ", "")
-    if NAME_WITH_DIGITS.fullmatch(name) and not re.fullmatch(r"[A-Z]_\{?\d+\}?", text):
+    if NAME_WITH_DIGITS.fullmatch(name) and not CURRENCY.fullmatch(text) and not re.fullmatch(r"[A-Z]_\{?\d+\}?", text):
         return Literal("name", re.sub(r"[ _{}]", "", text))
     if len(text) < 60 and DATED.fullmatch(text):
         return Literal("date", re.sub(r"(?<=\d)(?:st|nd|rd|th)\b|,", "", text.lower()))
@@ -457,6 +459,6 @@ def read_sentence(text: str) -> Answer:
         bare = undress(text)
         cuts = list(COPULA.finditer(bare))
         lead = bare[: cuts[-1].end()] if cuts else ""
-        if not re.search(r"(?<!\\)\b[A-Za-z]{2,}", lead) or changed(lead):
+        if not re.search(r"(?<!\\)\b[A-Za-z]{2,}", lead) or doubted(lead):
             raise error
         return read(bare[cuts[-1].end() :])

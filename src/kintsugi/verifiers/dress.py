@@ -31,16 +31,17 @@ LATEX = (
      lambda m: content(m)),
     (r"\^\\circ *\\?(?:text)?\{?([CF])\b\}?", r" degrees \1"), (r"^((?!.*\\(?:sin|cos|tan|cot|sec|csc)).*?)\^\\circ *$", r"\1 degrees"),
     (r"\\?%| *\\?\bper ?cent\b| *\bpercentage\b| *\bpct\b", " percent"),
-    (r"\\[lc]?dots[cbo]?", "..."), (r"\\(?:arc|operatorname)", lambda m: m[0]),
+    (r"\\[lc]?dots[cbo]?", "..."), (r"\\(?:varnothing|emptyset)(?![a-z])|^\\\{ *\\\}$", "empty set"),
 )  # fmt: skip
 COMPILED = tuple((re.compile(pattern), instead) for pattern, instead in LATEX)
 PHRASE = re.compile(
     r"(?i)^(?:[#>*_ ]*)(?:(?:so|thus|hence|therefore|and|final|the|my|our|correct|right|best|,| )*)"
-    r"\b(?:answer|result|solution|option|choice|ans)\b(?: here)?[*_ ]*(?:is|are|would be|:|=)+[ :*_]*"
+    r"\b(?:answer|result|solution|option|choice|ans)\b(?: here)?(?:[*_ ]*(?:is|are|would be|:|=)+(?:[*_]+(?=\s))?[\s:]*| (?=\(?[A-J]\)?\.?$))"
 )
+TOTAL = re.compile(r"(?i)^(?:a |the )?(?:grand )?total(?: of|:)? (?=[$\\\d])")
 TAGS = re.compile(r"(?i)<(answer|final_answer|result)>(.*)</\1>")
 PAIRS = (
-    ("**", "**"), ("__", "__"), ("`", "`"), ("\\(", "\\)"), ("\\[", "\\]"), ('"', '"'), ("$$", "$$"), ("$", "$"),
+    ("**", "**"), ("__", "__"), ("`", "`"), ("'", "'"), ("\\(", "\\)"), ("\\[", "\\]"), ('"', '"'), ("$$", "$$"), ("$", "$"),
 )  # fmt: skip
 COMMAND = re.compile(r"\\(?:boxed|fbox|text|ensuremath) *\{(.*)\}|\{([^{}]*)\}")
 APPROXIMATELY = re.compile(r"\\approx|\\simeq|\\cong|\\sim(?![a-z])")
@@ -74,7 +75,7 @@ def peel(text: str) -> str:
     """`text` without its outermost dress."""
     if found := TAGS.search(text):
         text = found[2].strip()
-    text = PHRASE.sub("", text)
+    text = TOTAL.sub("", PHRASE.sub("", text))
     text = re.sub(r"(?:(?<![.])\.|[,;:])$", "", text).strip()
     for left, right in PAIRS:
         if len(text) > len(left + right) and text.startswith(left) and text.endswith(right):

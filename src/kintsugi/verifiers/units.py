@@ -10,9 +10,9 @@ SYNONYMS = {
     "millimeter": "mm millimetre", "centimeter": "cm centimetre", "meter": "m metre", "kilometer": "km kilometre",
     "inch": "in inche", "foot": "ft feet", "yard": "yd", "mile": "mi", "milligram": "mg", "gram": "g gm gramme",
     "kilogram": "kg kilo", "pound": "lb", "ounce": "oz", "ton": "tonne", "second": "s sec", "minute": "min",
-    "hour": "h hr", "day": "d", "year": "yr", "milliliter": "ml millilitre", "liter": "l litre", "gallon": "gal",
+    "hour": "h hr", "day": "d", "year": "yr", "milliliter": "ml millilitre", "liter": "l L litre", "gallon": "gal",
     "dollar": "$ usd buck", "euro": "€ eur", "sterling": "£ gbp", "yen": "¥ jpy", "rupee": "₹ rs inr", "cent": "¢ ct",
-    "mph": "", "kmph": "kph", "newton": "", "joule": "", "watt": "", "volt": "", "degree": "deg", "radian": "rad",
+    "mile per hour": "mph", "kilometer per hour": "kmph kph kmh", "newton": "", "joule": "", "watt": "", "volt": "", "degree": "deg", "radian": "rad",
     "celsius": "", "fahrenheit": "", "person": "people", "child": "children", "man": "men", "woman": "women",
 }  # fmt: skip
 UNITS = {name: unit for unit, names in SYNONYMS.items() for name in (unit, *names.split())}
@@ -30,12 +30,17 @@ CHANGING = set(
     "base choose half halves third thirds quarter quarters fourth fourths fifth fifths sixth sixths seventh sevenths "
     "eighth eighths ninth ninths tenth tenths hundredth hundredths thousandth thousandths double twice thrice triple "
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety infinity infinite wrong incorrect so "
+    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety infinity infinite wrong incorrect "
     "something ish inverse negative opposite reciprocal log etc some can't cannot isn doesn unknown guess sure every "
     "remainder sum difference product quotient multiple divisible hundreds thousands millions billions dozens score "
-    "cosine sine tangent outside false error approximate estimated estimate rounded wait except instead rather".split()
+    "cosine sine tangent outside false error approximate estimated estimate rounded wait instead rather doubled tripled quadrupled halved raised increased decreased reduced reversed negated inverted".split()
 )
 """Closed classes of words that make another number, or a doubt, of the number beside them. Nouns are left open."""
+DOUBTING = set(
+    "or nor not never neither either maybe perhaps probably possibly wrong incorrect false guess isn wasn doesn aren "
+    "cannot almost nearly".split()
+)
+"""Words that doubt what follows them in a sentence."""
 STOPS = set(
     "are is was were will would have has had left remaining remain remains altogether total in on at for of to by with "
     "and that which who after before each because since during as the this his her their its from".split()
@@ -43,14 +48,19 @@ STOPS = set(
 """Where the noun phrase ends that names the unit."""
 WORD = re.compile(r"[A-Za-z€£¥₹$¢]+")
 TAIL = re.compile(
-    r"(?<=[\d}\])!. ])\s*\(?(?P<unit>(?:[A-Za-z€£¥₹¢]|\\?\$)[A-Za-z€£¥₹¢ .,'/-]*"
+    r"(?<=[\d}\])!. ])\s*(?:\( *)?(?P<unit>(?:[A-Za-z€£¥₹¢]|\\?\$)[A-Za-z€£¥₹¢ .,'/-]*"
     r"(?:\^\{?[23]\}?)?(?:/[A-Za-z]+(?:\^\{?[23]\}?)?)?)\)?$"
 )
 
 
 def changed(text: str) -> str | None:
-    """The first word of `text` that changes or doubts a number."""
+    """The first word of `text` that changes or doubts the number beside it."""
     return next((word for word in WORD.findall(text.lower()) if word in CHANGING), None)
+
+
+def doubted(text: str) -> bool:
+    """True iff what follows `text` in a sentence is not said for certain."""
+    return not DOUBTING.isdisjoint(WORD.findall(text.lower()))
 
 
 def split_unit(text: str) -> tuple[str, str, int]:
@@ -62,7 +72,7 @@ def split_unit(text: str) -> tuple[str, str, int]:
     if tail is None or not text[: tail.start()].strip(" ("):
         return text, "", 1
     body, said = text[: tail.start()].rstrip(" ("), tail["unit"].strip(" .,")
-    spaced = text[tail.start() : tail.start("unit")] != "" or body.endswith(("}", ")"))
+    spaced = text[tail.start("unit") - 1] in " (" or body.endswith(("}", ")"))
     words = WORD.findall(said)
     if spaced and all(word in PLAIN or product_like(word) for word in words):
         return text, "", 1
@@ -100,7 +110,7 @@ def unit(said: str) -> str:
         power, text = found[0], text.replace(found[0], "")
     words: list[str] = []
     for word in WORD.findall(text.lower() if len(text) > 1 else text):
-        if word in STOPS:
+        if word in STOPS and not (word == said.strip() == "in" or (word == "in" and power)):
             if words:
                 break
             continue
