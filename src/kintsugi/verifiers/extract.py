@@ -29,6 +29,8 @@ def spoken(text: str) -> str | None:
     None where thinking was begun and never ended: such a text says nothing yet. The opening mark may be
     missing, because chat templates often end the prompt with it.
     """
+    if "<" not in text:  # every mark has one
+        return text
     ends = list(THOUGHT_ENDS.finditer(text))
     rest = text[ends[-1].end() :] if ends else text
     return None if THOUGHT_BEGINS.search(rest) else rest

@@ -14,12 +14,11 @@ from typing import Any
 from kintsugi.records import Problem, Verdict
 from kintsugi.verifiers.answers import LONGEST, Answer, Unreadable, read_sentence
 from kintsugi.verifiers.dress import undress
-from kintsugi.verifiers.extract import UNENDED, final_answer, reference, spoken, stated
+from kintsugi.verifiers.extract import UNENDED, final_answer, plain, reference, spoken, stated
 from kintsugi.verifiers.guard import Judge, Worker
 from kintsugi.verifiers.sameness import same
 
 NUMBER = re.compile(r"(-?)0*(\d{1,15}?)(?:\.(\d{1,15}?)0*)?")
-GROUPED = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 ADVANCED = re.compile(r"\\(?:sum|prod|int|lim|gcd|lcm|max|min|bmod)(?![a-z])")
 MISREAD = re.compile(r"[A-Z]|'|\\prime|dots|\.\.\.|\\text|\\mathrm|\d\s+\d|\)\s*\(|[a-z]{4,}(?<!frac)(?<!sqrt)(?<!infty)")
 """Signs that math-verify's reader takes for others: it lowers letters, drops primes and dots, adds `(2)(3)`."""
@@ -60,14 +59,10 @@ def answer_of(text: str) -> str | Verdict:
 
 def plain_number(text: str) -> tuple[str, ...] | None:
     """Sign, whole part and decimals of a number in digits, one spelling for each value; None for all else."""
-    bare = text.strip()
-    if GROUPED.fullmatch(bare):
-        bare = bare.replace(",", "")
-    found = NUMBER.fullmatch(bare)
+    found = NUMBER.fullmatch(text) or NUMBER.fullmatch(plain(text))
     if not found:
         return None
-    sign, whole, decimals = found[1], found[2], found[3] or ""
-    decimals = decimals.rstrip("0")
+    sign, whole, decimals = found[1], found[2], (found[3] or "").rstrip("0")
     return (sign if whole != "0" or decimals else "", whole, decimals)
 
 
