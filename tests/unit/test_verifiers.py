@@ -87,7 +87,10 @@ THOUGHTS = [
     ("<THOUGHT>#### 41</THOUGHT>#### 42", "42"),
     ("<|begin_of_thought|>#### 41<|end_of_thought|>#### 42", "42"),
     ("<seed:think>#### 41</seed:think>#### 42", "42"),
-    ("<|channel|>analysis<|message|>#### 41<|end|><|start|>assistant<|channel|>final<|message|>#### 42", "42"),
+    (
+        "<|channel|>analysis<|message|>#### 41<|end|><|start|>assistant<|channel|>final<|message|>#### 42",
+        "42",
+    ),
     ("#### 42", "42"),
     ("<think>#### 42", None),  # never ends
     ("<think>a</think>#### 41<think>#### 42", None),  # begins again

@@ -95,17 +95,23 @@ SCIENTIFIC = re.compile(r"([-+]?(?:\d+(?:\.\d*)?|\.\d+))[eE]([-+]?\d{1,3})")
 REPEATING = re.compile(
     r"([-+]?\d*)\.(\d*)(?:\\(?:overline|bar|dot)\s*\{?(\d+)\}?|\((\d+)\)|(\d+?)\5+\s*(?:\.\.\.|\\ldots))"
 )
-CURRENCY = re.compile(r"([-+]?)\s*(?:US)?(\\\$|[$€£¥₹]|Rs\.?(?=[\s\d])|(?:USD|EUR|GBP|INR)\b)\s*(?=[-+\d.])(.*)")
+CURRENCY = re.compile(
+    r"([-+]?)\s*(?:US)?(\\\$|[$€£¥₹]|Rs\.?(?=[\s\d])|(?:USD|EUR|GBP|INR)\b)\s*(?=[-+\d.])(.*)"
+)
 BASED = re.compile(
     r"(\d[0-9A-Fa-f]*|[0-9A-F]+)_(?:\{(\d+|[a-z]+)\}|(\d))|([0-9A-Fa-f]+),? ?\(?(?:in )?base[ -](\w+)\)?"
 )
 CALENDAR = re.compile(
     r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}|\d{1,2}:\d{2}(:\d{2})? ?([AaPp]\.?[Mm]\.?)?|\d{1,2} ?[ap]\.?m\.?|\d+(\s*:\s*\d+)+|\d+[-–]\d+"
 )
-NAME_WITH_DIGITS = re.compile(r"(?=.*[A-Za-z]_?\{?\d)\d*(?:[A-Z][a-z]?(?:_?\{?\d+\}?)?){2,}|[A-Za-z]+\d[A-Za-z0-9]*")
+NAME_WITH_DIGITS = re.compile(
+    r"(?=.*[A-Za-z]_?\{?\d)\d*(?:[A-Z][a-z]?(?:_?\{?\d+\}?)?){2,}|[A-Za-z]+\d[A-Za-z0-9]*"
+)
 WORDS = re.compile(r"[A-Za-zÀ-ɏ][A-Za-zÀ-ɏ0-9 .,'&-]*")
 MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec)[a-z]*"
-DATED = re.compile(rf"(?i)(?=.*\b{MONTH}\b)(?=.*\d)(?:(?:{MONTH}|\d+(?:st|nd|rd|th)?|[a-z]+day|of|the)[ ,.]*)+")
+DATED = re.compile(
+    rf"(?i)(?=.*\b{MONTH}\b)(?=.*\d)(?:(?:{MONTH}|\d+(?:st|nd|rd|th)?|[a-z]+day|of|the)[ ,.]*)+"
+)
 CHOICE = re.compile(r"\(([A-Za-z])\)(.*)|([A-J])[).:](?!\w)(.*)|([A-J])")
 MATRIX = re.compile(r"\\begin\s*\{([pbB]?matrix)\}(.*)\\end\s*\{\1\}")
 SIGNS = (
@@ -167,7 +173,11 @@ def literal(text: str) -> Answer | None:
     if CALENDAR.fullmatch(text):
         return Literal("date or ratio", text.replace(" ", "").replace(".m", "m").lower().rstrip("."))
     name = text if re.search(r"[a-z]{2}", text) else text.replace(" ", "")
-    if NAME_WITH_DIGITS.fullmatch(name) and not CURRENCY.fullmatch(text) and not re.fullmatch(r"[A-Z]_\{?\d+\}?", text):
+    if (
+        NAME_WITH_DIGITS.fullmatch(name)
+        and not CURRENCY.fullmatch(text)
+        and not re.fullmatch(r"[A-Z]_\{?\d+\}?", text)
+    ):
         return Literal("name", re.sub(r"[ _{}]", "", text))
     if len(text) < 60 and DATED.fullmatch(text):
         return Literal("date", re.sub(r"(?<=\d)(?:st|nd|rd|th)\b|,", "", text.lower()))
@@ -309,7 +319,9 @@ def items(text: str) -> tuple[Answer, ...]:
         return (kind_whole(text),)  # `18 dollars and no cents` is no list
     if len(parts) == 1:
         return tuple(read(part) for part in signs_spelled(text)) if r"\pm" in text else (kind_whole(text),)
-    parts = [part for part in parts if part or "," not in text] if re.search(r", *(?:and|or)\b", text) else parts
+    parts = (
+        [part for part in parts if part or "," not in text] if re.search(r", *(?:and|or)\b", text) else parts
+    )
     return tuple(read(spelled) for part in parts for spelled in signs_spelled(part))
 
 
@@ -393,7 +405,9 @@ def equation(parts: Sequence[str]) -> Answer:
         return last
     left = quantity_or_none(parts[0])
     both = left is not None and isinstance(last, Value)
-    return Relation("=", minus(left, last.node) if both and left and isinstance(last, Value) else None, parts[0], last)
+    return Relation(
+        "=", minus(left, last.node) if both and left and isinstance(last, Value) else None, parts[0], last
+    )
 
 
 def quantity_or_none(text: str) -> Node | None:
@@ -409,7 +423,9 @@ def minus(a: Node, b: Node) -> Node:
 
 def inequality(parts: Sequence[str], signs: Sequence[str]) -> Answer:
     """A part of the number line where one name is compared, else a relation of two formulas."""
-    named = [bool(NAME.fullmatch(part)) and part not in ("e", r"\pi", r"\infty") or not part for part in parts]
+    named = [
+        bool(NAME.fullmatch(part)) and part not in ("e", r"\pi", r"\infty") or not part for part in parts
+    ]
     nodes = [None if name else formula(part) for name, part in zip(named, parts, strict=True)]
     flipped = {"<": ">", ">": "<", "≤": "≥", "≥": "≤", "≠": "≠"}
     if len(parts) == 2 and named[0] != named[1]:

@@ -20,7 +20,9 @@ from kintsugi.verifiers.sameness import same
 
 NUMBER = re.compile(r"(-?)0*(\d{1,15}?)(?:\.(\d{1,15}?)0*)?")
 ADVANCED = re.compile(r"\\(?:sum|prod|int|lim|gcd|lcm|max|min|bmod)(?![a-z])")
-MISREAD = re.compile(r"[A-Z]|'|\\prime|dots|\.\.\.|\\text|\\mathrm|\d\s+\d|\)\s*\(|[a-z]{4,}(?<!frac)(?<!sqrt)(?<!infty)")
+MISREAD = re.compile(
+    r"[A-Z]|'|\\prime|dots|\.\.\.|\\text|\\mathrm|\d\s+\d|\)\s*\(|[a-z]{4,}(?<!frac)(?<!sqrt)(?<!infty)"
+)
 """Signs that math-verify's reader takes for others: it lowers letters, drops primes and dots, adds `(2)(3)`."""
 
 
@@ -40,9 +42,7 @@ class MathVerifier:
         answers = [answer_of(text) for text in texts]
         number = plain_number(gold)
         # Two numbers in digits are equal or not, which needs no other process.
-        quick = [
-            quick_verdict(number, answer) if isinstance(answer, str) else answer for answer in answers
-        ]
+        quick = [quick_verdict(number, answer) if isinstance(answer, str) else answer for answer in answers]
         slow = [answer for answer, verdict in zip(answers, quick, strict=True) if verdict is None]
         checked = iter(self.worker.judge(gold, slow) if slow else ())
         return [verdict or next(checked) for verdict in quick]
@@ -132,7 +132,11 @@ def parsed(text: str) -> Any:
     """The one sympy expression that math-verify finds."""
     from math_verify import parse
 
-    found = [item for item in parse(f"${text}$", parsing_timeout=None, raise_on_error=True) if not isinstance(item, str)]
+    found = [
+        item
+        for item in parse(f"${text}$", parsing_timeout=None, raise_on_error=True)
+        if not isinstance(item, str)
+    ]
     if len(found) != 1:
         raise Unreadable("math-verify finds no formula")
     return found[0]

@@ -97,7 +97,12 @@ def product_like(word: str) -> bool:
         return True
     if len(word) == 1:
         return word not in LONE and word not in UNITS
-    if word.lower().rstrip("s") in UNITS or word.lower() in UNITS or word in STOPS or word in ("sq", "cu", "per"):
+    if (
+        word.lower().rstrip("s") in UNITS
+        or word.lower() in UNITS
+        or word in STOPS
+        or word in ("sq", "cu", "per")
+    ):
         return False
     return len(word) < 3 or len(words_of(word)) > 1 or not re.search("[aeiouAEIOU]", word)
 
