@@ -10,99 +10,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from fractions import Fraction
 
 from kintsugi.verifiers.dress import undress
 from kintsugi.verifiers.formula import Node, Unreadable, num, read_formula
+from kintsugi.verifiers.kinds import Answer, Choice, Grid, Interval, Literal, Many, Region, Relation, Value
+from kintsugi.verifiers.numerals import CURRENCY, REPEATING, number
 from kintsugi.verifiers.units import doubted, split_unit
+from kintsugi.verifiers.values import constant, equal
 
 LONGEST = 2000
 """Characters: no answer is longer, and what reads it need not be fast on more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A number or formula. decimal: it is written as a decimal number."""
-
-    node: Node
-    unit: str = ""
-    decimal: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Literal:
-    """What is equal only letter for letter: words, names, dates, numerals of another base, sums with dots."""
-
-    kind: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A letter of a multiple choice, and what it stands for if that is said."""
-
-    letter: str
-    marked: bool
-    meaning: Answer | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Many:
-    """Several answers. kind: `set` has no order, `tuple` and `list` have one, `bare` has that of the other side."""
-
-    kind: str
-    items: tuple[Answer, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    low: Node
-    high: Node
-    closed: tuple[bool, bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Region:
-    """A union of intervals; variable: the name that lies in it, or ""."""
-
-    variable: str
-    pieces: tuple[Interval, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Relation:
-    """`difference` is related to 0. name, value: set where it says what one name is (`x = 5`)."""
-
-    sign: str
-    difference: Node | None
-    name: str = ""
-    value: Answer | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """A matrix, row by row."""
-
-    rows: tuple[tuple[Answer, ...], ...]
-
-
-Answer = Value | Literal | Choice | Many | Region | Relation | Grid
-
-PLAIN_NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)")
-GROUPED = re.compile(r"([-+]?\d{1,3})((?:,\d{3})+|(?: \d{3})+)(\.\d+)?")
-SCIENTIFIC = re.compile(r"([-+]?(?:\d+(?:\.\d*)?|\.\d+))[eE]([-+]?\d{1,3})")
-REPEATING = re.compile(
-    r"([-+]?\d*)\.(\d*)(?:\\(?:overline|bar|dot)\s*\{?(\d+)\}?|\((\d+)\)|(\d+?)\5+\s*(?:\.\.\.|\\ldots))"
-)
-CURRENCY = re.compile(
-    r"([-+]?)\s*(?:US)?(\\\$|[$€£¥₹]|Rs\.?(?=[\s\d])|(?:USD|EUR|GBP|INR)\b)\s*(?=[-+\d.])(.*)"
-)
 BASED = re.compile(
     r"(\d[0-9A-Fa-f]*|[0-9A-F]+)_(?:\{(\d+|[a-z]+)\}|(\d))|([0-9A-Fa-f]+),? ?\(?(?:in )?base[ -](\w+)\)?"
 )
 CALENDAR = re.compile(
-    r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}|\d{1,2}:\d{2}(:\d{2})? ?([AaPp]\.?[Mm]\.?)?|\d{1,2} ?[ap]\.?m\.?|\d+(\s*:\s*\d+)+|\d+[-–]\d+"
+    r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}|\d{1,2}:\d{2}(:\d{2})? ?([AaPp]\.?[Mm]\.?)?|\d{1,2} ?[ap]\.?m\.?"
+    r"|\d+(\s*:\s*\d+)+|\d+[-–]\d+"
 )
 NAME_WITH_DIGITS = re.compile(
     r"(?=.*[A-Za-z]_?\{?\d)\d*(?:[A-Z][a-z]?(?:_?\{?\d+\}?)?){2,}|[A-Za-z]+\d[A-Za-z0-9]*"
@@ -151,7 +76,7 @@ def kind_of(text: str) -> Answer:
 
 def choice(text: str) -> Answer | None:
     found = CHOICE.fullmatch(text)
-    if not found or (found[1] and found[1].lower() > "j") or (found[5] in ("E", "I") and False):
+    if not found or (found[1] and found[1].lower() > "j"):
         return None
     letter, rest = found[1] or found[3] or found[5], undress((found[2] or found[4] or "").lstrip(" ).:-"))
     if found[1] and not rest and found[1].lower() not in "abcdefghij":
@@ -196,7 +121,7 @@ def words(text: str) -> Answer | None:
     bare = re.sub(r"(?i)^(?:the|an?) (?=\w)", "", text).strip(" .,")
     if len(bare) < 2 or bare in ("pi", "theta", "alpha", "beta", "infinity", "inf", "oo"):
         return None
-    if "," in text or re.search(r" (?:or|and) ", text) and len(text) < 80:
+    if re.search(r",| (?:or|and) ", text):
         parts = [part.strip() for part in re.split(r",| or | and ", text) if part.strip()]
         if len(parts) > 1:
             return Many("bare", tuple(one_word(part) for part in parts))
@@ -221,42 +146,6 @@ def matrix(text: str) -> Answer | None:
 def builder(text: str) -> Answer | None:
     found = BUILDER.fullmatch(text)
     return read(found[2]) if found else None
-
-
-def number(text: str) -> Answer | None:
-    """A numeral with or without its unit."""
-    sign, currency, rest = "", "", text
-    if found := CURRENCY.fullmatch(text):
-        sign, currency, rest = found[1], found[2], found[3]
-    body, unit, factor = split_unit(rest.strip()) if re.search(r"\d", rest) else (rest, "", 1)
-    if currency:
-        _, money, _ = split_unit(f"1 {currency.strip('.').lstrip(chr(92))}")
-        unit = money + (unit.removeprefix(money) if unit else "")
-    value = numeral(sign + body)
-    if value is None:
-        return None
-    return Value(Node("num", (value * factor,)), unit, "." in body and not REPEATING.fullmatch(body))
-
-
-def numeral(text: str) -> Fraction | None:
-    """A number in digits; `1 250`, `1,250`, `1e5` and `0.\\overline{3}` too."""
-    text = text.strip()
-    if len(text) > 1000:
-        return None
-    if grouped := GROUPED.fullmatch(text):
-        text = grouped[1] + re.sub("[, ]", "", grouped[2]) + (grouped[3] or "")
-    if PLAIN_NUMBER.fullmatch(text) or SCIENTIFIC.fullmatch(text):
-        return Fraction(text)
-    found = REPEATING.fullmatch(text)
-    if not found:
-        return None
-    whole, fixed, block = found[1], found[2], found[3] or found[4] or found[5]
-    if found[5] and len(fixed) + len(block) < 2 and text.count(block) < 2:
-        return None
-    below = 10 ** len(fixed) * (10 ** len(block) - 1)
-    part = Fraction(int(fixed + block) - int(fixed or 0), below)
-    size = abs(int(whole or 0)) if whole not in ("-", "+") else 0
-    return -(size + part) if whole.startswith("-") else size + part
 
 
 def split_top(text: str, separators: str) -> list[str]:
@@ -371,7 +260,7 @@ def region(answer: Answer) -> Region:
 def relation(text: str) -> Answer | None:
     for pattern, sign in SIGNS:
         text = re.sub(pattern, sign, text)
-    signs = [sign for sign in re.findall(r"[=<>≤≥≠∈]", text)]
+    signs = re.findall(r"[=<>≤≥≠∈]", text)
     if not signs:
         return None
     parts = [undress(part) for part in re.split(r"[=<>≤≥≠∈]", text)]
@@ -388,8 +277,6 @@ def relation(text: str) -> Answer | None:
 
 def equation(parts: Sequence[str]) -> Answer:
     """`x = 5`, `2x + y = 3`, or a chain that ends in its value: `x = 2 + 3 = 5`."""
-    from kintsugi.verifiers.values import constant, equal
-
     named = NAME.fullmatch(parts[0]) is not None
     *before, last = [read(part) for part in (parts[1:] if named else parts)]
     for item in before:
@@ -424,7 +311,7 @@ def minus(a: Node, b: Node) -> Node:
 def inequality(parts: Sequence[str], signs: Sequence[str]) -> Answer:
     """A part of the number line where one name is compared, else a relation of two formulas."""
     named = [
-        bool(NAME.fullmatch(part)) and part not in ("e", r"\pi", r"\infty") or not part for part in parts
+        (bool(NAME.fullmatch(part)) and part not in ("e", r"\pi", r"\infty")) or not part for part in parts
     ]
     nodes = [None if name else formula(part) for name, part in zip(named, parts, strict=True)]
     flipped = {"<": ">", ">": "<", "≤": "≥", "≥": "≤", "≠": "≠"}

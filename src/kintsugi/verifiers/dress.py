@@ -1,4 +1,4 @@
-r"""What an answer wears and does not mean: delimiters, bold, boxes, spaces of LaTeX, phrases such as `the answer is`."""
+r"""What an answer wears and does not mean: delimiters, bold, boxes, spaces of LaTeX, `the answer is`."""
 
 from __future__ import annotations
 
@@ -21,27 +21,31 @@ LATEX = (
     (r"[₀₁₂₃₄₅₆₇₈₉]+", lambda m: "_{" + m[0].translate(LOWERED) + "}"),
     (r"\{,\}|,\\! *|(?<!\\)\\!", lambda m: "," if "," in m[0] else ""),
     (r"(?<=\d)\\[,;:](?=\d{3}(?!\d))", ","),
-    (r"(?<!\\)\\[,;: ]|(?<!\\)~|\\(?:q?quad|displaystyle|textstyle|limits|phantom\{[^{}]*\})(?![a-z])|\\hspace\{[^{}]*\}", " "),
+    (r"(?<!\\)\\[,;: ]|(?<!\\)~|\\(?:q?quad|displaystyle|textstyle|limits)(?![a-z])|\\[hv]space\{[^{}]*\}", " "),
     (r"\\(?:left|right|big|Big|bigg|Bigg)[lrm]?(?![a-z])\.?", ""),
     (r"\\lbrace", r"\\{"), (r"\\rbrace", r"\\}"), (r"\\l?vert|\\rvert|\\mid(?= *[^x])", "|"), (r"\\lbrack", "["),
-    (r"\\[dtc]frac", r"\\frac"), (r"\\(?:exponentialE|mathrm *\{?e\}?)(?![a-z])", "e"), (r"\\mathrm *\{?i\}?(?![a-z])", "i"),
+    (r"\\[dtc]frac", r"\\frac"), (r"\\mathrm *\{?([ei])\}?(?![a-z])", r"\1"),
     (r"\^\{ *\\(?:circ|degree) *\}|\^\\degree|\\degree(?![a-z])|\\textdegree", r"^\\circ "),
     (r"\^ *\\(?:prime|dagger)|\^\{\\prime\}", "'"),
-    (r"\\(?:text|mathrm|mbox|textbf|textit|textrm|textsf|texttt|mathbf|mathit|mathsf|operatorname|emph) *\{([^{}]*)\}",
-     lambda m: content(m)),
-    (r"\^\\circ *\\?(?:text)?\{?([CF])\b\}?", r" degrees \1"), (r"^((?!.*\\(?:sin|cos|tan|cot|sec|csc)).*?)\^\\circ *$", r"\1 degrees"),
+    (r"\\(?:text[a-z]*|mbox|math(?:rm|bf|it|sf)|operatorname|emph) *\{([^{}]*)\}", lambda m: content(m)),
+    (r"\^\\circ *\\?(?:text)?\{?([CF])\b\}?", r" degrees \1"),
+    (r"^((?!.*\\(?:sin|cos|tan|cot|sec|csc)).*?)\^\\circ *$", r"\1 degrees"),
     (r"\\?%| *\\?\bper ?cent\b| *\bpercentage\b| *\bpct\b", " percent"),
     (r"\\[lc]?dots[cbo]?", "..."), (r"\\(?:varnothing|emptyset)(?![a-z])|^\\\{ *\\\}$", "empty set"),
 )  # fmt: skip
 COMPILED = tuple((re.compile(pattern), instead) for pattern, instead in LATEX)
+SPECIAL = re.compile(r"[^A-Za-z0-9 .,+\-*/()\[\]=<>:;!?]|per ?cent|pct")
+"""Without these signs there is nothing of LaTeX to take off."""
 PHRASE = re.compile(
     r"(?i)^(?:[#>*_ ]*)(?:(?:so|thus|hence|therefore|and|final|the|my|our|correct|right|best|,| )*)"
-    r"\b(?:answer|result|solution|option|choice|ans)\b(?: here)?(?:[*_ ]*(?:is|are|would be|:|=)+(?:[*_]+(?=\s))?[\s:]*| (?=\(?[A-J]\)?\.?$))"
+    r"\b(?:answer|result|solution|option|choice|ans)\b(?: here)?"
+    r"(?:[*_ ]*(?:is|are|would be|:|=)+(?:[*_]+(?=\s))?[\s:]*| (?=\(?[A-J]\)?\.?$))"
 )
 TOTAL = re.compile(r"(?i)^(?:a |the )?(?:grand )?total(?: of|:)? (?=[$\\\d])")
 TAGS = re.compile(r"(?i)<(answer|final_answer|result)>(.*)</\1>")
 PAIRS = (
-    ("**", "**"), ("__", "__"), ("`", "`"), ("'", "'"), ("\\(", "\\)"), ("\\[", "\\]"), ('"', '"'), ("$$", "$$"), ("$", "$"),
+    ("**", "**"), ("__", "__"), ("`", "`"), ("'", "'"),
+    ("\\(", "\\)"), ("\\[", "\\]"), ('"', '"'), ("$$", "$$"), ("$", "$"),
 )  # fmt: skip
 COMMAND = re.compile(r"\\(?:boxed|fbox|text|ensuremath) *\{(.*)\}|\{([^{}]*)\}")
 APPROXIMATELY = re.compile(r"\\approx|\\simeq|\\cong|\\sim(?![a-z])")
@@ -63,7 +67,7 @@ def undress(text: str) -> str:
         bare = peel(bare.strip())
         if bare == before:
             break
-    for pattern, instead in COMPILED:
+    for pattern, instead in COMPILED if SPECIAL.search(bare) else ():
         bare = pattern.sub(instead, bare)
     exact = APPROXIMATELY.split(bare, maxsplit=1)[0]
     bare = exact if exact.strip() else bare

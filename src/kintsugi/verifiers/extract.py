@@ -69,7 +69,7 @@ def stated(text: str) -> str | None:
         if rest:
             return first_sentence(rest)
     lines = [line for line in text.split("\n") if TELLING.search(line)]
-    sentences = [part for part in SENTENCE_END.split(lines[-1])] if lines else []
+    sentences = SENTENCE_END.split(lines[-1]) if lines else []
     return next((part for part in reversed(sentences) if TELLING.search(part)), None)
 
 

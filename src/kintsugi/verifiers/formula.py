@@ -9,15 +9,22 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 DEPTH = 60
 LOG_BASE = "base of log"
-GREEK = (
+
+
+def listed(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+GREEK = listed(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
     "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell hbar"
-).split()
-FUNCTIONS = "sin cos tan cot sec csc arcsin arccos arctan asin acos atan sinh cosh tanh ln log lg exp".split()
+)
+FUNCTIONS = listed("sin cos tan cot sec csc arcsin arccos arctan asin acos atan sinh cosh tanh ln log lg exp")
 PLAIN = {"sqrt", "pi", "infinity", "infty", "inf", "oo", "cdot", "times", *FUNCTIONS, *GREEK}
 """Words that need no backslash to be mathematics."""
 OPENING = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", "|": "|", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
@@ -45,7 +52,7 @@ def words_of(run: str) -> list[str]:
     """Letters side by side as symbols: `ab` is a product, `abc` too, `cost` is one name: words do not commute."""
     if run in PLAIN:
         return ["\\" + run]
-    near = all(0 < ord(b) - ord(a) <= 3 for a, b in zip(run, run[1:], strict=False))
+    near = all(0 < ord(b) - ord(a) <= 3 for a, b in pairwise(run))
     return list(run) if len(run) < 3 or near else [run]
 
 

@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from kintsugi.records import Problem, Verdict
-from kintsugi.verifiers.answers import LONGEST, Answer, Unreadable, read_sentence
+from kintsugi.verifiers.answers import LONGEST, read_sentence
 from kintsugi.verifiers.dress import undress
 from kintsugi.verifiers.extract import UNENDED, final_answer, plain, reference, spoken, stated
+from kintsugi.verifiers.formula import Unreadable
 from kintsugi.verifiers.guard import Judge, Worker
+from kintsugi.verifiers.kinds import Answer
 from kintsugi.verifiers.sameness import same
 
 NUMBER = re.compile(r"(-?)0*(\d{1,15}?)(?:\.(\d{1,15}?)0*)?")
@@ -43,7 +45,9 @@ class MathVerifier:
         number = plain_number(gold)
         # Two numbers in digits are equal or not, which needs no other process.
         quick = [quick_verdict(number, answer) if isinstance(answer, str) else answer for answer in answers]
-        slow = [answer for answer, verdict in zip(answers, quick, strict=True) if verdict is None]
+        slow = [
+            a for a, verdict in zip(answers, quick, strict=True) if verdict is None and isinstance(a, str)
+        ]
         checked = iter(self.worker.judge(gold, slow) if slow else ())
         return [verdict or next(checked) for verdict in quick]
 

@@ -7,19 +7,9 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-from kintsugi.verifiers.answers import (
-    Answer,
-    Choice,
-    Grid,
-    Interval,
-    Literal,
-    Many,
-    Region,
-    Relation,
-    Value,
-    region,
-)
+from kintsugi.verifiers.answers import region
 from kintsugi.verifiers.formula import Node, Unreadable
+from kintsugi.verifiers.kinds import Answer, Choice, Grid, Interval, Literal, Many, Region, Relation, Value
 from kintsugi.verifiers.units import compatible
 from kintsugi.verifiers.values import equal, number_at, ratio
 

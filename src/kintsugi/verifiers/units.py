@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from kintsugi.verifiers.formula import PLAIN, Unreadable, words_of
+from kintsugi.verifiers.formula import PLAIN, Unreadable, listed, words_of
 
 SYNONYMS = {
     "millimeter": "mm millimetre", "centimeter": "cm centimetre", "meter": "m metre", "kilometer": "km kilometre",
@@ -12,7 +12,8 @@ SYNONYMS = {
     "kilogram": "kg kilo", "pound": "lb", "ounce": "oz", "ton": "tonne", "second": "s sec", "minute": "min",
     "hour": "h hr", "day": "d", "year": "yr", "milliliter": "ml millilitre", "liter": "l L litre", "gallon": "gal",
     "dollar": "$ usd buck", "euro": "€ eur", "sterling": "£ gbp", "yen": "¥ jpy", "rupee": "₹ rs inr", "cent": "¢ ct",
-    "mile per hour": "mph", "kilometer per hour": "kmph kph kmh", "newton": "", "joule": "", "watt": "", "volt": "", "degree": "deg", "radian": "rad",
+    "mile per hour": "mph", "kilometer per hour": "kmph kph kmh", "newton": "", "joule": "", "watt": "", "volt": "",
+    "degree": "deg", "radian": "rad",
     "celsius": "", "fahrenheit": "", "person": "people", "child": "children", "man": "men", "woman": "women",
 }  # fmt: skip
 UNITS = {name: unit for unit, names in SYNONYMS.items() for name in (unit, *names.split())}
@@ -22,7 +23,7 @@ SCALES = {
     "dozen": 12, "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
     "lakh": 10**5, "crore": 10**7,
 }  # fmt: skip
-CHANGING = set(
+CHANGING = listed(
     "or nor not no never neither either except but excluding unless if when maybe perhaps probably possibly likely "
     "approximately about around roughly nearly almost approx circa least most more less fewer greater larger smaller "
     "bigger higher lower than above below under over up down between within until beyond exceeding minimum maximum max "
@@ -33,17 +34,18 @@ CHANGING = set(
     "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety infinity infinite wrong incorrect "
     "something ish inverse negative opposite reciprocal log etc some can't cannot isn doesn unknown guess sure every "
     "remainder sum difference product quotient multiple divisible hundreds thousands millions billions dozens score "
-    "cosine sine tangent outside false error approximate estimated estimate rounded wait instead rather doubled tripled quadrupled halved raised increased decreased reduced reversed negated inverted".split()
+    "cosine sine tangent outside false error approximate estimated estimate rounded wait instead rather "
+    "doubled tripled quadrupled halved raised increased decreased reduced reversed negated inverted"
 )
 """Closed classes of words that make another number, or a doubt, of the number beside them. Nouns are left open."""
-DOUBTING = set(
+DOUBTING = listed(
     "or nor not never neither either maybe perhaps probably possibly wrong incorrect false guess isn wasn doesn aren "
-    "cannot almost nearly".split()
+    "cannot almost nearly"
 )
 """Words that doubt what follows them in a sentence."""
-STOPS = set(
+STOPS = listed(
     "are is was were will would have has had left remaining remain remains altogether total in on at for of to by with "
-    "and that which who after before each because since during as the this his her their its from".split()
+    "and that which who after before each because since during as the this his her their its from"
 )
 """Where the noun phrase ends that names the unit."""
 WORD = re.compile(r"[A-Za-z€£¥₹$¢]+")

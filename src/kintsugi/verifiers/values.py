@@ -88,9 +88,8 @@ def to_the(a: Value, b: Value) -> Value:
         if (abs(a) != 1 and abs(b) * (bits - 1) > BITS) or abs(b) > 10**9:
             raise Unreadable("a power too large to compare")
         return a ** int(b)
-    if isinstance(a, Fraction) and isinstance(b, Fraction):
-        if b.denominator < 100:
-            return to_the(root(a, Fraction(b.denominator)), Fraction(b.numerator))
+    if isinstance(a, Fraction) and isinstance(b, Fraction) and b.denominator < 100:
+        return to_the(root(a, Fraction(b.denominator)), Fraction(b.numerator))
     x, y = real(a), real(b)
     if x == 0:
         if mp.re(y) <= 0:
@@ -156,7 +155,7 @@ def rounded(function: Callable[[Any], Any], a: Value) -> Value:
     return Fraction(int(function(real(a))))
 
 
-TRANSCENDENTAL = "sin cos tan cot sec csc sinh cosh tanh".split()
+TRANSCENDENTAL = ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh")
 INVERSE = {
     "arcsin": mp.asin, "arccos": mp.acos, "arctan": mp.atan, "arccot": mp.acot, "arcsec": mp.asec, "arccsc": mp.acsc,
     "arcsinh": mp.asinh, "arccosh": mp.acosh, "arctanh": mp.atanh, "ln": mp.log,
