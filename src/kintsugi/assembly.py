@@ -16,8 +16,9 @@ from kintsugi.prompts import Prompts, load_prompts
 from kintsugi.records import Problem
 from kintsugi.tasks import evaluation_problems, load_task, training_problems
 from kintsugi.tasks.base import Task, fingerprint, require_problems
-from kintsugi.verifiers import load_verifier
+from kintsugi.verifiers import begun_in_thoughts, load_verifier
 from kintsugi.verifiers.base import Verifier
+from kintsugi.verifiers.extract import spoken
 
 
 @dataclass(slots=True)
@@ -92,7 +93,7 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
         task=task,
         train_problems=fitting,
         eval_problems=eval_problems[recipe.eval.skip :][: recipe.eval.problems],
-        verifier=verifier,
+        verifier=begun_in_thoughts(verifier) if opens_thoughts(loaded) else verifier,
         prompts=prompts,
         loaded=loaded,
         sampler=sampler,
@@ -101,6 +102,11 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
         machine=machine,
         notes=[*notes, *loaded.notes],
     )
+
+
+def opens_thoughts(loaded: LoadedModel) -> bool:
+    """True iff prompts end within thoughts, so that completions carry no opening mark of their own."""
+    return spoken(str(loaded.tokenizer.decode(list(loaded.codec.chat("?"))))) is None
 
 
 def fits(problem: Problem, loaded: LoadedModel, prompts: Prompts, room: int | None) -> bool:

@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from kintsugi.assembly import opens_thoughts
 from kintsugi.records import KintsugiError, Problem, Turn, Verdict
-from kintsugi.verifiers import Verifier, load_verifier
+from kintsugi.verifiers import Verifier, begun_in_thoughts, load_verifier
 from kintsugi.verifiers import gym as gym_module
 from kintsugi.verifiers.extract import final_answer, spoken, vote
 from kintsugi.verifiers.guard import Guarded, Worker
@@ -112,6 +114,31 @@ def test_what_is_only_thought_is_no_answer_to_the_last_resorts_either(math_verif
     assert state(math_verifier, "41", "<think>The answer is 41</think> I give up.") == "unscorable"
     assert state(math_verifier, "42", "<think>The answer is 41</think> So it is 42.") == "pass"
     assert vote("<think>41</think>") is None
+
+
+def test_where_the_prompt_opens_the_thoughts_a_text_that_never_ends_them_has_no_answer(
+    math_verifier: MathVerifier, user: Callable[..., Verifier]
+) -> None:
+    texts = ["#### 42", "#### 41</think>#### 42", "42"]
+    for verifier in (math_verifier, load_verifier("exact")):
+        assert states(begun_in_thoughts(verifier)(problem("42"), texts))[:2] == ["unscorable", "pass"]
+    asked = problem("42", level=3)
+    assert states(begun_in_thoughts(user("trl"))(asked, texts)) == ["fail", "fail", "pass"]  # as it is
+
+
+@pytest.mark.parametrize(
+    ("prompt", "opened"),
+    [
+        ("<user>?<assistant><think>\n", True),
+        ("<user>?<assistant><think>\n\n</think>\n", False),
+        ("?\n", False),
+    ],
+)
+def test_the_template_says_if_completions_begin_in_thoughts(prompt: str, opened: bool) -> None:
+    tokenizer = SimpleNamespace(decode=lambda ids: "".join(map(chr, ids)))
+    codec = SimpleNamespace(chat=lambda message: tuple(map(ord, prompt)))
+    loaded: Any = SimpleNamespace(tokenizer=tokenizer, codec=codec)
+    assert opens_thoughts(loaded) is opened
 
 
 # exact

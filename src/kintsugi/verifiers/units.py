@@ -24,6 +24,7 @@ SCALES = {
     "lakh": 10**5, "crore": 10**7,
 }  # fmt: skip
 CHANGING = listed(
+    "gross tens ones hopefully presumably apparently "
     "or nor not no never neither either except but excluding unless if when maybe perhaps probably possibly likely "
     "approximately about around roughly nearly almost approx circa least most more less fewer greater larger smaller "
     "bigger higher lower than above below under over up down between within until beyond exceeding minimum maximum max "
