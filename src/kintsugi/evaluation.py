@@ -15,7 +15,7 @@ import numpy as np
 from kintsugi.assembly import Parts
 from kintsugi.engines.base import SamplingParams, derive_seed
 from kintsugi.records import Problem, Verdict
-from kintsugi.verifiers.extract import vote
+from kintsugi.verifiers.extract import UNENDED, vote
 
 RESAMPLES = 2000
 EVAL_CHUNK = 64
@@ -106,7 +106,10 @@ def scores(verdicts: Sequence[Sequence[Verdict]], texts: Sequence[Sequence[str]]
         "pass_at_1": [pass_at_k(k, c, 1) for c in counts],
         "pass_at_k": [pass_at_k(k, c, k) for c in counts],
         "maj_at_k": [
-            majority([vote(t) for t in row[:k]], right[:k]) for row, right in zip(texts, passed, strict=True)
+            majority(
+                [None if v == UNENDED else vote(t) for t, v in zip(row[:k], said, strict=False)], right[:k]
+            )
+            for row, said, right in zip(texts, verdicts, passed, strict=True)
         ],
         "greedy": [float(row[k]) for row in passed],
     }

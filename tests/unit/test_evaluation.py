@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kintsugi.evaluation import bootstrap, majority, pass_at_k
-from kintsugi.verifiers.extract import vote
+from kintsugi.evaluation import bootstrap, majority, pass_at_k, scores
+from kintsugi.records import Verdict
+from kintsugi.verifiers.extract import UNENDED, vote
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,12 @@ def test_a_vote_is_the_final_answer_undressed_else_the_last_line() -> None:
     assert vote(r"so \boxed{1,042} it is") == "1042"
     assert vote("Let me see.\nIt is 42.\n \n") == "It is 42"
     assert vote(" \n") is None and vote("") is None
+
+
+def test_what_never_ends_its_thoughts_has_no_vote() -> None:
+    # The prompt opened the thoughts, so the texts show no mark: their verdicts do. One vote is left, a passing one.
+    verdicts = [[UNENDED, UNENDED, Verdict.scored(1.0), UNENDED]]
+    assert scores(verdicts, [["#### 7", "#### 7", "#### 8", "#### 7"]], 3)["maj_at_k"] == [1.0]
 
 
 def test_the_interval_of_equal_values_is_wilsons() -> None:

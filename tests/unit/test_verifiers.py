@@ -12,19 +12,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from kintsugi.assembly import opens_thoughts
 from kintsugi.records import KintsugiError, Problem, Turn, Verdict
-from kintsugi.verifiers import Verifier, load_verifier
+from kintsugi.verifiers import Verifier, begun_in_thoughts, load_verifier
 from kintsugi.verifiers import gym as gym_module
-from kintsugi.verifiers.extract import final_answer
+from kintsugi.verifiers.extract import final_answer, spoken, vote
 from kintsugi.verifiers.guard import Guarded, Worker
-from kintsugi.verifiers.math import MathVerifier, as_math
+from kintsugi.verifiers.math import MathVerifier
 
-# 9^(9^(9^9)): the exponent alone has 369,693,100 digits, so no time limit is generous enough for it.
-TOWER = "#### 9^{9^{9^9}}"
+# 9^(9^(9^9)): the exponent alone has 369,693,100 digits, so no time limit is generous enough for sympy's sum.
+TOWER = r"#### \sum_{k=1}^{2} 9^{9^{9^9}}"
 
 
 def problem(answer: str, **columns: Any) -> Problem:
@@ -79,6 +81,66 @@ def test_final_answer_is_linear_in_hostile_text() -> None:
     assert time.perf_counter() - start < 5
 
 
+THOUGHTS = [
+    ("<think>first guess \\boxed{41}</think> Final answer: \\boxed{42}", "42"),
+    ("#### 41</think>\n#### 42", "42"),  # the opening mark stands in the prompt
+    ("<think>#### 41</think><think>again</think>#### 42", "42"),
+    ("<thinking>#### 41</thinking>#### 42", "42"),
+    ("<THOUGHT>#### 41</THOUGHT>#### 42", "42"),
+    ("<|begin_of_thought|>#### 41<|end_of_thought|>#### 42", "42"),
+    ("<seed:think>#### 41</seed:think>#### 42", "42"),
+    (
+        "<|channel|>analysis<|message|>#### 41<|end|><|start|>assistant<|channel|>final<|message|>#### 42",
+        "42",
+    ),
+    ("#### 42", "42"),
+    ("<think>#### 42", None),  # never ends
+    ("<think>a</think>#### 41<think>#### 42", None),  # begins again
+]
+
+
+@pytest.mark.parametrize(("text", "answer"), THOUGHTS)
+def test_thoughts_are_not_answers(math_verifier: MathVerifier, text: str, answer: str | None) -> None:
+    exact = load_verifier("exact")
+    for gold in ("41", "42"):
+        expected = "unscorable" if answer is None else "pass" if answer == gold else "fail"
+        assert state(exact, gold, text) == state(math_verifier, gold, text) == expected
+    assert vote(text) == answer
+    said = spoken(text)
+    assert said is None if answer is None else "41" not in str(said)
+
+
+def test_what_is_only_thought_is_no_answer_to_the_last_resorts_either(math_verifier: MathVerifier) -> None:
+    assert state(math_verifier, "41", "<think>The answer is 41</think> I give up.") == "unscorable"
+    assert state(math_verifier, "42", "<think>The answer is 41</think> So it is 42.") == "pass"
+    assert vote("<think>41</think>") is None
+
+
+def test_where_the_prompt_opens_the_thoughts_a_text_that_never_ends_them_has_no_answer(
+    math_verifier: MathVerifier, user: Callable[..., Verifier]
+) -> None:
+    texts = ["#### 42", "#### 41</think>#### 42", "42"]
+    for verifier in (math_verifier, load_verifier("exact")):
+        assert states(begun_in_thoughts(verifier)(problem("42"), texts))[:2] == ["unscorable", "pass"]
+    asked = problem("42", level=3)
+    assert states(begun_in_thoughts(user("trl"))(asked, texts)) == ["fail", "fail", "pass"]  # as it is
+
+
+@pytest.mark.parametrize(
+    ("prompt", "opened"),
+    [
+        ("<user>?<assistant><think>\n", True),
+        ("<user>?<assistant><think>\n\n</think>\n", False),
+        ("?\n", False),
+    ],
+)
+def test_the_template_says_if_completions_begin_in_thoughts(prompt: str, opened: bool) -> None:
+    tokenizer = SimpleNamespace(decode=lambda ids: "".join(map(chr, ids)))
+    codec = SimpleNamespace(chat=lambda message: tuple(map(ord, prompt)))
+    loaded: Any = SimpleNamespace(tokenizer=tokenizer, codec=codec)
+    assert opens_thoughts(loaded) is opened
+
+
 # exact
 
 
@@ -117,10 +179,11 @@ def test_exact_says_what_is_missing() -> None:
         ("42", "#### 41", "fail"),
         ("1/2", r"#### \frac{1}{2}", "pass"),
         (r"\frac{1}{2}", "#### 0.5", "pass"),
-        ("1/3", "#### 0.333", "fail"),  # 6 decimals are compared: 0.333333 is not 0.333000
+        ("1/3", "#### 0.333", "fail"),  # a rounded number needs six decimals
         ("x+1", r"\boxed{1 + x}", "pass"),
         (r"\{1,2\}", "#### 2, 1", "pass"),  # sets have no order
         ("(1,2)", "#### (2,1)", "fail"),  # tuples have
+        ("12", r"#### 9^{9^{9^9}}", "unscorable"),  # too large to compare
         ("5", "#### 3\nbut the answer was $5$", "fail"),  # #### comes first
         ("5", "so the answer is $5$", "pass"),  # no #### and no box: the whole text is read
         ("$1,000", "#### 1000", "pass"),
@@ -139,10 +202,10 @@ def test_math(math_verifier: MathVerifier, answer: str, text: str, expected: str
     assert state(Guarded(math_verifier), answer, text) == expected
 
 
-def test_the_quick_path_for_integers_agrees_with_math_verify(math_verifier: MathVerifier) -> None:
-    numbers = ["0", "1", "-1", "10", "100", "1000", "-1000", "99999999999999"]
+def test_the_quick_path_for_numbers_agrees_with_the_worker(math_verifier: MathVerifier) -> None:
+    numbers = ["0", "1", "-1", "10", "100", "1000", "-1000", "99999999999999", "0.5", "-0.05"]
     for gold in numbers:
-        slow = math_verifier.worker.judge(as_math(gold), [as_math(number) for number in numbers])
+        slow = math_verifier.worker.judge(gold, numbers)
         quick = math_verifier(problem(gold), [f"#### {number}" for number in numbers])
         assert states(quick) == states(slow) == ["pass" if n == gold else "fail" for n in numbers]
 
@@ -150,8 +213,15 @@ def test_the_quick_path_for_integers_agrees_with_math_verify(math_verifier: Math
 def test_a_hanging_check_is_killed_and_costs_the_other_texts_nothing(math_verifier: MathVerifier) -> None:
     texts = ["#### 0.5", TOWER, r"#### \frac{2}{4}", "#### 3", "#### 0.25"]
     verdicts = math_verifier(problem("1/2"), texts)
-    assert states(verdicts) == ["pass", "error", "pass", "fail", "fail"]
+    assert states(verdicts) == ["pass", "unscorable", "pass", "fail", "fail"]
     assert verdicts[1].message == "math-verify took longer than 2 s"
+
+
+def test_a_gold_answer_that_hangs_is_an_error_and_no_text_is_blamed() -> None:
+    # "builtins:eval" makes the payload itself the judge: here one that is never ready.
+    verdicts = Worker("builtins:eval", "json", 0.5).judge("9**9**9**9", ["a", "b"])
+    assert states(verdicts) == ["error", "error"]
+    assert verdicts[0].message == "json took longer than 0.5 s"
 
 
 def test_a_killed_worker_is_replaced(math_verifier: MathVerifier) -> None:
@@ -163,7 +233,7 @@ def test_a_killed_worker_is_replaced(math_verifier: MathVerifier) -> None:
     assert states(math_verifier(problem("1/2"), ["#### 0.5"])) == ["pass"]
 
 
-def test_worker_death_is_an_error_of_one_text_and_the_worker_has_no_torch() -> None:
+def test_a_text_that_kills_its_worker_is_unscorable_and_the_worker_has_no_torch() -> None:
     # "builtins:eval" makes the payload itself the judge.
     judge = (
         "lambda text: __import__('os')._exit(3) if text == 'die' else "
@@ -173,7 +243,7 @@ def test_worker_death_is_an_error_of_one_text_and_the_worker_has_no_torch() -> N
     worker = Worker("builtins:eval", "math_verify", 10)
     verdicts = worker.judge(judge, ["a", "die"])
     worker.close()
-    assert states(verdicts) == ["fail", "error"]
+    assert states(verdicts) == ["fail", "unscorable"]
     assert verdicts[0].message == "False"
     assert "process died (exit code 3" in verdicts[1].message
 
@@ -227,7 +297,7 @@ def test_gym(tmp_path: Path) -> None:
         "#### 9**9**9**9",
     ]
     verdicts = load_verifier({"name": "gym", "timeout": 2})(problem(right, **columns), texts)
-    assert states(verdicts) == ["pass", "pass", "fail", "unscorable", "fail", "error"]
+    assert states(verdicts) == ["pass", "pass", "fail", "unscorable", "fail", "unscorable"]
     assert (verdicts[0].reward, verdicts[2].message) == (1.0, "score 0.05")
     assert verdicts[5].message == "reasoning-gym took longer than 2 s"
     assert not trap.exists()
@@ -248,6 +318,8 @@ def test_gym_grids_are_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     judge = gym_module.prepare(("grid", b"", {"answer": "1 2\n3 4"}))
     texts = ["So:\n#### 1 2\n3 4", "So:\n####\n1 2\n3 4\n", "So:\n1 2\n3 4", "#### 1 2"]
     assert states([judge(text) for text in texts]) == ["pass", "pass", "pass", "fail"]
+    thoughts = ["<think>#### 0 0\n0 0</think>\n1 2\n3 4", "1 2\n3 4</think>", "<think>1 2\n3 4"]
+    assert states([judge(text) for text in thoughts]) == ["pass", "unscorable", "unscorable"]
 
 
 def test_gym_nan_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,13 +22,15 @@ from typing import Any
 from kintsugi.records import KintsugiError, Problem
 from kintsugi.tasks.base import check_count, check_share, require_problems, split_by_text
 from kintsugi.tasks.chat import conversation
+from kintsugi.verifiers.extract import boxed
 
 GOLD_MARKER = "####"
 """GSM8K's: the gold answer is what follows the last one in a worked solution."""
 ROWS_TOLD = 50_000
 """Rows after which a long reading says how far it is."""
 HALF = re.compile("[\ud800-\udfff]")
-THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+THOUSANDS = re.compile(r"\$?-?\d{1,3}(?:,\d{3})+(?!\d|,\d)")
+"""Commas in a number that stands alone: those of `(5,120)` part a pair, those of `1,250, 3` are not all alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +88,15 @@ class Columns:
         return Problem(id, prompt, answer, {k: v for k, v in line.row.items() if k not in used}, before)
 
     def _cell(self, line: Line, column: str) -> Any:
-        if column not in line.row:
-            raise KintsugiError(f"{line.where}: no column {column!r}; there are {', '.join(line.row)}")
-        return line.row[column]
+        """What a row holds under a name; `reward_model.ground_truth` is a field of the column `reward_model`."""
+        if column in line.row:
+            return line.row[column]
+        value = line.row
+        for part in column.split("."):
+            if not isinstance(value, Mapping) or part not in value:
+                raise KintsugiError(f"{line.where}: no column {column!r}; there are {', '.join(line.row)}")
+            value = value[part]
+        return value
 
 
 def whole(value: Any) -> Any:
@@ -123,9 +131,12 @@ def plain_text(value: Any, where: str) -> str:
 def gold_answer(value: Any, where: str, column: str) -> str:
     """The gold answer in an answer cell.
 
-    Text with `####` gives what follows the last one, thousands separators removed (`1,234` -> `1234`).
-    Other text is kept as it is, a number is written out, a whole one without its point (`51.0` -> `51`).
+    Text with `####` gives what follows the last one, without the commas of a number that stands alone (`1,234` ->
+    `1234`); a worked solution with `\\boxed{}` gives what the last box holds. Other text is kept as it is, a number is
+    written out, a whole one without its point (`51.0` -> `51`). A list of one item is that item.
     """
+    if isinstance(value, list) and len(value) == 1:
+        return gold_answer(value[0], where, column)
     if isinstance(value, float) and math.isfinite(value):
         return str(int(value)) if value.is_integer() else str(value)
     if isinstance(value, int):
@@ -134,10 +145,19 @@ def gold_answer(value: Any, where: str, column: str) -> str:
         raise KintsugiError(f"{where}: column {column!r}: expected text or a number, found {value!r}")
     text = value if isinstance(value, str) else ""
     _, marker, tail = text.rpartition(GOLD_MARKER)
-    answer = THOUSANDS.sub("", tail.strip()) if marker else text.strip()
+    answer = without_commas(tail.strip()) if marker else text.strip()
+    answer = boxed(answer) or answer
     if not answer:
         raise KintsugiError(f"{where}: missing answer (column {column!r})")
     return answer
+
+
+def without_commas(answer: str) -> str:
+    """`1,234 eggs` as `1234 eggs`; commas in brackets or lists stay."""
+    number = THOUSANDS.match(answer)
+    if number is None or "," in answer[number.end() :]:
+        return answer
+    return number[0].replace(",", "") + answer[number.end() :]
 
 
 class TableTask:

@@ -23,7 +23,7 @@ from kintsugi.verifiers.gym import GymVerifier
 from kintsugi.verifiers.math import MathVerifier
 from kintsugi.verifiers.user import ApartVerifier
 
-__all__ = ["VERIFIERS", "Verifier", "load_verifier"]
+__all__ = ["VERIFIERS", "Verifier", "begun_in_thoughts", "load_verifier"]
 
 VERIFIERS: Mapping[str, Callable[..., Verifier]] = {
     "exact": ExactVerifier,
@@ -50,6 +50,15 @@ def load_verifier(spec: Spec) -> Verifier:
             f"unknown verifier {name!r}; {hint}expected {', '.join(VERIFIERS)} or my_file.py:function"
         )
     return Guarded(build(name, VERIFIERS[name], arguments))
+
+
+def begun_in_thoughts(verifier: Verifier) -> Verifier:
+    """`verifier` for completions whose prompt ends with an opening mark of thinking: without a closing one they have
+    not begun to answer. A user's function gets its texts as they are, all the same.
+    """
+    if isinstance(verifier, Guarded) and isinstance(verifier.verifier, ApartVerifier):
+        return verifier
+    return lambda problem, texts: verifier(problem, [f"<think>{text}" for text in texts])
 
 
 def build(name: str, factory: Callable[..., Verifier], arguments: Mapping[str, Any]) -> Verifier:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kintsugi.records import Problem, Verdict
-from kintsugi.verifiers.extract import final_answer, plain, reference
+from kintsugi.verifiers.extract import UNENDED, final_answer, plain, reference, spoken
 
 NO_ANSWER = Verdict("unscorable", message=r"no final answer: expected `#### answer` or \boxed{answer}")
 
@@ -19,6 +19,9 @@ class ExactVerifier:
 
 
 def judge(gold: str, text: str) -> Verdict:
-    """Pass or fail, or `unscorable` when the text has no final answer."""
-    answer = final_answer(text)
+    """Pass or fail, or `unscorable` when the text has no final answer after its thoughts."""
+    said = spoken(text)
+    if said is None:
+        return UNENDED
+    answer = final_answer(said)
     return NO_ANSWER if answer is None else Verdict.scored(float(plain(answer) == gold))

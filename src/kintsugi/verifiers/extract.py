@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from kintsugi.records import KintsugiError, Problem
+from kintsugi.records import KintsugiError, Problem, Verdict
 
 # `\\.` swallows escaped braces, as in \boxed{\{1, 2\}}, so that they do not count for balance.
 BRACE = re.compile(r"(?P<boxed>\\boxed\s*\{)|\\.|(?P<open>\{)|(?P<close>\})", re.DOTALL)
@@ -15,7 +15,12 @@ THOUGHT_BEGINS = re.compile(rf"<{THINKING}>|<\|begin_of_thought\|>|<\|channel\|>
 THOUGHT_ENDS = re.compile(
     rf"</{THINKING}>|<\|end_of_thought\|>|<\|channel\|>final(?:<\|message\|>)?", re.IGNORECASE
 )
+TAGGED = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.IGNORECASE | re.DOTALL)
+STATEMENT = re.compile(r"\banswer\b[*_ ]*(?:is|:|=)[*_:\s]*", re.IGNORECASE)
+TELLING = re.compile(r"[\d\\$]")
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
+UNENDED = Verdict("unscorable", message="no answer: the text ends before its thoughts do")
 
 
 def spoken(text: str) -> str | None:
@@ -24,6 +29,8 @@ def spoken(text: str) -> str | None:
     None where thinking was begun and never ended: such a text says nothing yet. The opening mark may be
     missing, because chat templates often end the prompt with it.
     """
+    if "<" not in text:  # every mark has one
+        return text
     ends = list(THOUGHT_ENDS.finditer(text))
     rest = text[ends[-1].end() :] if ends else text
     return None if THOUGHT_BEGINS.search(rest) else rest
@@ -44,11 +51,30 @@ def final_answer(text: str) -> str | None:
 def vote(text: str) -> str | None:
     """What a text stands for among several answers to a question: its final answer, else its last line, undressed.
 
-    None for a blank text.
+    None for a blank text, and for one that never ends its thoughts.
     """
-    lines = text.split("\n")
-    answer = final_answer(text) or next((line for line in reversed(lines) if line.strip()), "")
+    said = spoken(text) or ""
+    answer = final_answer(said) or next((line for line in reversed(said.split("\n")) if line.strip()), "")
     return plain(answer) or None
+
+
+def stated(text: str) -> str | None:
+    """The answer of a text without `####` and box: what stands in <answer> tags, else after the last `answer is` or
+    `answer:`, else the last sentence that holds a digit or a formula. None where there is none of them.
+    """
+    if tagged := TAGGED.findall(text):
+        return str(tagged[-1]).strip() or None
+    if statements := list(STATEMENT.finditer(text)):
+        rest = text[statements[-1].end() :].strip()
+        if rest:
+            return first_sentence(rest)
+    lines = [line for line in text.split("\n") if TELLING.search(line)]
+    sentences = SENTENCE_END.split(lines[-1]) if lines else []
+    return next((part for part in reversed(sentences) if TELLING.search(part)), None)
+
+
+def first_sentence(text: str) -> str:
+    return SENTENCE_END.split(text.partition("\n")[0].strip(), maxsplit=1)[0]
 
 
 def boxed(text: str) -> str | None:

@@ -21,7 +21,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 from kintsugi.loading import is_file_spec, load_object
@@ -36,6 +36,8 @@ START_LIMIT = 120.0
 MEMORY_LIMIT = 4 * 2**30
 """Bytes of address space: a huge power eats the machine's memory faster than its time limit runs out."""
 MESSAGE_LIMIT = 500
+PREPARED = "prepared"
+"""A worker's first reply to a batch; any other is the message of an error."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """NumPy's threads would each reserve address space, which counts against MEMORY_LIMIT."""
 STARTS = (
@@ -103,7 +105,10 @@ class Worker:
         self.lock = threading.Lock()
 
     def judge(self, payload: Any, texts: Sequence[str]) -> list[Verdict]:
-        """One verdict per text. A text that hangs or kills the worker is an `error`; the others are not."""
+        """One verdict per text. A text that hangs or kills the worker is `unscorable`, the others are judged.
+
+        What fails before any text is read (the worker does not start, the payload cannot be prepared) is an `error`.
+        """
         return [
             reply if isinstance(reply, Verdict) else Verdict(*reply) for reply in self._all(payload, texts)
         ]
@@ -147,19 +152,29 @@ class Worker:
         except Exception as error:  # what the data set holds cannot be pickled: nothing was sent yet
             yield from [error_verdict(error)] * len(items)
             return
-        for _ in items:
-            try:
-                line = child.receive(self.timeout)
-            except queue.Empty:
-                self.close()
-                yield Verdict("error", message=f"{self.what} took longer than {self.timeout:g} s")
+        if (failed := self._reply(child)) != PREPARED:
+            yield from [Verdict("error", message=failed)] * len(items)
+            return
+        for item in items:
+            reply = self._reply(child)
+            if isinstance(reply, str):
+                # A text did it, so the text is judged; what judges all texts at once is at fault itself.
+                yield Verdict("error" if isinstance(item, list) else "unscorable", message=reply)
                 return
-            if line is None:
-                message = f"{self.what}: its process died ({child.last_words()})"
-                self.close()
-                yield Verdict("error", message=message[:MESSAGE_LIMIT])
-                return
-            yield json.loads(line)
+            yield reply
+
+    def _reply(self, child: Child) -> Any:
+        """The worker's next answer, or in words how it failed to give one; it is closed then."""
+        try:
+            line = child.receive(self.timeout)
+        except queue.Empty:
+            self.close()
+            return f"{self.what} took longer than {self.timeout:g} s"
+        if line is None:
+            message = f"{self.what}: its process died ({child.last_words()})"
+            self.close()
+            return message[:MESSAGE_LIMIT]
+        return json.loads(line)
 
 
 class Child:
@@ -236,7 +251,8 @@ def end_process(process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
 
 
 def serve(target: str, package: str, timeout: str, memory: str, trusted: str) -> None:
-    """The worker's main loop: pickled (payload, texts) on stdin, one JSON line per text on stdout."""
+    """The worker's main loop: pickled (payload, texts) on stdin; on stdout a JSON line for the payload and
+    one per text."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which may want to finish a step
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # what libraries print must not be taken for answers
@@ -266,22 +282,36 @@ def spelled(verdict: Verdict) -> list[Any]:
 def judge_all(
     prepare: Prepare, payload: Any, texts: Sequence[Any], timeout: float, watch: Watch
 ) -> Iterator[Any]:
-    judge: Any = None
+    """PREPARED and one verdict per text, or the error of the payload alone."""
+    try:
+        with time_limit(timeout):
+            judge: Any = prepare(payload)
+    except (Exception, SystemExit) as error:
+        yield error_verdict(error).message
+        return
+    yield PREPARED
     for text in texts:
-        # The parent kills at `timeout`. Should it be gone by then, this C thread ends the process, so
-        # that a hang does not outlive the run.
-        faulthandler.dump_traceback_later(timeout + 1, exit=True)
         try:
-            judge = judge or prepare(payload)
-            watch.on = watch.wanted
-            verdict = judge(text)
+            with time_limit(timeout):
+                watch.on = watch.wanted
+                verdict = judge(text)
         except (Exception, SystemExit) as error:
             failed = error_verdict(error)
             verdict = [failed] * len(text) if isinstance(text, list) else failed
         finally:
             watch.on = False
-            faulthandler.cancel_dump_traceback_later()
         yield verdict
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """The parent kills at `seconds`. Should it be gone by then, a C thread ends the process a second later, so that
+    a hang does not outlive the run."""
+    faulthandler.dump_traceback_later(seconds + 1, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 class Watch:

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from kintsugi.records import KintsugiError, Problem, Verdict
-from kintsugi.verifiers.extract import final_answer
+from kintsugi.verifiers.extract import UNENDED, final_answer, spoken
 from kintsugi.verifiers.guard import Judge, Worker
 
 COLUMNS = ("dataset", "config", "entry")
@@ -49,7 +49,10 @@ def prepare(payload: tuple[str, bytes, dict[str, Any]]) -> Judge:
     lines = str(entry.get("answer") or "").count("\n") + 1
 
     def judge(text: str) -> Verdict:
-        answer = answer_of(text, lines)
+        said = spoken(text)
+        if said is None:
+            return UNENDED
+        answer = answer_of(said, lines)
         if answer is None:
             return Verdict("unscorable", message="the completion is empty")
         score = float(dataset.score_answer(answer, entry))

@@ -1,7 +1,8 @@
-r"""`verifier: math`: mathematical equality by math-verify, with a time limit that really ends a hang.
+r"""`verifier: math`: mathematical equality, with a time limit that really ends a hang.
 
-math-verify's own limits are Python signal handlers, which big-integer arithmetic never lets run, so they
-are switched off and the check happens in a Worker.
+An answer is read by a grammar of our own (`answers`, `formula`), and compared by value (`sameness`). math-verify reads
+only what that grammar does not know: sums, integrals, limits. Python cannot interrupt big-integer arithmetic, so the
+comparison happens in a Worker.
 """
 
 from __future__ import annotations
@@ -11,101 +12,135 @@ from collections.abc import Sequence
 from typing import Any
 
 from kintsugi.records import Problem, Verdict
-from kintsugi.verifiers.extract import final_answer, plain, reference
+from kintsugi.verifiers.answers import LONGEST, read_sentence
+from kintsugi.verifiers.dress import undress
+from kintsugi.verifiers.extract import UNENDED, final_answer, plain, reference, spoken, stated
+from kintsugi.verifiers.formula import Unreadable
 from kintsugi.verifiers.guard import Judge, Worker
+from kintsugi.verifiers.kinds import Answer
+from kintsugi.verifiers.sameness import same
 
-INTEGER = re.compile(r"0|-?[1-9]\d{0,14}")
-NUMBER = r"[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:/\d+)?"
-# math-verify multiplies the letters of a word: `yes` is e*s*y, and so equals `eys`.
-WORDS = re.compile(r"(?=[^aeiouAEIOU]*[aeiouAEIOU])[A-Za-z]{3,}(?:[ -][A-Za-z]+)*|[Nn]o|NO")
-# `42 dollars` is 42 (to math-verify also the letters' product), but `3 million` is not 3.
-SCALES = r"per ?cent|hundred|thousand|\w*illion|dozen|and "
-QUANTITY = re.compile(rf"({NUMBER})\s+(?!{SCALES})[A-Za-z]{{3,}}(?: [A-Za-z]+)*")
-SCIENTIFIC = re.compile(r"([-+]?\d+(?:\.\d+)?)[eE]([-+]?\d+)")
-DELIMITERS = ("$", r"\(", r"\[", r"\boxed")
+NUMBER = re.compile(r"(-?)0*(\d{1,15}?)(?:\.(\d{1,15}?)0*)?")
+ADVANCED = re.compile(r"\\(?:sum|prod|int|lim|gcd|lcm|max|min|bmod)(?![a-z])")
+MISREAD = re.compile(
+    r"[A-Z]|'|\\prime|dots|\.\.\.|\\text|\\mathrm|\d\s+\d|\)\s*\(|[a-z]{4,}(?<!frac)(?<!sqrt)(?<!infty)"
+)
+"""Signs that math-verify's reader takes for others: it lowers letters, drops primes and dots, adds `(2)(3)`."""
 
 
 class MathVerifier:
     r"""Passes iff the answer is mathematically equal to the gold answer.
 
-    The answer is the text after `####`, else the last `\boxed{...}`, else what math-verify finds in the
-    whole text (its last formula or number). timeout: seconds one text may take.
+    The answer is the text after `####`, else the last `\boxed{...}`, else what stands in <answer> tags, after `answer
+    is`, or at the end of the last sentence that holds a number. timeout: seconds one text may take.
     """
 
     def __init__(self, timeout: float = 5.0) -> None:
         self.worker = Worker("kintsugi.verifiers.math:prepare", "math_verify", timeout)
 
     def __call__(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
-        gold = reference(problem)
-        answers = [final_answer(text) for text in texts]
-        # Two integers in plain digits are equal or not; math-verify can say nothing else of them.
-        quick = [
-            Verdict.scored(float(plain(answer) == gold))
-            if answer is not None and INTEGER.fullmatch(plain(answer)) and INTEGER.fullmatch(gold)
-            else None
-            for answer in answers
-        ]
+        reference(problem)
+        gold = final_answer(problem.answer) or problem.answer
+        answers = [answer_of(text) for text in texts]
+        number = plain_number(gold)
+        # Two numbers in digits are equal or not, which needs no other process.
+        quick = [quick_verdict(number, answer) if isinstance(answer, str) else answer for answer in answers]
         slow = [
-            as_math(answer) if answer is not None else text
-            for text, answer, verdict in zip(texts, answers, quick, strict=True)
-            if verdict is None
+            a for a, verdict in zip(answers, quick, strict=True) if verdict is None and isinstance(a, str)
         ]
-        checked = iter(self.worker.judge(as_math(gold), slow) if slow else ())
+        checked = iter(self.worker.judge(gold, slow) if slow else ())
         return [verdict or next(checked) for verdict in quick]
 
 
-def as_math(answer: str) -> str:
-    """`answer` so that math-verify reads all of it, and reads it as meant."""
-    text = " ".join(plain(answer).split())  # math-verify reads no line break within $...$
-    if any(delimiter in text for delimiter in DELIMITERS):
-        return text
-    if WORDS.fullmatch(text):
-        return rf"$\text{{{text}}}$"
-    if quantity := QUANTITY.fullmatch(text):
-        return f"${quantity[1]}$"
-    if scientific := SCIENTIFIC.fullmatch(text):
-        return rf"${scientific[1]} \times 10^{{{scientific[2]}}}$"
-    return f"${text}$"
+def answer_of(text: str) -> str | Verdict:
+    """What a text gives as its answer, or the verdict on a text without one."""
+    said = spoken(text)
+    if said is None:
+        return UNENDED
+    answer = final_answer(said) or stated(said)
+    return answer or Verdict("unscorable", message=r"no answer: expected `#### answer` or \boxed{answer}")
+
+
+def plain_number(text: str) -> tuple[str, ...] | None:
+    """Sign, whole part and decimals of a number in digits, one spelling for each value; None for all else."""
+    found = NUMBER.fullmatch(text) or NUMBER.fullmatch(plain(text))
+    if not found:
+        return None
+    sign, whole, decimals = found[1], found[2], (found[3] or "").rstrip("0")
+    return (sign if whole != "0" or decimals else "", whole, decimals)
+
+
+def quick_verdict(gold: tuple[str, ...] | None, answer: str) -> Verdict | None:
+    number = plain_number(answer) if gold is not None else None
+    return None if number is None else Verdict.scored(float(number == gold))
 
 
 def prepare(gold: str) -> Judge:
-    """What judges one text against `gold` (runs in the worker; both went through `as_math`)."""
-    expected = read(gold)
-    if not any(not isinstance(item, str) for item in expected):
-        raise ValueError(f"math-verify cannot read the gold answer {gold!r}")
+    """What judges one answer against `gold` (runs in the worker)."""
+    if not balanced(gold):
+        raise ValueError(f"cannot read the gold answer {gold!r}")
+    expected = readable(gold)
+    bare = undress(gold)
 
     def judge(text: str) -> Verdict:
         try:
-            found = read(text)
+            passed = undress(text[:LONGEST]) == bare or judged(expected, gold, text)
+        except Unreadable as error:
+            return Verdict("unscorable", message=f"cannot read {text[:60]!r}: {error}")
         except Exception as error:
-            return Verdict("unscorable", message=f"math-verify cannot read it ({type(error).__name__})")
-        if all(isinstance(item, str) for item in found):
-            return Verdict("unscorable", message="math-verify finds no answer it can read")
-        return Verdict.scored(float(equal(expected, found)))
+            return Verdict("unscorable", message=f"cannot compare {text[:60]!r} ({type(error).__name__})")
+        return Verdict.scored(float(passed))
 
     return judge
 
 
-def read(text: str) -> list[Any]:
-    """Sympy expressions that math-verify finds in `text`, and their source strings."""
+def balanced(text: str) -> bool:
+    level = 0
+    for brace in re.findall(r"(?<!\\)[{}]", text):
+        level += 1 if brace == "{" else -1
+        if level < 0:
+            return False
+    return level == 0
+
+
+def readable(gold: str) -> Answer | None:
+    """The gold answer as it is read; None where only its very text can be recognised."""
+    try:
+        return read_sentence(gold)
+    except Unreadable:
+        return None
+
+
+def judged(expected: Answer | None, gold: str, text: str) -> bool:
+    """True iff the answer equals the gold answer; Unreadable where that cannot be said."""
+    if ADVANCED.search(gold) or ADVANCED.search(text):
+        return same_by_sympy(gold, text)
+    answer = read_sentence(text)
+    return expected is not None and same(expected, answer)
+
+
+def same_by_sympy(gold: str, text: str) -> bool:
+    """True iff the difference of what math-verify reads is simplified to 0. (Its own comparison rounds.)"""
+    from sympy import simplify
+
+    expressions: list[Any] = []
+    for side in (undress(gold), undress(text)):
+        if MISREAD.search(side):
+            raise Unreadable("a formula that cannot be read with certainty")
+        expressions.append(parsed(side))
+    left, right = expressions
+    return bool(simplify((left - right).doit()) == 0)
+
+
+def parsed(text: str) -> Any:
+    """The one sympy expression that math-verify finds."""
     from math_verify import parse
 
-    return list(parse(text, parsing_timeout=None, raise_on_error=True))
-
-
-def equal(expected: Sequence[Any], found: Sequence[Any]) -> bool:
-    """Whether any of `found` equals any of `expected`; raises what kept a comparison from an answer."""
-    from math_verify import verify
-
-    failure: Exception | None = None
-    for gold in expected:
-        for item in found:
-            try:
-                if verify(gold, item, timeout_seconds=None, raise_on_error=True):
-                    return True
-            except Exception as error:
-                # Another pair may still be equal; only then does it not matter.
-                failure = error
-    if failure is not None:
-        raise failure
-    return False
+    found = [
+        item
+        for item in parse(f"${text}$", parsing_timeout=None, raise_on_error=True)
+        if not isinstance(item, str)
+    ]
+    if len(found) != 1:
+        raise Unreadable("math-verify finds no formula")
+    return found[0]
