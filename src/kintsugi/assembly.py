@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
-from kintsugi.config import Recipe, with_name
+from kintsugi.config import Recipe, spec_name, with_name
 from kintsugi.engines.base import Sampler
 from kintsugi.engines.registry import load_engine
 from kintsugi.engines.sample import positions_of
+from kintsugi.files import digest
+from kintsugi.loading import is_file_spec
 from kintsugi.models.loading import LoadedModel, hardware, load_model, pick_autocast, settle_machine
 from kintsugi.prompts import Prompts, load_prompts
 from kintsugi.records import Problem
@@ -71,6 +74,7 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
         "dtype": str(autocast or torch.float32),
         "threads": str(torch.get_num_threads()),
         "data": fingerprint(train_problems),
+        **own_code(recipe),
     }
     positions = engine.positions(positions_of(loaded.model.config))
     room = None if positions is None else positions - 1
@@ -80,6 +84,18 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
             f"{len(train_problems) - len(fitting)} training problems do not fit {room} tokens: left out"
         )
     require_problems(fitting, f"training problems of at most {room} tokens")
+    held_out = eval_problems[recipe.eval.skip :][: recipe.eval.problems]
+    short = [fits(p, loaded, prompts, room) for p in held_out]
+    judged = [p for p, fit in zip(held_out, short, strict=True) if fit]
+    require_problems(judged, f"held-out problems of at most {room} tokens")
+    if too_long := [p.id for p, fit in zip(held_out, short, strict=True) if not fit]:
+        named = ", ".join(too_long[:3]) + ", ..." * (len(too_long) > 3)
+        notes.append(f"{len(too_long)} held-out problems do not fit {room} tokens: left out ({named})")
+    if not loaded.codec.stop_ids:
+        notes.append(
+            "neither the tokenizer nor the model names an end token: every answer goes on for sampling.max_new_tokens="
+            f"{recipe.sampling.max_new_tokens} tokens"
+        )
     sampler = engine.sampler(
         loaded.model,
         pad_id=loaded.tokenizer.pad_token_id,
@@ -91,7 +107,7 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
         recipe=recipe,
         task=task,
         train_problems=fitting,
-        eval_problems=eval_problems[recipe.eval.skip :][: recipe.eval.problems],
+        eval_problems=judged,
         verifier=verifier,
         prompts=prompts,
         loaded=loaded,
@@ -101,6 +117,13 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
         machine=machine,
         notes=[*notes, *loaded.notes],
     )
+
+
+def own_code(recipe: Recipe) -> dict[str, str]:
+    """The fingerprints of a verifier's and an algorithm's own file; what is built in has none."""
+    named = {"verifier": spec_name(recipe.verifier), "algorithm": spec_name(recipe.algorithm)}
+    files = {what: Path(name.rpartition(":")[0]) for what, name in named.items() if is_file_spec(name)}
+    return {what: f"sha256 {digest(path)[:16]}" for what, path in files.items() if path.is_file()}
 
 
 def fits(problem: Problem, loaded: LoadedModel, prompts: Prompts, room: int | None) -> bool:

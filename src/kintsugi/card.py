@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from kintsugi.config import spec_name
+from kintsugi.files import write_whole
 from kintsugi.reading import Line, Run
 
 PATIENCE = 5.0
@@ -23,7 +24,7 @@ def write_card(directory: Path, place: Path) -> None:
     """Writes the card of a run's checkpoint `place` into it; asks nobody."""
     step = int(place.name.removeprefix("step-"))
     text = card(Run.open(directory), step, adapters=is_adapter(place))
-    (place / "README.md").write_text(text, encoding="utf-8")
+    write_whole(place / "README.md", text)
 
 
 def is_adapter(place: Path) -> bool:
