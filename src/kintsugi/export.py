@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -28,7 +27,6 @@ def export(
     replaced if `overwrite`, and nothing else ever is.
     """
     number, source = checkpoint(run, step)
-    output = Path(os.path.abspath(output))
     if output.exists() or output.is_symlink():
         if not overwrite:
             raise KintsugiError(f"{output}: exists already; choose another --output, or pass --overwrite")
@@ -38,7 +36,7 @@ def export(
         raise KintsugiError(
             f"{source}: nothing to merge, this checkpoint is a whole model; leave --merge out"
         )
-    partial = partial_of(output)
+    partial = partial_of(output.resolve())
     with writing(output):
         if partial.exists() or partial.is_symlink():
             may_replace(partial, "export")
@@ -61,7 +59,7 @@ def export(
         )
         write_whole(partial / "README.md", text)
         remove(output)
-        partial.rename(output)
+        partial.rename(output.resolve())
     return output
 
 

@@ -42,7 +42,7 @@ def repeat(run: Run, output: Path, *, overwrite: bool = False) -> Repeated:
     """
     apart(output, run.directory)
     before = run.versions
-    if not HOW <= set(before):
+    if HOW - set(before):
         raise KintsugiError(
             f"{run.directory}: written by a version that did not record how; it cannot be repeated"
         )
