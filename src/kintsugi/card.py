@@ -97,10 +97,11 @@ def facts(run: Run, steps: Sequence[Line], evals: Sequence[Line]) -> dict[str, s
         if tokens := sum(s.get(f"tokens/{phase}") or 0 for s in steps):
             found[f"generated tokens, {phase}"] = f"{tokens:,}"
     for name, line in {"before": evals[0], "after": evals[-1]}.items() if evals else ():
-        low, high = line["eval/pass@1_ci"]
-        found[f"held-out pass@1 {name} (step {line['step']})"] = (
-            f"{line['eval/pass@1']:.3f} [{low:.3f}, {high:.3f}], {line['eval/problems']} problems"
-        )
+        if {"eval/pass@1_ci", "eval/problems"} <= set(line):  # else of a damaged file
+            low, high = line["eval/pass@1_ci"]
+            found[f"held-out pass@1 {name} (step {line['step']})"] = (
+                f"{line['eval/pass@1']:.3f} [{low:.3f}, {high:.3f}], {line['eval/problems']} problems"
+            )
     return found | {name: str(version) for name, version in versions.items()}
 
 

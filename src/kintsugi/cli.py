@@ -347,7 +347,7 @@ def main() -> NoReturn:
     except OSError as error:
         if error.errno not in REFUSED:
             raise
-        silence()  # if it is standard output, its end must not fail once more
+        silence(sys.stdout)  # if it is standard output, its end must not fail once more
         place = error.filename or "standard output"
         print(f"kintsugi: {place}: cannot be written ({error.strerror})", file=sys.stderr)
         sys.exit(2)

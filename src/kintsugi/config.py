@@ -10,7 +10,8 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -42,14 +43,16 @@ class Section(BaseModel):
     def no_number(cls, value: object, info: ValidationInfo) -> object:
         """pydantic takes true for 1; here it is a mistake wherever a number is expected."""
         field = cls.model_fields[str(info.field_name)]
-        if isinstance(value, bool) and not takes(field.annotation, bool):
+        values = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(one, bool) for one in values) and not takes(field.annotation, bool):
             raise PydanticCustomError("no_number", "Input should not be true or false")
         return value
 
 
 def takes(annotation: object, kind: type) -> bool:
     """Whether a field's type is `kind`, `Any`, or a union with one of them."""
-    return annotation in (kind, Any) or any(takes(part, kind) for part in get_args(annotation))
+    union = get_origin(annotation) in (Union, UnionType)
+    return annotation in (kind, Any) or (union and any(takes(part, kind) for part in get_args(annotation)))
 
 
 AnySection = TypeVar("AnySection", bound=Section)
@@ -218,8 +221,10 @@ class Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == MERGE:
+                continue
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen and key_node.tag != MERGE:
+            if isinstance(key, str) and key in seen:
                 raise Twice(
                     "while reading a mapping",
                     node.start_mark,

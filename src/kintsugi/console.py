@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -22,11 +22,11 @@ def percent(value: float | None) -> str:
     return "   -" if value is None else f"{value:4.0%}"
 
 
-def silence() -> None:
-    """Points standard output at nothing: what could not be written must not fail once more when the process ends."""
+def silence(stream: IO[str]) -> None:
+    """Points a stream at nothing: what could not be written must not fail once more when the process ends."""
     with suppress(OSError, ValueError, AttributeError):  # it may be no file, or closed
         nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, sys.stdout.fileno())
+        os.dup2(nothing, stream.fileno())
         os.close(nothing)
 
 
@@ -63,10 +63,10 @@ class Reporter:
             yield
         except (OSError, SystemExit) as error:  # rich turns a closed pipe into SystemExit
             self.console.quiet = True
-            silence()
-            why = error.strerror if isinstance(error, OSError) else "closed"
+            silence(self.console.file)
+            why = error.strerror if isinstance(error, OSError) else "it was closed"
             with suppress(OSError):
-                print(f"standard output is lost ({why}): the run goes on in silence", file=sys.stderr)
+                print(f"the output is lost ({why}): the run goes on in silence", file=sys.stderr)
 
     def say(self, line: str) -> None:
         """One plain line, above the live one where there is one."""

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 from kintsugi.checkpoint import saved
 from kintsugi.config import Recipe
@@ -86,15 +85,19 @@ def compared(first: Run, second: Run) -> Repeated:
 def differences(first: Run, second: Run, lines: list[list[bytes]], last: str) -> Iterator[str]:
     for number, (a, b) in enumerate(zip(*lines, strict=False), 1):
         if a != b:
-            yield f"line {number} of {METRICS}: {changed_key(json.loads(a), json.loads(b))}"
+            yield f"line {number} of {METRICS}: {changed_key(a, b)}"
     for name in WEIGHTS if last else ():
         files = [run.directory / "checkpoints" / last / name for run in (first, second)]
         if files[0].is_file() and digest(files[0]) != digest(files[1]):
             yield f"the weights of {last}"
 
 
-def changed_key(a: dict[str, Any], b: dict[str, Any]) -> str:
-    """The first key that differs, with both values."""
+def changed_key(first: bytes, second: bytes) -> str:
+    """The first key that differs between two lines of metrics, with both values."""
+    try:
+        a, b = json.loads(first), json.loads(second)
+    except ValueError:
+        return "one of them is cut off"
     for key, other in zip_longest(a, b):
         if key != other or a[key] != b[key]:
             return f"step {a.get('step')}: {key} is {a.get(key)} and then {b.get(key)}"
