@@ -14,6 +14,7 @@ from kintsugi.assembly import assemble
 from kintsugi.config import Recipe, spec_name
 from kintsugi.evaluation import Estimate, EvalResult, bootstrap, evaluate, scores, table, wilson
 from kintsugi.files import write_whole
+from kintsugi.owned import may_replace_file
 from kintsugi.perplexity import Fit, fit
 from kintsugi.records import KintsugiError, Problem
 
@@ -172,6 +173,7 @@ def save(records: Sequence[Mapping[str, Any]] | None, path: Path) -> None:
     """Writes the records as a JSON list; None only tries whether that will be possible."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        may_replace_file(path, b'"recipe"', "record of kintsugi eval")
         path.open("a").close()
         if records is not None:
             write_whole(path, json.dumps(records, indent=1, ensure_ascii=False) + "\n")
