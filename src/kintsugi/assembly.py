@@ -22,6 +22,10 @@ from kintsugi.tasks.base import Task, fingerprint, require_problems
 from kintsugi.verifiers import load_verifier
 from kintsugi.verifiers.base import Verifier
 
+NO_END = (
+    "neither the tokenizer nor the model names an end token: every answer goes on for sampling.max_new_tokens"
+)
+
 
 @dataclass(slots=True)
 class Parts:
@@ -84,18 +88,10 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
             f"{len(train_problems) - len(fitting)} training problems do not fit {room} tokens: left out"
         )
     require_problems(fitting, f"training problems of at most {room} tokens")
-    held_out = eval_problems[recipe.eval.skip :][: recipe.eval.problems]
-    short = [fits(p, loaded, prompts, room) for p in held_out]
-    judged = [p for p, fit in zip(held_out, short, strict=True) if fit]
-    require_problems(judged, f"held-out problems of at most {room} tokens")
-    if too_long := [p.id for p, fit in zip(held_out, short, strict=True) if not fit]:
-        named = ", ".join(too_long[:3]) + ", ..." * (len(too_long) > 3)
-        notes.append(f"{len(too_long)} held-out problems do not fit {room} tokens: left out ({named})")
+    judged, too_long = held_out(recipe, eval_problems, loaded, prompts, room)
+    notes += too_long
     if not loaded.codec.stop_ids:
-        notes.append(
-            "neither the tokenizer nor the model names an end token: every answer goes on for sampling.max_new_tokens="
-            f"{recipe.sampling.max_new_tokens} tokens"
-        )
+        notes.append(NO_END)
     sampler = engine.sampler(
         loaded.model,
         pad_id=loaded.tokenizer.pad_token_id,
@@ -117,6 +113,20 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
         machine=machine,
         notes=[*notes, *loaded.notes],
     )
+
+
+def held_out(
+    recipe: Recipe, problems: Sequence[Problem], loaded: LoadedModel, prompts: Prompts, room: int | None
+) -> tuple[list[Problem], list[str]]:
+    """(the held-out problems that the recipe asks for and that are short enough, a note that names the others)."""
+    asked = problems[recipe.eval.skip :][: recipe.eval.problems]
+    short = [fits(problem, loaded, prompts, room) for problem in asked]
+    kept = [problem for problem, fit in zip(asked, short, strict=True) if fit]
+    require_problems(kept, f"held-out problems of at most {room} tokens")
+    others = [problem.id for problem, fit in zip(asked, short, strict=True) if not fit]
+    named = ", ".join(others[:3]) + ", ..." * (len(others) > 3)
+    note = f"{len(others)} held-out problems do not fit {room} tokens: left out ({named})"
+    return kept, [note] * bool(others)
 
 
 def own_code(recipe: Recipe) -> dict[str, str]:

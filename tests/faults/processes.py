@@ -65,10 +65,3 @@ def result(run: Path) -> dict[str, str]:
 
 def metrics(run: Path) -> Sequence[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-def kintsugi(*words: str) -> subprocess.CompletedProcess[str]:
-    """Any command, to its end."""
-    command = [sys.executable, "-m", "kintsugi.cli", *words]
-    own = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=own, timeout=300)

@@ -182,7 +182,7 @@ def test_a_verifiers_own_file_is_part_of_the_run(tmp_path: Path, monkeypatch: py
 def test_no_end_token_anywhere_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kintsugi.models.loading.stop_tokens", lambda *_: ())
     notes = assemble(Recipe.parse(SMALL)).notes
-    assert any("names an end token: every answer goes on for sampling.max_new_tokens=80" in n for n in notes)
+    assert any("names an end token: every answer goes on for sampling.max_new_tokens" in n for n in notes)
 
 
 def comparison(folder: Path) -> Path:
