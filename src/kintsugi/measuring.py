@@ -173,8 +173,8 @@ def save(records: Sequence[Mapping[str, Any]] | None, path: Path) -> None:
     """Writes the records as a JSON list; None only tries whether that will be possible."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        may_replace_file(path, b'"recipe"', "record of kintsugi eval")
         path.open("a").close()
+        may_replace_file(path, b'"recipe"', "record of kintsugi eval")
         if records is not None:
             write_whole(path, json.dumps(records, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
