@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
-from kintsugi.config import Recipe, with_name
+from kintsugi.config import Recipe, spec_name, with_name
 from kintsugi.engines.base import Sampler
 from kintsugi.engines.registry import load_engine
 from kintsugi.engines.sample import longrope_limit, positions_of
 from kintsugi.engines.selftest import check_learner
+from kintsugi.files import digest
+from kintsugi.loading import is_file_spec
 from kintsugi.models.loading import LoadedModel, hardware, load_model, pick_autocast, settle_machine
 from kintsugi.prompts import Prompts, load_prompts
 from kintsugi.records import Problem
@@ -74,6 +77,7 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
         "dtype": str(autocast or torch.float32),
         "threads": str(torch.get_num_threads()),
         "data": fingerprint(train_problems),
+        **own_code(recipe),
     }
     positions = engine.positions(positions_of(loaded.model.config))
     room = None if positions is None else positions - 1
@@ -116,3 +120,10 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
 def opens_thoughts(loaded: LoadedModel) -> bool:
     """True iff prompts end within thoughts, so that completions carry no opening mark of their own."""
     return spoken(str(loaded.tokenizer.decode(list(loaded.codec.chat("?"))))) is None
+
+
+def own_code(recipe: Recipe) -> dict[str, str]:
+    """The fingerprints of a verifier's and an algorithm's own file; what is built in has none."""
+    named = {"verifier": spec_name(recipe.verifier), "algorithm": spec_name(recipe.algorithm)}
+    files = {what: Path(name.rpartition(":")[0]) for what, name in named.items() if is_file_spec(name)}
+    return {what: f"sha256 {digest(path)[:16]}" for what, path in files.items() if path.is_file()}

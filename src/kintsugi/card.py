@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from kintsugi.config import spec_name
+from kintsugi.files import write_whole
 from kintsugi.reading import Line, Run
 
 PATIENCE = 5.0
@@ -23,7 +24,7 @@ def write_card(directory: Path, place: Path) -> None:
     """Writes the card of a run's checkpoint `place` into it; asks nobody."""
     step = int(place.name.removeprefix("step-"))
     text = card(Run.open(directory), step, adapters=is_adapter(place))
-    (place / "README.md").write_text(text, encoding="utf-8")
+    write_whole(place / "README.md", text)
 
 
 def is_adapter(place: Path) -> bool:
@@ -96,10 +97,11 @@ def facts(run: Run, steps: Sequence[Line], evals: Sequence[Line]) -> dict[str, s
         if tokens := sum(s.get(f"tokens/{phase}") or 0 for s in steps):
             found[f"generated tokens, {phase}"] = f"{tokens:,}"
     for name, line in {"before": evals[0], "after": evals[-1]}.items() if evals else ():
-        low, high = line["eval/pass@1_ci"]
-        found[f"held-out pass@1 {name} (step {line['step']})"] = (
-            f"{line['eval/pass@1']:.3f} [{low:.3f}, {high:.3f}], {line['eval/problems']} problems"
-        )
+        if {"eval/pass@1_ci", "eval/problems"} <= set(line):  # else of a damaged file
+            low, high = line["eval/pass@1_ci"]
+            found[f"held-out pass@1 {name} (step {line['step']})"] = (
+                f"{line['eval/pass@1']:.3f} [{low:.3f}, {high:.3f}], {line['eval/problems']} problems"
+            )
     return found | {name: str(version) for name, version in versions.items()}
 
 

@@ -11,7 +11,6 @@ No state of a random generator is kept: whatever is drawn is a function of the s
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,9 +20,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from kintsugi.card import write_card
-from kintsugi.files import damage, seal, sync, write_whole, writing
+from kintsugi.files import damage, numbered, partial_of, seal, sync, write_whole, writing
 from kintsugi.learner import LocalLearner
 from kintsugi.models.loading import LoadedModel
+from kintsugi.owned import remove
 from kintsugi.reading import Run
 from kintsugi.records import KintsugiError
 
@@ -56,10 +56,11 @@ def save(
     Then removes older ones beyond the newest `keep_last` (0: none) and the best. KintsugiError where the disk refuses.
     """
     final = directory / "checkpoints" / f"step-{progress.step:06d}"
-    partial = final.with_name(f".{final.name}.partial")
+    partial = partial_of(final)
     with writing(final):
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        final.parent.resolve().mkdir(parents=True, exist_ok=True)  # a link may lead to another disk
+        remove(partial)
+        partial.mkdir()
         # Adapters alone (LoRA): peft would look the base model up to see whether its vocabulary has changed.
         adapters = {"save_embedding_layers": False} if hasattr(loaded.model, "peft_config") else {}
         try:
@@ -72,7 +73,7 @@ def save(
             partial / STATE, json.dumps({"version": learner.version, "progress": asdict(progress)}) + "\n"
         )
         seal(partial, CARD)
-        shutil.rmtree(final, ignore_errors=True)
+        remove(final)
         partial.rename(final)
         sync(final.parent)
         write_card(directory, final)
@@ -89,12 +90,12 @@ def prune(directory: Path, keep_last: int) -> None:
     judged = [path for path in found if number(path) in score]
     best = {max(judged, key=lambda path: score[number(path)])} if judged else set()
     for path in set(found[:-keep_last]) - best:
-        shutil.rmtree(path)
+        remove(path)
 
 
 def saved(directory: Path) -> list[Path]:
-    """A run's checkpoints, oldest first; unfinished ones have another name."""
-    return sorted((directory / "checkpoints").glob("step-*"))
+    """A run's checkpoints, oldest first; unfinished and foreign folders have other names."""
+    return [path for path in numbered(directory / "checkpoints").values() if path.is_dir()]
 
 
 def number(path: Path) -> int:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
+from kintsugi.console import silence
 from kintsugi.records import KintsugiError
+
+REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
+"""What a disk, or a terminal that is gone, answers to a write: nothing that a traceback explains."""
 
 app = typer.Typer(
     name="kintsugi",
@@ -59,18 +65,19 @@ def train_command(
     if result.interrupted:
         typer.echo(f"{recipe.stem}: stopped after step {result.steps}; go on with --resume")
         raise typer.Exit(128 + result.interrupted)
+    reported = report_last(result.directory)  # before anything is said: nobody may be listening any more
     typer.echo(result.summary(recipe.stem))
-    report_last(result.directory)
+    typer.echo(reported)
 
 
-def report_last(run: Path) -> None:
-    """Writes the run's report and says where; what goes wrong with it is no failure of the run."""
+def report_last(run: Path) -> str:
+    """Writes the run's report and returns where it is; what goes wrong with it is no failure of the run."""
     from kintsugi.report import write_report
 
     try:
-        typer.echo(f"report: {write_report(run)}")
+        return f"report: {write_report(run)}"
     except Exception as error:
-        typer.echo(f"no report: {error}")
+        return f"no report: {error}"
 
 
 @app.command("sft")
@@ -205,7 +212,7 @@ def report_command(
     """One HTML file that shows what a run learned and every mended failure. Needs no network."""
     from kintsugi.report import write_report
 
-    typer.echo(f"report: {write_report(run, output)}")
+    typer.echo(f"report: {write_report(run, output, typer.echo)}")
 
 
 @app.command("export")
@@ -328,11 +335,21 @@ def quiet() -> None:
 
 
 def main() -> NoReturn:
-    """Entry point: a KintsugiError is one line on standard error and exit code 2."""
+    """Entry point: a KintsugiError, or a disk that refuses, is one line on standard error and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # no text may end a command that only says it
     try:
         app(standalone_mode=True)
     except KintsugiError as error:
         print(f"kintsugi: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        silence(sys.stdout)  # if it is standard output, its end must not fail once more
+        place = error.filename or "standard output"
+        print(f"kintsugi: {place}: cannot be written ({error.strerror})", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("kintsugi: interrupted", file=sys.stderr)

@@ -40,7 +40,7 @@ from kintsugi.objective import Objective
 from kintsugi.prompts import Prompts
 from kintsugi.records import KintsugiError, Problem, Rollout, Row, Turn
 from kintsugi.runlog import RunLog
-from kintsugi.session import TrainResult, due, interruptible, measure
+from kintsugi.session import TrainResult, accuracy, due, interruptible, measure
 from kintsugi.tasks.base import Demonstrator, RepairPair
 from kintsugi.tasks.chat import conversation, message_text
 from kintsugi.trackers import load_trackers, tracking
@@ -81,7 +81,7 @@ def sft(recipe: Recipe, *, overwrite: bool = False, reporter: Reporter | None = 
         made = parts.machine | {"made by": "sft"}
         log = stack.enter_context(RunLog.open(recipe, overwrite=overwrite, machine=made))
         stack.enter_context(tracking(trackers, log, recipe, 0, out.say))
-        before = float(measure(parts, log, out, progress)["eval/pass@1"])
+        before = accuracy(measure(parts, log, out, progress, stop))
         started = time.perf_counter()
         while progress.step < recipe.steps and not stop:
             progress.step += 1
@@ -91,13 +91,13 @@ def sft(recipe: Recipe, *, overwrite: bool = False, reporter: Reporter | None = 
             log.metrics(record | {"seconds/train": round(stats.seconds, 4)})
             out.step(record)
             if due(recipe.eval.every, progress.step, recipe.steps):
-                measure(parts, log, out, progress)
+                measure(parts, log, out, progress, stop)
             if due(recipe.save_every, progress.step, recipe.steps):
                 checkpoint.save(log.directory, parts.loaded, learner, progress, recipe.keep_last)
         seconds = time.perf_counter() - started
         saved = checkpoint.save(log.directory, parts.loaded, learner, progress, recipe.keep_last)
         out.say(f"checkpoint: {saved}")
-        after = None if stop else float(measure(parts, log, out, progress)["eval/pass@1"])
+        after = accuracy(measure(parts, log, out, progress, stop))
         write_card(log.directory, saved)  # again: now it knows what came of it
     return TrainResult(before, after, progress.step, seconds, log.directory, stop[0] if stop else 0)
 

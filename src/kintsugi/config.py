@@ -5,21 +5,54 @@ recipe = Recipe.load("recipes/quickstart.yaml", ["optim.lr=3e-5", "task.steps=8"
 
 from __future__ import annotations
 
+import math
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 from rapidfuzz import fuzz, process
 
 from kintsugi.records import KintsugiError
 
 Spec = str | dict[str, Any]
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+"""A scheme of an address; a single letter is a drive of Windows."""
+MERGE = "tag:yaml.org,2002:merge"
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def no_number(cls, value: object, info: ValidationInfo) -> object:
+        """pydantic takes true for 1; here it is a mistake wherever a number is expected."""
+        field = cls.model_fields[str(info.field_name)]
+        values = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(one, bool) for one in values) and not takes(field.annotation, bool):
+            raise PydanticCustomError("no_number", "Input should not be true or false")
+        return value
+
+
+def takes(annotation: object, kind: type) -> bool:
+    """Whether a field's type is `kind`, `Any`, or a union with one of them."""
+    union = get_origin(annotation) in (Union, UnionType)
+    return annotation in (kind, Any) or (union and any(takes(part, kind) for part in get_args(annotation)))
 
 
 AnySection = TypeVar("AnySection", bound=Section)
@@ -79,6 +112,20 @@ def as_list(value: object) -> object:
     return [value] if isinstance(value, str | dict) else value
 
 
+def as_place(text: str) -> str:
+    """A path with `~` expanded; ValueError for an address such as `s3://bucket/run`, where no run can be written."""
+    if ADDRESS.match(text):
+        raise ValueError(
+            f"output_dir: expected a path on this machine, got {text!r}; mount it, or copy the run there"
+        )
+    place = os.path.expanduser(text)  # noqa: PTH111 - Path would raise where there is no such user
+    if place.startswith("~"):
+        raise ValueError(
+            f"output_dir: expected a path, got {text!r}: there is no such user; write ./{text} if it is a name"
+        )
+    return place
+
+
 class Recipe(Section):
     """Everything a run is told. `kintsugi train RECIPE --dry-run` prints it resolved."""
 
@@ -107,7 +154,7 @@ class Recipe(Section):
         None, ge=1, description="generated tokens, all phases, after which training ends; null: steps decide"
     )
     seed: int = Field(0, ge=0, le=2**63 - 1, description="of everything that is drawn")
-    output_dir: str = Field("runs/run", description="the run directory")
+    output_dir: Annotated[str, AfterValidator(as_place)] = Field("runs/run", description="the run directory")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="compute type; auto measures it"
@@ -139,6 +186,8 @@ class Recipe(Section):
     @classmethod
     def parse(cls, data: Mapping[str, Any], where: str = "recipe") -> Recipe:
         """The recipe in a mapping; KintsugiError names the first problem."""
+        if found := next(endless(data), None):
+            raise KintsugiError(f"{where}: {found[0]}: expected a finite number, got {found[1]}")
         return parse_section(cls, data, where)
 
     def to_yaml(self) -> str:
@@ -153,10 +202,49 @@ def parse_section(model: type[AnySection], data: Mapping[str, Any], where: str) 
         raise KintsugiError(f"{where}: {explain(error, list(known_keys(model)))}") from None
 
 
+def endless(data: object, key: str = "", depth: int = 20) -> Iterator[tuple[str, float]]:
+    """(dotted key, value) of every number in nested mappings and lists that is infinite or none."""
+    if isinstance(data, float) and not math.isfinite(data):
+        yield key, data
+    elif isinstance(data, Mapping | list | tuple) and depth:  # a YAML anchor may hold itself
+        for name, value in data.items() if isinstance(data, Mapping) else enumerate(data):
+            yield from endless(value, f"{key}.{name}" if key else str(name), depth - 1)
+
+
+class Twice(yaml.constructor.ConstructorError):
+    """A key stands twice in a mapping."""
+
+
+class Loader(yaml.SafeLoader):
+    """YAML as it is, but a key that stands twice in a mapping is an error: YAML would take the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.tag == MERGE:
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise Twice(
+                    "while reading a mapping",
+                    node.start_mark,
+                    f"the key {key!r} stands twice",
+                    key_node.start_mark,
+                )
+            if isinstance(key, str):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(text: str) -> Any:
+    """What a YAML text says; yaml.YAMLError where it says nothing that can be read."""
+    return yaml.load(text, Loader)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; KintsugiError when there is none."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise KintsugiError(f"{path}: no such recipe file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -199,14 +287,17 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
 def parse_value(text: str) -> Any:
     """YAML's reading of an override's value; `3e-5`, which YAML calls a string, is a number here."""
     try:
-        value = yaml.safe_load(text)
+        value = load_yaml(text)
+    except Twice as error:
+        raise KintsugiError(f"override value {text!r}: {error.problem}") from None
     except yaml.YAMLError:
         return text
     if isinstance(value, str):
         try:
-            return float(value)
+            number = float(value)
         except ValueError:
             return value
+        return number if math.isfinite(number) else value  # nan and inf are names here
     return value
 
 

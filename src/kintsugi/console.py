@@ -1,11 +1,18 @@
-"""What a run says while it goes on: one live line on a terminal, plain lines elsewhere."""
+"""What a run says while it goes on: one live line on a terminal, plain lines elsewhere.
+
+A run is not ended by its output: where that is closed (`| head -1`), full or gone with its terminal, the run goes on
+in silence.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -13,6 +20,14 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 def percent(value: float | None) -> str:
     return "   -" if value is None else f"{value:4.0%}"
+
+
+def silence(stream: IO[str]) -> None:
+    """Points a stream at nothing: what could not be written must not fail once more when the process ends."""
+    with suppress(OSError, ValueError, AttributeError):  # it may be no file, or closed
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, stream.fileno())
+        os.close(nothing)
 
 
 class Reporter:
@@ -30,18 +45,34 @@ class Reporter:
             columns = (BarColumn(bar_width=20), TextColumn("{task.description}"), TimeRemainingColumn())
             self.live = Progress(*columns, console=self.console)
             self.bar = self.live.add_task("sampling", total=self.steps, completed=self.done)
-            self.live.start()
+            with self.enduring():
+                self.live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.live is not None:
-            self.live.stop()
+            with self.enduring():
+                self.live.stop()
+
+    @contextmanager
+    def enduring(self) -> Iterator[None]:
+        """Within it an output that fails is given up, said once on standard error."""
+        try:
+            yield
+        except (OSError, SystemExit) as error:  # rich turns a closed pipe into SystemExit
+            self.console.quiet = True
+            silence(self.console.file)
+            why = error.strerror if isinstance(error, OSError) else "it was closed"
+            with suppress(OSError):
+                print(f"the output is lost ({why}): the run goes on in silence", file=sys.stderr)
 
     def say(self, line: str) -> None:
         """One plain line, above the live one where there is one."""
-        self.console.print(line, markup=False)
+        encoding = self.console.encoding
+        with self.enduring():
+            self.console.print(line.encode(encoding, "backslashreplace").decode(encoding), markup=False)
 
     def step(self, metrics: Mapping[str, Any]) -> None:
         """The line of one step: accuracy, repairs, gates, speed, time left."""
@@ -51,7 +82,8 @@ class Reporter:
         pace = (now - self.first[1]) / max(1, self.done - self.first[0])
         line = describe(metrics)
         if self.live is not None and self.bar is not None:
-            self.live.update(self.bar, total=self.steps, completed=self.done, description=line)
+            with self.enduring():
+                self.live.update(self.bar, total=self.steps, completed=self.done, description=line)
         else:
             self.say(f"{line}  {pace * (self.steps - self.done):.0f} s left" if pace else line)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from kintsugi.card import asked_license, card, is_adapter
 from kintsugi.config import spec_name
+from kintsugi.files import numbered, partial_of, write_whole, writing
+from kintsugi.owned import MARK, mark, may_replace, remove
 from kintsugi.reading import Run
 from kintsugi.records import KintsugiError
 
@@ -21,34 +23,43 @@ def export(
     """Writes the run's last (or the given) checkpoint to `output`, with a model card as README.md; returns `output`.
 
     Transformers and vLLM load the folder. Adapters stay adapters unless `merge`d into their base model.
-    KintsugiError where there is no such checkpoint, or something is at `output` already.
+    KintsugiError where there is no such checkpoint, or something is at `output` already: an earlier export there is
+    replaced if `overwrite`, and nothing else ever is.
     """
-    source = checkpoint(run, step)
-    if output.exists() and not overwrite:
-        raise KintsugiError(f"{output}: exists already; choose another --output, or pass --overwrite")
+    number, source = checkpoint(run, step)
+    if output.exists() or output.is_symlink():
+        if not overwrite:
+            raise KintsugiError(f"{output}: exists already; choose another --output, or pass --overwrite")
+        may_replace(output, "export", run.directory)
     adapters = is_adapter(source)
     if merge and not adapters:
         raise KintsugiError(
             f"{source}: nothing to merge, this checkpoint is a whole model; leave --merge out"
         )
-    partial = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    if merge:
-        from kintsugi.models.lora import save_merged
+    partial = partial_of(output.resolve())
+    with writing(output):
+        if partial.exists() or partial.is_symlink():
+            may_replace(partial, "export")
+            remove(partial)
+        partial.mkdir(parents=True)
+        mark(partial, "export")
+        if merge:
+            from kintsugi.models.lora import save_merged
 
-        save_merged(source, partial)
-    else:
-        for file in sorted(source.iterdir()):
-            if file.is_file() and file.name not in OWN:
-                shutil.copy2(file, partial / file.name)
-    number = int(source.name.removeprefix("step-"))
-    text = card(
-        run, number, adapters=adapters and not merge, license=asked_license(spec_name(run.recipe["model"]))
-    )
-    (partial / "README.md").write_text(text, encoding="utf-8")
-    shutil.rmtree(output, ignore_errors=True)
-    partial.rename(output)
+            save_merged(source, partial)
+        else:
+            for file in sorted(source.iterdir()):
+                if file.is_file() and file.name not in OWN:
+                    shutil.copy2(file, partial / file.name)
+        text = card(
+            run,
+            number,
+            adapters=adapters and not merge,
+            license=asked_license(spec_name(run.recipe["model"])),
+        )
+        write_whole(partial / "README.md", text)
+        remove(output)
+        partial.rename(output.resolve())
     return output
 
 
@@ -71,6 +82,7 @@ def push(
     api = HfApi()
     with tempfile.TemporaryDirectory() as folder:
         place = export(run, Path(folder) / "model", step, merge=merge)
+        remove(place / MARK)
         try:
             api.create_repo(repo_id, private=not public, exist_ok=True)
             done = api.upload_folder(
@@ -84,13 +96,13 @@ def push(
     return str(done.commit_url)
 
 
-def checkpoint(run: Run, step: int | None) -> Path:
-    """The folder of the given checkpoint, or of the last one; KintsugiError says which there are."""
-    found = sorted((run.directory / "checkpoints").glob("step-*"))
+def checkpoint(run: Run, step: int | None) -> tuple[int, Path]:
+    """(step, folder) of the given checkpoint, or of the last one; KintsugiError says which there are."""
+    found = numbered(run.directory / "checkpoints")
     if not found:
         raise KintsugiError(f"{run.directory}: there is no checkpoint to export yet")
-    chosen = [f for f in found if step is None or f.name == f"step-{step:06d}"]
-    if not chosen:
-        there = ", ".join(str(int(f.name.removeprefix("step-"))) for f in found)
+    chosen = max(found) if step is None else step
+    if chosen not in found:
+        there = ", ".join(map(str, found))
         raise KintsugiError(f"{run.directory}: no checkpoint of step {step}; there are {there}")
-    return chosen[-1]
+    return chosen, found[chosen]

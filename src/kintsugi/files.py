@@ -1,20 +1,66 @@
-"""Files that are whole or not there: written beside, flushed to the disk, then renamed. No torch."""
+"""Files that are whole or not there: written beside, flushed to the disk, then renamed. No torch.
+
+Here is the door to the disk: `clean` makes any text one that a file can hold.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from kintsugi.records import KintsugiError
 
 SUMS = "checksums.json"
 """What `seal` leaves in a folder: the SHA-256 of each file in it."""
 LOCK = ".lock"
+STEP = re.compile(r"step-(\d+)")
+
+
+class Locked(KintsugiError):
+    """Another process is writing in the folder."""
+
+
+def clean(text: str) -> str:
+    """The text with U+FFFD for each lone half of a surrogate pair: Python can hold one, no file can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def cleaned(value: Any) -> Any:
+    """The value with every text in it clean, as keys and in lists and mappings too."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, Mapping):
+        return {cleaned(key): cleaned(item) for key, item in value.items()}
+    return [cleaned(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def numbered(folder: Path, suffix: str = "") -> dict[int, Path]:
+    """What is named step-NUMBER in a folder, by number, in order; whatever else lies there is left out."""
+    names = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
+    found = {
+        int(match[1]): path
+        for name, path in names.items()
+        if name.endswith(suffix) and (match := STEP.fullmatch(name.removesuffix(suffix)))
+    }
+    return dict(sorted(found.items()))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; ValueError where it holds something else, OSError where it cannot be read."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"{path.name}: expected an object, found {type(found).__name__}")
+    return found
 
 
 @contextmanager
@@ -30,14 +76,19 @@ def writing(path: Path) -> Iterator[None]:
         ) from None
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a small file so that a reader, or a crash, never meets a part of it."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
+    partial = partial_of(path)
+    with partial.open("wb") as file:
+        file.write(content if isinstance(content, bytes) else clean(content).encode())
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def partial_of(path: Path) -> Path:
+    """Where a file or folder is written before it gets its name. Readers of tables pass over names with a dot."""
+    return path.with_name(f".{path.name}.partial")
 
 
 def seal(folder: Path, leave_out: frozenset[str]) -> None:
@@ -53,7 +104,7 @@ def seal(folder: Path, leave_out: frozenset[str]) -> None:
 def damage(folder: Path) -> str:
     """What is wrong with a sealed folder, in a few words; "" if nothing is."""
     try:
-        sums: Mapping[str, str] = json.loads((folder / SUMS).read_text(encoding="utf-8"))
+        sums = read_json(folder / SUMS)
     except (OSError, ValueError):
         return f"{SUMS} is missing or cannot be read"
     for name, expected in sums.items():
@@ -86,7 +137,7 @@ def lock(folder: Path) -> IO[str]:
 
     KintsugiError when another process holds it.
     """
-    file = (folder / LOCK).open("a+", encoding="utf-8")
+    file = (folder / LOCK).open("a+", encoding="utf-8", errors="replace")
     try:
         import fcntl
 
@@ -97,10 +148,21 @@ def lock(folder: Path) -> IO[str]:
         file.seek(0)
         owner = file.read().strip() or "unknown"
         file.close()
-        raise KintsugiError(
+        raise Locked(
             f"{folder}: another run is writing there (process {owner}); wait for it, or choose another output_dir"
         ) from None
     file.truncate(0)
     file.write(f"{os.getpid()}\n")
     file.flush()
     return file
+
+
+def locked(folder: Path) -> bool:
+    """Whether a process is writing in a folder, be it a run directory or not."""
+    if not (folder / LOCK).is_file():
+        return False
+    try:
+        lock(folder).close()
+    except (Locked, OSError) as error:
+        return isinstance(error, Locked)
+    return False

@@ -14,6 +14,7 @@ from kintsugi.assembly import assemble
 from kintsugi.config import Recipe, spec_name
 from kintsugi.evaluation import Estimate, EvalResult, bootstrap, evaluate, scores, table, wilson
 from kintsugi.files import write_whole
+from kintsugi.owned import may_replace_file
 from kintsugi.perplexity import Fit, fit
 from kintsugi.records import KintsugiError, Problem
 
@@ -181,6 +182,7 @@ def save(records: Sequence[Mapping[str, Any]] | None, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.open("a").close()
+        may_replace_file(path, b'"recipe"', "record of kintsugi eval")
         if records is not None:
             write_whole(path, json.dumps(records, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,10 +19,15 @@ from typing import Any
 import pyarrow.parquet as pq
 import yaml
 
+from kintsugi.files import numbered, read_json
 from kintsugi.records import KintsugiError
 from kintsugi.runlog import MARKS, SECONDS, TABLES
 
 Line = Mapping[str, Any]
+NEEDED = ("model", "task", "algorithm", "verifier", "output_dir")
+"""Keys that every run's recipe has."""
+ODD = (KeyError, TypeError, ValueError, IndexError, AttributeError)
+"""What reading raises where a file holds something else than was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +137,9 @@ class Run:
             raise KintsugiError(f"{place}: no run directory (expected {' and '.join(missing)} there)")
         try:
             recipe = yaml.safe_load((place / "recipe.yaml").read_text(encoding="utf-8"))
-            versions = json.loads((place / "versions.json").read_text(encoding="utf-8"))
+            if not isinstance(recipe, dict) or not set(NEEDED) <= set(recipe):
+                raise ValueError(f"recipe.yaml: expected at least {', '.join(NEEDED)}")
+            versions = read_json(place / "versions.json")
             lines = read_metrics(place / "metrics.jsonl")
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise KintsugiError(f"{place}: cannot be read ({' '.join(str(error).split())})") from None
@@ -141,11 +149,17 @@ class Run:
     @cached_property
     def written(self) -> tuple[int, ...]:
         """The steps whose tables are all there, in order."""
-        found = [
-            {int(f.stem.removeprefix("step-")) for f in (self.directory / table).glob("step-*.parquet")}
-            for table in TABLES
-        ]
-        return tuple(sorted(set.intersection(*found)))
+        return tuple(sorted(set.intersection(*self._numbers)))
+
+    @property
+    def incomplete(self) -> tuple[int, ...]:
+        """Earlier steps than the last whole one that lack a table: it was lost, for steps are written in order."""
+        some = set.union(*self._numbers) - set(self.written)
+        return tuple(sorted(step for step in some if step < max(self.written, default=0)))
+
+    @cached_property
+    def _numbers(self) -> list[set[int]]:
+        return [set(numbered(self.directory / table, ".parquet")) for table in TABLES]
 
     def table(self, name: str, step: int, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """The lines of one step in `rollouts`, `seams` or `rows`; KintsugiError where it cannot be read."""
@@ -160,10 +174,13 @@ class Run:
         """The run's tokenizer (tokenizers.Tokenizer): its own, or its last checkpoint's; None where it has none."""
         from tokenizers import Tokenizer
 
-        checkpoints = sorted((self.directory / "checkpoints").glob("step-*"), reverse=True)
+        checkpoints = reversed(numbered(self.directory / "checkpoints").values())
         for place in (self.directory / "tokenizer", *checkpoints):
             if (place / "tokenizer.json").is_file():
-                return Tokenizer.from_file(str(place / "tokenizer.json"))
+                with suppress(
+                    Exception
+                ):  # damaged: its own errors are bare Exceptions, and another may be whole
+                    return Tokenizer.from_file(str(place / "tokenizer.json"))
         return None
 
     def pieces(self, ids: Sequence[int]) -> tuple[str, ...]:
@@ -176,9 +193,18 @@ class Run:
         return tuple(stream.step(self.tokenizer, token) or "" for token in ids)
 
     def problems(self, step: int) -> list[ProblemStep]:
-        """Each problem of a step, in the order of the run, its texts joined with seams and credit."""
-        texts, seams, rows = (by_problem(self.table(name, step)) for name in TABLES)
-        return [self._problem(lines, seams[name], rows[name]) for name, lines in texts.items()]
+        """Each problem of a step, in the order of the run, its texts joined with seams and credit.
+
+        KintsugiError where one of the step's tables is damaged.
+        """
+        tables = [self.table(name, step) for name in TABLES]
+        try:
+            texts, seams, rows = map(by_problem, tables)
+            return [self._problem(lines, seams[name], rows[name]) for name, lines in texts.items()]
+        except ODD as error:
+            raise KintsugiError(
+                f"{self.directory}: step {step} is damaged ({type(error).__name__}: {' '.join(str(error).split())})"
+            ) from None
 
     def _problem(self, lines: Sequence[Line], seams: Sequence[Line], rows: Sequence[Line]) -> ProblemStep:
         def texts(*kinds: str) -> list[Text]:
@@ -236,9 +262,14 @@ def read_metrics(path: Path) -> list[Line]:
 
     def whole(file: Path) -> list[Line]:
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.is_file() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        found = [json.loads(line) for line in lines if line.endswith("\n")]
+        if odd := [i for i, line in enumerate(found, 1) if not isinstance(line, dict)]:
+            raise ValueError(f"{file.name}, line {odd[0]}: expected an object")
+        return found
 
     found = whole(path)
+    if odd := [i for i, line in enumerate(found, 1) if not isinstance(line.get("step"), int)]:
+        raise ValueError(f"{path.name}, line {odd[0]}: expected a step")
     took = whole(path.with_name(SECONDS))[: len(found)]
     took += [{}] * (len(found) - len(took))  # runs of before kept their seconds in metrics.jsonl
     return [{**line, **seconds} for line, seconds in zip(found, took, strict=True)]

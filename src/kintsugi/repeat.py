@@ -7,15 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 from kintsugi.checkpoint import saved
 from kintsugi.config import Recipe
 from kintsugi.files import digest
+from kintsugi.owned import apart
 from kintsugi.reading import Run
 from kintsugi.records import KintsugiError
 from kintsugi.runlog import METRICS
 
+HOW = {"made by", "threads", "dtype", "device"}
+"""What versions.json must say for a run to be made again as it was."""
 WEIGHTS = ("model.safetensors", "adapter_model.safetensors")
 
 
@@ -34,19 +36,21 @@ class Repeated:
 def repeat(run: Run, output: Path, *, overwrite: bool = False) -> Repeated:
     """Runs the recipe of `run` again into `output`, on as many threads and in the same type, and compares.
 
-    A run that was stopped early is compared as far as it went. KintsugiError where it cannot be repeated.
+    A run that was stopped early is compared as far as it went. KintsugiError where it cannot be repeated, and where
+    `output` is the run itself or holds it.
     """
-    if "made by" not in run.versions:
+    apart(output, run.directory)
+    before = run.versions
+    if HOW - set(before):
         raise KintsugiError(
             f"{run.directory}: written by a version that did not record how; it cannot be repeated"
         )
-    before = run.versions
     recipe = Recipe.parse(
         {
             **run.recipe,
             "output_dir": str(output),
-            "threads": int(before["threads"]),
-            "dtype": before["dtype"].removeprefix("torch."),
+            "threads": before["threads"],
+            "dtype": str(before["dtype"]).removeprefix("torch."),
             "device": before["device"],
             "trackers": [],
         },
@@ -65,7 +69,7 @@ def repeat(run: Run, output: Path, *, overwrite: bool = False) -> Repeated:
 
 def compared(first: Run, second: Run) -> Repeated:
     """The second run beside the first."""
-    lines = [(d.directory / METRICS).read_text(encoding="utf-8").splitlines() for d in (first, second)]
+    lines = [(d.directory / METRICS).read_bytes().splitlines() for d in (first, second)]
     common = min(map(len, lines))
     both = {p.name for p in saved(first.directory)} & {p.name for p in saved(second.directory)}
     last = max(both, default="")
@@ -78,18 +82,22 @@ def compared(first: Run, second: Run) -> Repeated:
     return Repeated(second.directory, common, last, tuple(changed), found)
 
 
-def differences(first: Run, second: Run, lines: list[list[str]], last: str) -> Iterator[str]:
+def differences(first: Run, second: Run, lines: list[list[bytes]], last: str) -> Iterator[str]:
     for number, (a, b) in enumerate(zip(*lines, strict=False), 1):
         if a != b:
-            yield f"line {number} of {METRICS}: {changed_key(json.loads(a), json.loads(b))}"
+            yield f"line {number} of {METRICS}: {changed_key(a, b)}"
     for name in WEIGHTS if last else ():
         files = [run.directory / "checkpoints" / last / name for run in (first, second)]
         if files[0].is_file() and digest(files[0]) != digest(files[1]):
             yield f"the weights of {last}"
 
 
-def changed_key(a: dict[str, Any], b: dict[str, Any]) -> str:
-    """The first key that differs, with both values."""
+def changed_key(first: bytes, second: bytes) -> str:
+    """The first key that differs between two lines of metrics, with both values."""
+    try:
+        a, b = json.loads(first), json.loads(second)
+    except ValueError:
+        return "one of them is cut off"
     for key, other in zip_longest(a, b):
         if key != other or a[key] != b[key]:
             return f"step {a.get('step')}: {key} is {a.get(key)} and then {b.get(key)}"

@@ -1,6 +1,6 @@
 """The run directory: recipe, versions, metrics, and every rollout, repair, seam and row as parquet.
 
-    recipe.yaml  versions.json  trackers.json
+    recipe.yaml  versions.json  trackers.json  .kintsugi
     metrics.jsonl                  one line per step and evaluation; the same, byte for byte, when a run is repeated
     seconds.jsonl                  what each of them took, line by line: wall time differs from run to run
     tokenizer/                     turns the token ids below into text
@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 import platform
-import shutil
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -29,9 +29,10 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kintsugi.config import Recipe
+from kintsugi.config import Recipe, spec_name
 from kintsugi.engines.base import RowStats
-from kintsugi.files import LOCK, lock, write_whole, writing
+from kintsugi.files import LOCK, clean, cleaned, lock, numbered, partial_of, write_whole, writing
+from kintsugi.owned import MARK, mark, may_replace, remove
 from kintsugi.records import Episode, KintsugiError, Rollout, Row
 
 PACKAGES = (
@@ -45,11 +46,13 @@ PACKAGES = (
     "reasoning-gym",
 )
 TABLES = ("rollouts", "seams", "rows")
-FOLDERS = (*TABLES, "tokenizer", "checkpoints", "tensorboard", "wandb")
+OTHER_FOLDERS = ("tokenizer", "tensorboard", "wandb")
+FOLDERS = (*TABLES, "checkpoints", *OTHER_FOLDERS)
+STEP_OF_OURS = re.compile(r"\.?step-\d+(\.parquet)?(\.partial)?")
 MARKS = ("recipe.yaml", "versions.json")
 METRICS, SECONDS = "metrics.jsonl", "seconds.jsonl"
 FILES = (METRICS, SECONDS, "trackers.json", *MARKS)
-BEGUN = {LOCK, "versions.json", ".versions.json.partial", ".recipe.yaml.partial"}
+BEGUN = {LOCK, MARK, "versions.json", ".versions.json.partial", ".recipe.yaml.partial", f".{MARK}.partial"}
 """All that a run killed at its very beginning may have left."""
 """MARKS are the files that make a folder a run directory; FOLDERS and FILES all that a run may leave in it."""
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -110,12 +113,14 @@ class RunLog:
         """recipe.output_dir, if a run may be written there; else KintsugiError. Changes nothing."""
         directory = Path(recipe.output_dir)
         there = RunLog.is_run(directory)
-        if directory.exists() and not there and (not directory.is_dir() or set(names(directory)) - BEGUN):
+        if not there and directory.exists() and not (directory.is_dir() and blank(directory)):
             raise KintsugiError(f"{directory}: exists and is not a run directory; choose another output_dir")
         if there and not resume and not overwrite:
             raise KintsugiError(
                 f"{directory}: a run is there already; pass --resume, --overwrite or output_dir=..."
             )
+        if there and not resume:
+            may_replace(directory, "run", Path(spec_name(recipe.model)))
         return directory
 
     @classmethod
@@ -140,6 +145,7 @@ class RunLog:
             log.lock = lock(directory)
             if not resume:
                 remove_run(directory)
+            mark(directory, "run")
             write_whole(directory / "versions.json", json.dumps(versions() | dict(machine), indent=1) + "\n")
             write_whole(directory / "recipe.yaml", recipe.to_yaml())
             for table in TABLES:
@@ -148,7 +154,7 @@ class RunLog:
 
     def metrics(self, record: Mapping[str, Any]) -> None:
         """Appends a line to metrics.jsonl and one to seconds.jsonl; then tells the listener, if there is one."""
-        known = {key: finite(value) for key, value in record.items()}
+        known = cleaned({key: finite(value) for key, value in record.items()})
         took = {key: known.pop(key) for key in record if is_seconds(key)}
         for name, line in ((SECONDS, took), (METRICS, known)):  # whoever has a line's metrics has its seconds
             path = self.directory / name
@@ -166,36 +172,58 @@ class RunLog:
         self._table("seams", step, (line for e in episodes for line in seam_lines(step, e)), SEAMS)
         self._table("rows", step, row_lines(step, rows, stats), ROWS)
 
-    def rewind(self, step: int, lines: int) -> None:
-        """Drops what was written after step `step` and the first `lines` metrics: a resumed run makes it again."""
-        for table in TABLES:
-            for file in (self.directory / table).glob("step-*.parquet"):
-                if int(file.stem.removeprefix("step-")) > step:
-                    file.unlink()
-        for path in (self.directory / METRICS, self.directory / SECONDS):
-            if path.exists():
-                kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[:lines]
-                write_whole(path, "".join(kept))
+    def rewind(self, step: int, lines: int) -> int:
+        """Drops what was written after step `step` and the first `lines` metrics: a resumed run makes it again.
+
+        Returns the last step that was dropped; `step` itself where there was none.
+        """
+        last = step
+        with writing(self.directory):
+            for table in TABLES:
+                for number, file in numbered(self.directory / table, ".parquet").items():
+                    if number > step:
+                        file.unlink()
+                        last = max(last, number)
+            for path in (self.directory / METRICS, self.directory / SECONDS):
+                if path.exists():
+                    write_whole(path, b"".join(path.read_bytes().splitlines(keepends=True)[:lines]))
         self.lines = lines
+        return last
 
     def _table(self, name: str, step: int, lines: Iterable[Mapping[str, Any]], schema: Any) -> None:
-        table = pa.Table.from_pylist(list(lines), schema=schema)
+        texts = [field.name for field in schema if field.type == pa.string()]
+        made = [{**line, **{k: clean(line[k]) for k in texts if line.get(k) is not None}} for line in lines]
         path = self.directory / name / f"step-{step:06d}.parquet"
         with writing(path):
-            pq.write_table(table, path, compression="zstd")
+            partial = partial_of(path)
+            pq.write_table(pa.Table.from_pylist(made, schema=schema), partial, compression="zstd")
+            partial.replace(path)
 
 
 def remove_run(directory: Path) -> None:
-    """Removes what runs write, and nothing else that may lie in the folder."""
-    for name in FOLDERS:
-        if (directory / name).is_dir():
-            shutil.rmtree(directory / name)
-    for name in FILES:
-        (directory / name).unlink(missing_ok=True)
+    """Removes what runs write, and nothing else that may lie in the folder.
+
+    Of tables and checkpoints only what has a step's name goes; where the user linked such a folder to another disk,
+    the link stays.
+    """
+    for name in (*TABLES, "checkpoints"):
+        folder = directory / name
+        if folder.is_dir():
+            for path in folder.iterdir():
+                if STEP_OF_OURS.fullmatch(path.name):
+                    remove(path)
+            if not folder.is_symlink() and not any(folder.iterdir()):
+                folder.rmdir()
+    for name in (*OTHER_FOLDERS, *FILES):
+        remove(directory / name)
 
 
-def names(directory: Path) -> list[str]:
-    return [path.name for path in directory.iterdir()]
+def blank(directory: Path) -> bool:
+    """Whether a folder holds nothing but links to empty folders that were laid for a run, or a run's first moments."""
+    return all(
+        path.name in BEGUN or (path.name in FOLDERS and path.is_symlink() and not any(path.glob("*")))
+        for path in directory.iterdir()
+    )
 
 
 def is_seconds(key: str) -> bool:

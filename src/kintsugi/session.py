@@ -1,10 +1,12 @@
-"""What training and cold start share around their loops: result, evaluation, due dates, Ctrl-C."""
+"""What training and cold start share around their loops: result, evaluation, due dates, signals."""
 
 from __future__ import annotations
 
+import gc
+import logging
 import math
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,7 @@ from kintsugi.runlog import RunLog
 class TrainResult:
     """Held-out pass@1 before and after (None when interrupted), steps done, training seconds, the run's place."""
 
-    before: float
+    before: float | None
     after: float | None
     steps: int
     seconds: float
@@ -31,15 +33,46 @@ class TrainResult:
     """The number of the signal that ended the run early; 0: none did."""
 
     def summary(self, name: str) -> str:
-        if self.after is None:
+        if self.after is None or self.before is None:
             return f"{name}: stopped after step {self.steps}"
         gain = self.after - self.before
         return f"{name}: held-out accuracy {self.before:.2f} -> {self.after:.2f} ({gain:+.2f}) in {self.seconds:.0f} s"
 
 
-def measure(parts: Parts, log: RunLog, out: Reporter, progress: Progress) -> dict[str, Any]:
-    """Evaluates, writes it down, says it; returns the summary."""
-    result = evaluate(parts)
+class Interrupted(KeyboardInterrupt):
+    """A signal ended what `Stop.at_once` was around."""
+
+
+class Stop(list[int]):
+    """The signals that asked the run to end: empty until the first."""
+
+    hurried = False
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within it a signal does not wait: it raises Interrupted. For work that is thrown away when cut short."""
+        self.hurried = True
+        try:
+            yield
+        finally:
+            self.hurried = False
+
+
+def measure(
+    parts: Parts, log: RunLog, out: Reporter, progress: Progress, stop: Stop | None = None
+) -> dict[str, Any] | None:
+    """Evaluates, writes it down, says it; returns the summary. None where a signal came before or during it."""
+    stop = Stop() if stop is None else stop
+    if stop:
+        return None
+    try:
+        with stop.at_once():
+            result = evaluate(parts)
+    except Interrupted:
+        result = None
+    if result is None:
+        forget_tasks()
+        return None
     summary = dict(result.summary())
     progress.evaluated = progress.step
     log.metrics({"step": progress.step, "tokens/total": progress.tokens} | summary)
@@ -48,6 +81,19 @@ def measure(parts: Parts, log: RunLog, out: Reporter, progress: Progress) -> dic
         f"greedy {result.greedy}  ({result.problems} problems)"
     )
     return summary
+
+
+def forget_tasks() -> None:
+    """Drops the tasks of an event loop that a signal ended, without asyncio's report on each of them."""
+    log = logging.getLogger("asyncio")
+    log.disabled, before = True, log.disabled
+    gc.collect()
+    log.disabled = before
+
+
+def accuracy(summary: Mapping[str, Any] | None) -> float | None:
+    """The held-out pass@1 of an evaluation, if there was one."""
+    return None if summary is None else float(summary["eval/pass@1"])
 
 
 def due(every: int, step: int, last: int) -> bool:
@@ -87,20 +133,26 @@ def evaluation_due(recipe: Recipe, progress: Progress) -> bool:
 
 
 @contextmanager
-def interruptible(out: Reporter) -> Iterator[list[int]]:
-    """A list that is filled by the first Ctrl-C or SIGTERM; a second one ends the process at once, as usual."""
-    stop: list[int] = []
-    ways: dict[signal.Signals, Any] = {
-        signal.SIGINT: signal.default_int_handler,
-        signal.SIGTERM: signal.SIG_DFL,
-    }
+def interruptible(out: Reporter) -> Iterator[Stop]:
+    """Is filled by the first Ctrl-C, SIGTERM or SIGHUP; a second one ends the process at once, as usual.
+
+    A SIGHUP that is ignored already (nohup) stays so.
+    """
+    stop = Stop()
+    ways: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        ways[hangup] = signal.SIG_DFL
 
     def handle(number: int, frame: object) -> None:
         del frame
         stop.append(number)
         for kind, usual in ways.items():
             signal.signal(kind, usual)
-        out.say("interrupted: finishing this step, then writing a checkpoint (once more stops at once)")
+        first = "" if stop.hurried else "finishing this step, then "
+        out.say(f"interrupted: {first}writing a checkpoint (once more stops at once)")
+        if stop.hurried:
+            raise Interrupted
 
     try:
         before = {kind: signal.signal(kind, handle) for kind in ways}

@@ -39,8 +39,8 @@ class Choice:
 
 def show(run: Run, choice: Choice, console: Console) -> None:
     """Prints the chosen failures of a step beside their repairs. KintsugiError where there is nothing to show."""
-    step = chosen_step(run, choice.step)
-    found = list(failures(run.problems(step), choice))
+    step, problems = chosen_step(run, choice.step, console)
+    found = list(failures(problems, choice))
     if not found:
         raise KintsugiError(
             f"{run.directory}: step {step} has {nothing(choice)}; try another --step, or --all"
@@ -56,13 +56,21 @@ def show(run: Run, choice: Choice, console: Console) -> None:
         console.print(Line(more, style=QUIET))
 
 
-def chosen_step(run: Run, step: int | None) -> int:
+def chosen_step(run: Run, step: int | None, console: Console) -> tuple[int, list[ProblemStep]]:
+    """The step asked for, or the last that can be read, with its problems; what is passed over is said."""
     if not run.written:
         raise KintsugiError(f"{run.directory}: no step has been written yet")
     if step is not None and step not in run.written:
         first, last = run.written[0], run.written[-1]
         raise KintsugiError(f"{run.directory}: no step {step}; steps {first} to {last} are there")
-    return run.written[-1] if step is None else step
+    if step is not None:
+        return step, run.problems(step)
+    for last in reversed(run.written):
+        try:
+            return last, run.problems(last)
+        except KintsugiError as error:
+            console.print(Line(f"step {last} is left out: {visible(str(error))}", style=QUIET))
+    raise KintsugiError(f"{run.directory}: no step can be read")
 
 
 def nothing(choice: Choice) -> str:

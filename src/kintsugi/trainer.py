@@ -10,9 +10,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from kintsugi.config import Recipe
 from kintsugi.console import Reporter
 from kintsugi.engines.base import derive_seed
 from kintsugi.engines.mismatch import MismatchWatch
+from kintsugi.files import read_json, writing
 from kintsugi.internalize.context import Context, Meter
 from kintsugi.learner import LocalLearner
 from kintsugi.metrics import step_metrics
@@ -34,7 +35,9 @@ from kintsugi.models.loading import load_model
 from kintsugi.records import Episode, KintsugiError, Problem
 from kintsugi.runlog import RunLog
 from kintsugi.session import (
+    Stop,
     TrainResult,
+    accuracy,
     due,
     evaluation_due,
     expected_steps,
@@ -48,6 +51,12 @@ from kintsugi.trackers import load_trackers, tracking
 PATIENCE = 3
 """Steps in a row without a possible update after which a run ends."""
 MADE = {"made by": "train"}
+DECIDES = {
+    "data": "the training problems have",
+    "verifier": "the verifier's file has",
+    "algorithm": "the algorithm's file has",
+}
+"""What decides a run beside its recipe: the key in versions.json, and how an error names it."""
 MAY_CHANGE = {
     "steps",
     "budget",
@@ -82,7 +91,7 @@ def train(
     )
     learner = build_learner(parts, algorithm)
     if again:
-        same_data(directory, parts.machine["data"])
+        same_data(directory, parts.machine)
     elif resume:
         notes.append(f"{directory} holds no run yet: beginning one")
     watch = MismatchWatch(parts.machine["dtype"].removeprefix("torch."), recipe.sampling.top_p)
@@ -93,31 +102,58 @@ def train(
         interruptible(out) as stop,
         tracking(trackers, log, recipe, progress.step, out.say),
     ):
-        # A report shows tokens before there is any checkpoint.
-        parts.loaded.tokenizer.save_pretrained(directory / "tokenizer")
-        log.rewind(progress.step, progress.lines)
+        with writing(directory):  # a report shows tokens before there is any checkpoint
+            parts.loaded.tokenizer.save_pretrained(directory / "tokenizer")
+        last = log.rewind(progress.step, progress.lines)
+        if last > progress.step:
+            notes.append(f"going on after step {progress.step}: what was written of later steps, up to {last}, "
+                         "is discarded and made again")  # fmt: skip
         for note in (*notes, *parts.notes):
             out.say(f"note: {note}")
         if progress.before is None:
-            progress.before = measure(parts, log, out, progress)
-        elif evaluation_due(
-            recipe, progress
-        ):  # a shorter run ended here, and was evaluated after its checkpoint
-            measure(parts, log, out, progress)
-        started = time.perf_counter()
-        while not finished(recipe, progress) and not stop:
-            one_step(parts, algorithm, learner, watch, progress, log, out)
-            if evaluation_due(recipe, progress):
-                measure(parts, log, out, progress)
-            if due(recipe.save_every, progress.step, recipe.steps):
-                save(log, parts, learner, progress)
-        progress.seconds += time.perf_counter() - started
+            progress.before = measure(parts, log, out, progress, stop)
+        elif evaluation_due(recipe, progress):  # a shorter run ended here, or was stopped as it was evaluated
+            measure(parts, log, out, progress, stop)
+        loop(parts, algorithm, learner, watch, progress, log, out, stop)
         saved = save(log, parts, learner, progress)
         out.say(f"checkpoint: {saved}")
-        before = float(progress.before["eval/pass@1"])
-        after = None if stop else float(measure(parts, log, out, progress)["eval/pass@1"])
-        write_card(directory, saved)  # again: now it knows what came of it
+        after = accuracy(measure(parts, log, out, progress, stop))
+        with writing(saved):
+            write_card(directory, saved)  # again: now it knows what came of it
+    before = accuracy(progress.before)
     return TrainResult(before, after, progress.step, progress.seconds, directory, stop[0] if stop else 0)
+
+
+def loop(
+    parts: Parts,
+    algorithm: Algorithm,
+    learner: LocalLearner,
+    watch: MismatchWatch,
+    progress: Progress,
+    log: RunLog,
+    out: Reporter,
+    stop: Stop,
+) -> None:
+    """Step after step to the run's end, or until a signal comes. Whatever else ends it, the steps made are kept."""
+    recipe = parts.recipe
+    kept, whole, started = progress.step, learner.version, time.perf_counter()
+    try:
+        while not finished(recipe, progress) and not stop:
+            one_step(parts, algorithm, learner, watch, progress, log, out)
+            whole = learner.version
+            if evaluation_due(recipe, progress):
+                measure(parts, log, out, progress, stop)
+            if due(recipe.save_every, progress.step, recipe.steps):
+                save(log, parts, learner, progress)
+                kept = progress.step
+    except Exception:
+        # Between steps, that is: half an update is no state to go on from, nor is one that cannot be updated.
+        if progress.step > kept and learner.version == whole and not progress.stuck:
+            with suppress(Exception):  # what ended the run may be the disk: its own words matter
+                out.say(f"checkpoint: {save(log, parts, learner, progress)}")
+        raise
+    finally:
+        progress.seconds += time.perf_counter() - started
 
 
 def save(log: RunLog, parts: Parts, learner: LocalLearner, progress: Progress) -> Path:
@@ -224,13 +260,16 @@ def same_run(before: Recipe, now: Recipe) -> None:
         raise KintsugiError(f"--resume: the recipe has changed: {', '.join(changed)}; use another output_dir")
 
 
-def same_data(directory: Path, data: str) -> None:
-    """KintsugiError when the training problems are not those that the run began with."""
-    before = json.loads((directory / "versions.json").read_text(encoding="utf-8")).get("data", data)
-    if before != data:
-        raise KintsugiError(
-            f"--resume: the training problems have changed ({before} -> {data}); use another output_dir"
-        )
+def same_data(directory: Path, machine: Mapping[str, str]) -> None:
+    """KintsugiError when the training problems or the user's own code are not those that the run began with."""
+    try:
+        before = read_json(directory / "versions.json")
+    except (OSError, ValueError) as error:
+        raise KintsugiError(f"{directory}: cannot be read ({' '.join(str(error).split())})") from None
+    for key, what in DECIDES.items():
+        old, new = before.get(key), machine.get(key)
+        if old is not None and new is not None and old != new:
+            raise KintsugiError(f"--resume: {what} changed ({old} -> {new}); use another output_dir")
 
 
 def build_learner(parts: Parts, algorithm: Algorithm) -> LocalLearner:

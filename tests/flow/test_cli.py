@@ -127,6 +127,9 @@ def test_overwrite_removes_a_run_and_nothing_else(tmp_path: Path) -> None:
     assert (refused.returncode, "not a run directory" in refused.stderr) == (2, True)
     for name in ("versions.json", "thesis.txt", "metrics.jsonl"):
         (tmp_path / "run" / name).write_text("old")
+    refused = kintsugi("train", write(tmp_path, steps=0), "--overwrite")  # no mark says that a run made it
+    assert (refused.returncode, ".kintsugi says so" in refused.stderr) == (2, True)
+    (tmp_path / "run" / ".kintsugi").write_text("run\n")
     assert kintsugi("train", write(tmp_path, steps=0), "--overwrite").returncode == 0
     assert (tmp_path / "run" / "thesis.txt").read_text() == "old"
     assert "old" not in (tmp_path / "run" / "metrics.jsonl").read_text()

@@ -121,3 +121,63 @@ def test_no_system_prompt_of_a_recipe_ends_in_a_yaml_comment() -> None:
     told = {path.name: p["system"] for path, p in prompts.items() if isinstance(p, dict) and p.get("system")}
     assert len(told) >= 7
     assert [name for name, text in told.items() if not text.endswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("steps=true", "steps: input should not be true or false, got True"),
+        ("optim.lr=yes", "optim.lr: input should not be true or false"),
+        ("budget=false", "budget: input should not be true or false"),
+        ("model=true", "model: input should not be true or false"),
+        ("optim.lr=.inf", "optim.lr: expected a finite number, got inf"),
+        ("optim.lr=inf", r"optim.lr: .*finite number"),
+        ("sampling.temperature=nan", r"sampling.temperature: .*finite number"),
+        ("verifier={name: math, timeout: .inf}", "verifier.timeout: expected a finite number, got inf"),
+        ("task={name: dag, steps: [3, -.inf]}", r"task.steps.1: expected a finite number, got -inf"),
+        ("task={name: dag, steps: 3, steps: 4}", "the key 'steps' stands twice"),
+        ("output_dir=s3://bucket/run", "expected a path on this machine, got 's3://bucket/run'"),
+        ("output_dir=file:run", "expected a path on this machine"),
+        ("output_dir=~nobody-of-this-name/run", "there is no such user"),
+    ],
+)
+def test_what_yaml_would_let_pass_is_refused(override: str, said: str) -> None:
+    with pytest.raises(KintsugiError, match=said) as error:
+        Recipe.parse(apply_overrides(MINIMAL, [override]))
+    assert "\n" not in str(error.value)
+
+
+def test_truth_values_stand_where_they_belong_and_names_may_be_nan() -> None:
+    recipe = Recipe.parse(
+        apply_overrides(MINIMAL, ["optim.gradient_checkpointing=true", "model={name: nan, x: true}"])
+    )
+    assert recipe.optim.gradient_checkpointing is True
+    assert recipe.model == {"name": "nan", "x": True}
+    assert apply_overrides(MINIMAL, ["model=inf"])["model"] == "inf"
+
+
+def test_an_output_dir_is_a_path_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    for given, meant in (("~/runs/a", "/home/me/runs/a"), ("runs/a:b", "runs/a:b"), ("C:/runs", "C:/runs")):
+        assert Recipe.parse({**MINIMAL, "output_dir": given}).output_dir == meant
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model: nano\ntask: dag\nsteps: 1\nsteps: 2\n",
+        "model: nano\ntask: dag\noptim:\n  lr: 1.0\n  lr: 2.0\n",
+        "model: nano\ntask: dag\ntrackers:\n- {name: wandb, mode: a, mode: b}\n",
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(KintsugiError, match=r"not valid YAML .*stands twice"):
+        Recipe.load(tmp_path / "r.yaml")
+
+
+def test_a_merged_mapping_may_say_a_key_anew(tmp_path: Path) -> None:
+    # YAML's own way of inheritance: not the same key twice.
+    text = "model: nano\ntask: &t {name: dag, steps: 3}\nverifier: {<<: *t, name: exact}\n"
+    (tmp_path / "r.yaml").write_text(text)
+    assert Recipe.load(tmp_path / "r.yaml").verifier == {"name": "exact", "steps": 3}

@@ -132,9 +132,13 @@ def test_files_that_cannot_be_read_or_written_are_one_line(tmp_path: Path) -> No
 
 def test_trying_whether_a_file_can_be_written_leaves_it_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
-    path.write_text("[1]")
+    path.write_text('[{"recipe": 1}]')
     save(None, path)
-    assert path.read_text() == "[1]"
+    assert path.read_text() == '[{"recipe": 1}]'
+    path.write_text("precious")  # no record of an earlier evaluation: it is not overwritten
+    with pytest.raises(KintsugiError, match="is no record of kintsugi eval"):
+        save([], path)
+    assert path.read_text() == "precious"
 
 
 def test_a_model_against_itself_changes_nothing() -> None:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
+from kintsugi.files import Locked
 from kintsugi.records import KintsugiError
+
+BUSY = 75
+"""The exit code for "try again later" (EX_TEMPFAIL of sysexits.h)."""
 
 
 def context() -> ForkServerContext:
@@ -22,15 +28,29 @@ def context() -> ForkServerContext:
 def start(recipe: Path, log: Path, *, resume: bool) -> ForkServerProcess:
     """A process that makes the run of a recipe file and says what it has to say in `log`.
 
-    Exit codes are those of `kintsugi train`: 0 done, 2 bad input, 130 or 143 interrupted; 1 for any other error.
+    Exit codes are those of `kintsugi train`: 0 done, 2 bad input, 130 or 143 interrupted; 1 for any other error. BUSY
+    where another process is writing in the run's directory. It ends, with a checkpoint, when its parent does.
     """
     process = context().Process(target=make, args=(recipe, log, resume))
     process.start()
     return process
 
 
+def end_with_parent() -> None:
+    """From now on the end of the parent, however it comes, is a SIGTERM to this process."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # it was started by `start`
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def make(recipe: Path, log: Path, resume: bool) -> None:
     os.setsid()  # a Ctrl-C at the terminal is passed on by the parent, once
+    end_with_parent()
     file = os.open(log, os.O_WRONLY | os.O_CREAT | (os.O_APPEND if resume else os.O_TRUNC), 0o644)
     os.dup2(file, 1)
     os.dup2(file, 2)
@@ -41,7 +61,7 @@ def make(recipe: Path, log: Path, resume: bool) -> None:
         result = train(Recipe.load(recipe), resume=resume, overwrite=not resume)
     except KintsugiError as error:
         print(f"kintsugi: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(BUSY if isinstance(error, Locked) else 2)
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(128 + result.interrupted if result.interrupted else 0)

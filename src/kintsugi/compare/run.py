@@ -35,6 +35,7 @@ from kintsugi.compare.results import (
 )
 from kintsugi.compare.tuning import Choice, choose, short, told
 from kintsugi.config import Recipe, spec_name
+from kintsugi.files import locked, numbered
 from kintsugi.reading import read_metrics
 from kintsugi.records import KintsugiError
 
@@ -142,13 +143,18 @@ def work(plan: Plan, runs: Sequence[Run], later: int, clock: Clock, commit: str,
     if skipped := len(runs) - len(waiting):
         say(f"{runs[0].stage}: {skipped} of {len(runs)} runs are in {c.results} already")
     active: list[Worker] = []
+    busy: set[str] = set()
     with stoppable():
         try:
             while waiting or active:
-                while waiting and len(active) < c.jobs:
-                    active.append(launch(waiting.popleft()))
+                for run in free(waiting, c.jobs - len(active), busy, say):
+                    waiting.remove(run)
+                    active.append(launch(run))
                 for worker in [w for w in active if w.process.exitcode is not None]:
                     active.remove(worker)
+                    if worker.process.exitcode == child.BUSY:
+                        waiting.append(worker.run)
+                        continue
                     if worker.process.exitcode and worker.resumed:
                         say(f"{worker.run.label}: could not go on from its checkpoint, starts anew")
                         active.append(launch(worker.run, afresh=True))
@@ -166,6 +172,21 @@ def work(plan: Plan, runs: Sequence[Run], later: int, clock: Clock, commit: str,
         except BaseException:
             stop(active, say)
             raise
+
+
+def free(waiting: Sequence[Run], most: int, told: set[str], say: Say) -> list[Run]:
+    """The first of the runs whose directories no other process is writing in; the others are said, once each."""
+    found: list[Run] = []
+    for run in waiting:
+        if len(found) >= most:
+            break
+        place = run.recipe.output_dir
+        if not locked(Path(place)):
+            found.append(run)
+        elif place not in told:
+            told.add(place)
+            say(f"{run.label}: another process is still writing in {place}; it is waited for")
+    return found
 
 
 def known(plan: Plan, run: Run) -> bool:
@@ -208,7 +229,7 @@ def can_resume(run: Run, place: Path) -> bool:
         same = fingerprint(Recipe.load(place / "recipe.yaml")) == run.fingerprint
     except KintsugiError:
         return False
-    return same and any((place / "checkpoints").glob("step-*"))
+    return same and bool(numbered(place / "checkpoints"))
 
 
 def log_of(run: Run) -> Path:

@@ -31,7 +31,7 @@ def ship(run: Path, learning: str = QUICKSTART) -> str:
     """Checks the newest checkpoint of `run` on the recipe it is to learn from, and ships it under the name
     of the model there (`nano-chain`); returns the evaluation.
     """
-    source = checkpoint(Run.open(run), None)
+    _, source = checkpoint(Run.open(run), None)
     name = spec_name(Recipe.load(learning).model)
     low, high = (0.20, 0.40) if name == "nano" else (0.10, 0.45)
     parts = assemble(Recipe.load(learning, [f"model={source}", "eval.problems=400"]))

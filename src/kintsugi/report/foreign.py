@@ -35,6 +35,7 @@ class Foreign:
     lines: Sequence[Line]
     versions: Mapping[str, str]
     evals: tuple[Line, ...] = ()
+    incomplete: tuple[int, ...] = ()
 
     @cached_property
     def by_step(self) -> dict[int, list[Line]]:
@@ -115,6 +116,8 @@ def verl_lines(path: Path) -> list[dict[str, Any]]:
         # What a run that goes on has not finished writing has no end of line yet.
         text = path.read_text(encoding="utf-8").splitlines(keepends=True)
         rows = [json.loads(line) for line in text if line.endswith("\n")]
+        if any(not isinstance(row, dict) for row in rows):
+            raise ValueError("expected an object in each line")
     except (OSError, ValueError) as error:
         raise KintsugiError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
     known = {"input", "output", "score", "step", "gts"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from itertools import accumulate
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import Any
 
 import yaml
 
-from kintsugi.reading import Run
+from kintsugi.files import clean, partial_of
+from kintsugi.owned import may_replace_file
+from kintsugi.reading import ProblemStep, Run
 from kintsugi.records import KintsugiError
 from kintsugi.report.blocks import Source, block, index_lines, packed
 from kintsugi.report.figures import figures
@@ -24,10 +27,13 @@ MOST_ROLLOUTS = 20_000
 """A report holds about this many rollouts; of longer runs it shows steps at even distances, and says so."""
 
 
-def write_report(directory: str | Path, output: str | Path | None = None) -> Path:
+def write_report(
+    directory: str | Path, output: str | Path | None = None, say: Callable[[str], object] = lambda _: None
+) -> Path:
     """Writes the report of a run directory (or of TRL's or verl's rollouts) and returns its path.
 
-    `output` is report.html in the directory if not given. A run that goes on is shown up to its last whole step.
+    `output` is report.html in the directory if not given. A run that goes on is shown up to its last whole step; a
+    damaged step is left out, which the page and `say` tell.
     KintsugiError where there is nothing to read, or the file cannot be written.
     """
     place = Path(directory)
@@ -35,8 +41,12 @@ def write_report(directory: str | Path, output: str | Path | None = None) -> Pat
         Run.open(place) if any((place / mark).is_file() for mark in MARKS) else open_foreign(place)
     )
     path = Path(output) if output else place / "report.html"
-    text = render(source, place.resolve().name)
-    partial = path.with_name(f".{path.name}.partial")
+    may_replace_file(path, b"Kintsugi report</title>", "report of Kintsugi")
+    shown = contents(source)
+    if shown.lost:
+        say(f"note: {left_out(shown.lost)}")
+    text = clean(render(source, place.resolve().name, shown))
+    partial = partial_of(path)
     try:
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
@@ -45,19 +55,18 @@ def write_report(directory: str | Path, output: str | Path | None = None) -> Pat
     return path
 
 
-def render(source: Source, name: str) -> str:
+def render(source: Source, name: str, shown: Contents) -> str:
     """The page. Its script is allowed by its hash, and nothing else may run, load or be sent."""
     files = resources.files("kintsugi.report")
     style, script, page = ((files / f"page.{kind}").read_text("utf-8") for kind in ("css", "js", "html"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    steps, entries, blocks = contents(source)
-    data = {"steps": steps, "index": entries, "own": isinstance(source, Run)}
+    data = {"steps": shown.steps, "index": shown.entries, "own": isinstance(source, Run)}
     parts = {
         "CSP": f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "
         "base-uri 'none'; form-action 'none'",
         "NAME": html.escape(name),
         "STYLE": style,
-        "SUMMARY": summary(source, len(steps)),
+        "SUMMARY": summary(source, shown),
         "FIGURES": "".join(
             f"<figure><figcaption><h3>{f.title}</h3><p>{f.about}</p></figcaption>{f.svg}</figure>"
             for f in figures(source)
@@ -69,7 +78,8 @@ def render(source: Source, name: str) -> str:
         ),
         "DATA": packed(data),
         "BLOCKS": "".join(
-            f'<script type="text/plain" class="block" data-step="{s}">{b}</script>' for s, b in blocks.items()
+            f'<script type="text/plain" class="block" data-step="{s}">{b}</script>'
+            for s, b in shown.blocks.items()
         ),
         "SCRIPT": script,
     }
@@ -78,20 +88,51 @@ def render(source: Source, name: str) -> str:
     return "".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces))
 
 
-def contents(source: Source) -> tuple[list[int], list[list[Any]], dict[int, str]]:
-    """(steps shown, index of their rollouts, packed block of each)."""
-    if not source.written:
-        return [], [], {}
-    first = source.problems(source.written[0])
-    each = max(1, sum(len(p.rollouts) for p in first))
-    steps = evenly(source.written, max(2, MOST_ROLLOUTS // each))
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The steps shown, an index of their rollouts, the packed block of each, and the steps that cannot be read."""
+
+    steps: Sequence[int]
+    entries: Sequence[list[Any]]
+    blocks: Mapping[int, str]
+    lost: Sequence[int]
+
+
+def contents(source: Source) -> Contents:
+    """What the page holds of a source; of a long run, steps at even distances."""
+    lost = list(source.incomplete)
+    steps: Sequence[int] = source.written
     entries: list[list[Any]] = []
-    blocks = {}
+    blocks: dict[int, str] = {}
+    for step in steps:  # how many of them fit is judged by the first that can be read
+        problems = readable(source, step)
+        if problems:
+            steps = evenly(
+                source.written, max(2, MOST_ROLLOUTS // max(1, sum(len(p.rollouts) for p in problems)))
+            )
+            break
     for step in steps:
-        problems = source.problems(step)
+        problems = readable(source, step)
+        if problems is None:
+            lost.append(step)
+            continue
         entries += index_lines(step, problems)
         blocks[step] = packed(block(problems))
-    return steps, entries, blocks
+    return Contents(list(blocks), entries, blocks, sorted(lost))
+
+
+def readable(source: Source, step: int) -> list[ProblemStep] | None:
+    """The problems of a step; None where it is damaged."""
+    try:
+        return source.problems(step)
+    except KintsugiError:
+        return None
+
+
+def left_out(lost: Sequence[int]) -> str:
+    """The words for steps that cannot be shown."""
+    named = ", ".join(map(str, lost[:10])) + ", ..." * (len(lost) > 10)
+    return f"step {named} is damaged: left out" if len(lost) == 1 else f"steps {named} are damaged: left out"
 
 
 LONG_NAME = 12
@@ -105,7 +146,7 @@ def evenly(steps: tuple[int, ...], most: int) -> list[int]:
     return [steps[round(i * (len(steps) - 1) / (most - 1))] for i in range(most)]
 
 
-def summary(source: Source, shown: int) -> str:
+def summary(source: Source, shown: Contents) -> str:
     """The numbers at the top, as a description list."""
     found: dict[str, str] = {}
     recipe, steps, evals = source.recipe, source.steps, source.evals
@@ -120,8 +161,10 @@ def summary(source: Source, shown: int) -> str:
         f" of {recipe['steps']}" if "steps" in recipe and not budget else ""
     )  # a budget ends a run before its steps
     found["Steps"] = f"{len(steps)}{of_all}"
-    if shown < len(source.written):
-        found["Steps"] += f" <small>rollouts of {shown} shown, at even distances</small>"
+    if len(shown.steps) + len(shown.lost) < len(source.written):
+        found["Steps"] += f" <small>rollouts of {len(shown.steps)} shown, at even distances</small>"
+    if shown.lost:
+        found["Steps"] += f" <small>{left_out(shown.lost)}</small>"
     if steps and steps[-1].get("tokens/total") is not None:
         ends = f" <small>budget {budget:,}</small>" if budget else ""
         found["Generated tokens"] = f"{steps[-1]['tokens/total']:,}{ends}"

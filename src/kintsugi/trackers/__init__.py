@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import Any
 
 from kintsugi.config import Recipe, Spec, split_spec
+from kintsugi.files import read_json, write_whole, writing
 from kintsugi.loading import is_file_spec, load_object
 from kintsugi.records import KintsugiError
 from kintsugi.runlog import RunLog
@@ -87,7 +88,10 @@ def tracking(
             )
 
     path = log.directory / IDS
-    ids = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    try:
+        ids = read_json(path)
+    except (OSError, ValueError):  # none yet, or damaged: the trackers begin anew
+        ids = {}
     beginning = {
         name: Beginning(log.directory, recipe.model_dump(mode="json"), step, ids.get(name))
         for name in trackers
@@ -95,7 +99,8 @@ def tracking(
     for name, tracker in trackers.items():
         ids[name] = attempt(name, lambda t=tracker, b=beginning[name]: t.start(b))  # type: ignore[misc]
     if trackers:
-        path.write_text(json.dumps(ids) + "\n", encoding="utf-8")
+        with writing(path):
+            write_whole(path, json.dumps(ids) + "\n")
 
     def send(record: Mapping[str, Any]) -> None:
         values = numbers(record)
