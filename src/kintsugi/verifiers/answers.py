@@ -121,8 +121,8 @@ def words(text: str) -> Answer | None:
     bare = re.sub(r"(?i)^(?:the|an?) (?=\w)", "", text).strip(" .,")
     if len(bare) < 2 or bare in ("pi", "theta", "alpha", "beta", "infinity", "inf", "oo"):
         return None
-    if re.search(r",| (?:or|and) ", text):
-        parts = [part.strip() for part in re.split(r",| or | and ", text) if part.strip()]
+    if " or " not in text:  # of words it leaves a choice; of numbers it lists solutions
+        parts = [part.strip() for part in re.split(r",| and ", text) if part.strip()]
         if len(parts) > 1:
             return Many("bare", tuple(one_word(part) for part in parts))
     parts = re.findall(r"[^ -]+", bare)

@@ -22,9 +22,7 @@ from kintsugi.verifiers.sameness import same
 
 NUMBER = re.compile(r"(-?)0*(\d{1,15}?)(?:\.(\d{1,15}?)0*)?")
 ADVANCED = re.compile(r"\\(?:sum|prod|int|lim|gcd|lcm|max|min|bmod)(?![a-z])")
-MISREAD = re.compile(
-    r"[A-Z]|'|\\prime|dots|\.\.\.|\\text|\\mathrm|\d\s+\d|\)\s*\(|[a-z]{4,}(?<!frac)(?<!sqrt)(?<!infty)"
-)
+MISREAD = re.compile(r"[A-Z]|'|\\prime|dots|\.\.\.|\\text|\\mathrm|\d\s+\d|\)\s*\(|(?<![\\a-z])[a-z]{3,}")
 """Signs that math-verify's reader takes for others: it lowers letters, drops primes and dots, adds `(2)(3)`."""
 
 
@@ -84,7 +82,7 @@ def prepare(gold: str) -> Judge:
 
     def judge(text: str) -> Verdict:
         try:
-            passed = undress(text[:LONGEST]) == bare or judged(expected, gold, text)
+            passed = text == gold or undress(text[:LONGEST]) == bare or judged(expected, gold, text)
         except Unreadable as error:
             return Verdict("unscorable", message=f"cannot read {text[:60]!r}: {error}")
         except Exception as error:

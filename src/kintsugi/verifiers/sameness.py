@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from kintsugi.verifiers.answers import region
-from kintsugi.verifiers.formula import Node, Unreadable
+from kintsugi.verifiers.formula import Node, Unreadable, words_of
 from kintsugi.verifiers.kinds import Answer, Choice, Grid, Interval, Literal, Many, Region, Relation, Value
 from kintsugi.verifiers.units import compatible
 from kintsugi.verifiers.values import equal, number_at, ratio
@@ -91,14 +91,14 @@ def digits_after(x: Fraction) -> int:
 
 
 def literals(gold: Literal, answer: Literal) -> bool:
-    """Letter for letter; case matters not in words, except where capitals stand within (`NaCl`) or in two letters."""
+    """Letter for letter. Case matters not in words, but in names: two letters, capitals within (`NaCl`), `ABC`."""
     if gold.text == answer.text:
         return gold.kind == answer.kind
     if gold.kind != "words" or answer.kind != "words" or gold.text.casefold() != answer.text.casefold():
         return False
     short = len(gold.text) < 3 and gold.text.casefold() not in ("no", "up", "on", "in", "ok")
     within = any(a.islower() and b.isupper() for text in (gold.text, answer.text) for a, b in pairwise(text))
-    return not short and not within
+    return not short and not within and len(words_of(gold.text.lower())) == 1
 
 
 def choices(gold: Choice, answer: Choice) -> bool:

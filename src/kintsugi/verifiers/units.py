@@ -40,8 +40,8 @@ CHANGING = listed(
 )
 """Closed classes of words that make another number, or a doubt, of the number beside them. Nouns are left open."""
 DOUBTING = listed(
-    "or nor not never neither either maybe perhaps probably possibly wrong incorrect false guess isn wasn doesn aren "
-    "cannot almost nearly"
+    "unless except or nor not never neither either maybe perhaps probably possibly wrong incorrect false guess isn "
+    "wasn doesn aren cannot almost nearly"
 )
 """Words that doubt what follows them in a sentence."""
 STOPS = listed(
