@@ -23,7 +23,6 @@ from kintsugi.tasks import evaluation_problems, load_task, training_problems
 from kintsugi.tasks.base import Task, fingerprint, require_problems
 from kintsugi.verifiers import begun_in_thoughts, load_verifier
 from kintsugi.verifiers.base import Verifier
-from kintsugi.verifiers.extract import spoken
 
 
 @dataclass(slots=True)
@@ -106,7 +105,7 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
         task=task,
         train_problems=fit,
         eval_problems=judged,
-        verifier=begun_in_thoughts(verifier) if opens_thoughts(loaded) else verifier,
+        verifier=begun_in_thoughts(verifier) if loaded.codec.opens_thoughts() else verifier,
         prompts=prompts,
         loaded=loaded,
         sampler=sampler,
@@ -115,11 +114,6 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
         machine=machine,
         notes=[*notes, *loaded.notes],
     )
-
-
-def opens_thoughts(loaded: LoadedModel) -> bool:
-    """True iff prompts end within thoughts, so that completions carry no opening mark of their own."""
-    return spoken(str(loaded.tokenizer.decode(list(loaded.codec.chat("?"))))) is None
 
 
 def own_code(recipe: Recipe) -> dict[str, str]:

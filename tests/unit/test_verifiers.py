@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from kintsugi.assembly import opens_thoughts
+from kintsugi.models.codec import HFCodec
 from kintsugi.records import KintsugiError, Problem, Turn, Verdict
 from kintsugi.verifiers import Verifier, begun_in_thoughts, load_verifier
 from kintsugi.verifiers import gym as gym_module
@@ -136,9 +136,8 @@ def test_where_the_prompt_opens_the_thoughts_a_text_that_never_ends_them_has_no_
 )
 def test_the_template_says_if_completions_begin_in_thoughts(prompt: str, opened: bool) -> None:
     tokenizer = SimpleNamespace(decode=lambda ids: "".join(map(chr, ids)))
-    codec = SimpleNamespace(chat=lambda message: tuple(map(ord, prompt)))
-    loaded: Any = SimpleNamespace(tokenizer=tokenizer, codec=codec)
-    assert opens_thoughts(loaded) is opened
+    codec: Any = SimpleNamespace(tokenizer=tokenizer, chat=lambda message: tuple(map(ord, prompt)))
+    assert HFCodec.opens_thoughts(codec) is opened
 
 
 # exact

@@ -25,6 +25,7 @@ from kintsugi.internalize.context import Context
 from kintsugi.models.loading import HFCodec, stop_tokens
 from kintsugi.prompts import load_prompts
 from kintsugi.records import Completion, Episode, Finish, Row
+from kintsugi.verifiers import begun_in_thoughts
 
 
 def problem_name(source: object, prompt: object) -> str:
@@ -138,10 +139,12 @@ class KintsugiAgentLoop(AgentLoopBase):  # type: ignore[misc]
         stops = stop_tokens(generation, self.tokenizer)
         most = self.rollout_config.max_model_len or positions
         sampler = ServerSampler(self.server_manager, sampling_params, self.rollout_config.name != "sglang")
+        codec = HFCodec(self.tokenizer, stops, prompts.thinking, dict(self.apply_chat_template_kwargs))
+        judge = verifier(self.config, truth)
         ctx = Context(
             sampler=sampler,
-            codec=HFCodec(self.tokenizer, stops, prompts.thinking, dict(self.apply_chat_template_kwargs)),
-            verifier=verifier(self.config, truth),
+            codec=codec,
+            verifier=begun_in_thoughts(judge) if codec.opens_thoughts() else judge,
             prompts=prompts,
             recipe=recipe,
             step=int(kwargs["global_steps"]),

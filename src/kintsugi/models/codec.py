@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from kintsugi.records import KintsugiError, Turn
+from kintsugi.verifiers.extract import spoken
 
 SWITCH = "enable_thinking"
 """What chat templates call it (Qwen3's, SmolLM3's and others)."""
@@ -84,6 +85,10 @@ class HFCodec:
             return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
         left_out = {i for mark, i in self.specials.items() if mark not in self.thoughts}
         return str(self.tokenizer.decode([i for i in ids if i not in left_out], skip_special_tokens=False))
+
+    def opens_thoughts(self) -> bool:
+        """True iff prompts end within thoughts, so that completions carry no opening mark of their own."""
+        return spoken(str(self.tokenizer.decode(list(self.chat("?"))))) is None
 
     def answer(self, prompt_ids: Sequence[int], text: str) -> tuple[int, ...]:
         """The ids that a model would sample after the prompt to say `text`, with the end of its turn.

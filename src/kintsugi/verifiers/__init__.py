@@ -21,7 +21,7 @@ from kintsugi.verifiers.exact import ExactVerifier
 from kintsugi.verifiers.guard import Guarded
 from kintsugi.verifiers.gym import GymVerifier
 from kintsugi.verifiers.math import MathVerifier
-from kintsugi.verifiers.user import ApartVerifier
+from kintsugi.verifiers.user import ApartVerifier, UserVerifier
 
 __all__ = ["VERIFIERS", "Verifier", "begun_in_thoughts", "load_verifier"]
 
@@ -56,7 +56,8 @@ def begun_in_thoughts(verifier: Verifier) -> Verifier:
     """`verifier` for completions whose prompt ends with an opening mark of thinking: without a closing one they have
     not begun to answer. A user's function gets its texts as they are, all the same.
     """
-    if isinstance(verifier, Guarded) and isinstance(verifier.verifier, ApartVerifier):
+    inner = verifier.verifier if isinstance(verifier, Guarded) else verifier
+    if isinstance(inner, ApartVerifier | UserVerifier):
         return verifier
     return lambda problem, texts: verifier(problem, [f"<think>{text}" for text in texts])
 
