@@ -37,10 +37,19 @@ def recipe(folder: Path, **changes: Any) -> Path:
     return path
 
 
+LISTENS = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+"""
+"""Signals as a terminal leaves them: tests started in the background, or under nohup, hand on that they are ignored."""
+
+
 def start(path: Path, *words: str, code: str = "", **more: Any) -> subprocess.Popen[str]:
     """`kintsugi train` on a recipe; `code` runs before it in the same process."""
     main = (
-        f"{code}\nimport sys\nfrom kintsugi.cli import main\nsys.argv = ['kintsugi', *sys.argv[1:]]\nmain()"
+        f"{LISTENS}{code}\nimport sys\nfrom kintsugi.cli import main\n"
+        "sys.argv = ['kintsugi', *sys.argv[1:]]\nmain()"
     )
     command = [sys.executable, "-c", main, "train", str(path), *words]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
