@@ -107,8 +107,9 @@ $(AUDIT)/.ready:
 	touch $@
 
 # Faults made to happen, strangers' files, kill -9 at any moment: docs/reliability.md says what each promise rests on.
+FAULTS = tests/faults $(addprefix tests/unit/test_,properties.py files.py config.py selftest.py templates.py data_edges.py code_inside.py)
 test-faults: setup extras sandbox
-	FUZZ=7000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults tests/unit/test_properties.py --numprocesses auto --maxprocesses 4
+	FUZZ=7000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(FAULTS) --numprocesses auto --maxprocesses 4
 
 test-slow: setup gym smollm2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests
