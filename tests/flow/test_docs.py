@@ -24,6 +24,7 @@ from hub_server import Hub, serving
 
 from kintsugi.algorithms import ALGORITHMS, load_algorithm
 from kintsugi.cli import app
+from kintsugi.compare.plan import Tuning
 from kintsugi.config import Recipe, fields_table, known_keys
 from kintsugi.prompts import load_prompts
 from kintsugi.tasks.dag import DagTask
@@ -249,7 +250,7 @@ def test_every_recipe_key_of_the_pages_exists() -> None:
     known |= {f"prompts.{key}" for key in ("solve", "system", "thinking")}
     known |= {f"engine.{key}" for key in ("memory", "max_model_len", "eager")}
     known |= {f"task.{key}" for key in ("steps", "path", "name")} | {"sampling", "optim", "eval", "sft"}
-    compare = {"tuning.lrs", "tuning.seeds", "tuning.budget", "tuning.extend"}
+    known |= set(known_keys(Tuning, "tuning."))
     heads = {key.partition(".")[0] for key in known}
     named = [
         s
@@ -257,7 +258,7 @@ def test_every_recipe_key_of_the_pages_exists() -> None:
         if s.text.partition(".")[0] in heads and not s.text.endswith(".py")
     ]
     assert len(named) > 40
-    assert [str(s) for s in named if s.text not in known | compare] == []
+    assert [str(s) for s in named if s.text not in known] == []
 
 
 def test_the_table_of_keys_is_the_recipes() -> None:
