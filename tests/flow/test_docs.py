@@ -37,7 +37,15 @@ TOY = [
     "steps=2", "save_every=1", "threads=1", "sampling.problems=4", "sampling.group_size=4", "eval.problems=4",
     "eval.samples=1",
 ]  # fmt: skip
-TOY_COMPARISON = ["budget=1000", "evaluations=1", "seeds=[0]", "tuning=null", "algorithms=[grpo]", "jobs=1"]
+TOY_COMPARISON = [
+    "budget=1000",
+    "evaluations=1",
+    "seeds=[0]",
+    "tuning=null",
+    "algorithms=[grpo]",
+    "baselines=[]",
+    "jobs=1",
+]
 RUN = re.compile(r"step-\d{6}")
 
 
