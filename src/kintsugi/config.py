@@ -238,7 +238,11 @@ class Loader(yaml.SafeLoader):
 
 def load_yaml(text: str) -> Any:
     """What a YAML text says; yaml.YAMLError where it says nothing that can be read."""
-    return yaml.load(text, Loader)
+    loader = Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
