@@ -31,7 +31,7 @@ class LabelledEpisode(Episode):
 async def run(problem: Problem, ctx: Context) -> Episode:
     """Rollouts and their exact labels."""
     task = load_labelled(ctx.recipe.task)
-    rollouts = await ctx.rollouts(problem, ctx.recipe.sampling.group_size)
+    rollouts = await ctx.group(problem)
     episode = Episode(problem, rollouts)
     labelled = (exact_row(task, ctx.codec.decode, episode, i) for i in range(len(rollouts)))
     return LabelledEpisode(problem, rollouts, labelled=tuple(labelled))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from statistics import median
 from typing import Any
@@ -18,6 +19,8 @@ from benchmarks.engine.lab import (
 from benchmarks.engine.results import Row, compared, medians, paired, rounded
 
 SQUARE = 2048
+IOP = {"name": "iop", "k": 1, "lambda_rep": 5}
+SIBLINGS = {"name": "kintsugi", "source": "sibling", "failures": 0}
 """Side of the product that the machine's matmul rate is measured with."""
 
 
@@ -80,16 +83,16 @@ def generate(lab: Lab, work: Work, pairs: int) -> Row:
     }
 
 
-def iop(lab: Lab, pairs: int, **options: Any) -> Row:
-    """An IOP step beside a GRPO step of the same tokens, per generated token; shares of an IOP step by phase.
+def iop(lab: Lab, pairs: int, algorithm: Mapping[str, Any] = IOP) -> Row:
+    """A mending step beside a GRPO step of the same tokens, per generated token; shares of it by phase.
 
     Both with the quickstart's task and the shipped model. GRPO's group is as large as makes it generate
-    what IOP does with repairs and checks; what is left of the difference is taken out per token. `options` are
-    IOP's, beside K = 1, for one wrong digit is one token.
+    what IOP does with repairs and checks; what is left of the difference is taken out per token. IOP keeps
+    K = 1 edits, for one wrong digit is one token.
     """
     work = Work("nano-dag", 12, 8, 80, None)
     common = {"task": "dag", "verifier": None, "optim": {"token_budget": 16384}}
-    mend = {"algorithm": {"name": "iop", "k": 1, "lambda_rep": 5, **options}}
+    mend = {"algorithm": dict(algorithm)}
     with lab.ours() as a, lab.ours() as b:
         lab.set_up_ours(a, work, **common, **mend)
         a.ask("time_alignment")

@@ -4,7 +4,6 @@
    else the model's own verified samples (no outside model), drawn with the examples of `prompts` in view and
    learned without them: prompts are shorter from then on.
 2. Each step trains on `sft.batch` examples, a share of them in repair mode: repair prompt in, repair out.
-   Where the algorithm's `form` is patch, the same pairs teach patches (kintsugi.internalize.patch).
 3. Token mean per example, mean over examples; the same learner as in reinforcement.
 
     kintsugi sft recipes/nano_base.yaml
@@ -25,15 +24,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kintsugi import checkpoint
-from kintsugi.algorithms import load_algorithm
 from kintsugi.assembly import Parts, assemble
 from kintsugi.card import write_card
 from kintsugi.checkpoint import Progress
-from kintsugi.config import Recipe, split_spec
+from kintsugi.config import Recipe
 from kintsugi.console import Reporter
 from kintsugi.internalize.align import distance
 from kintsugi.internalize.context import Context
-from kintsugi.internalize.patch import derive_patch
 from kintsugi.internalize.repair import mendable
 from kintsugi.learner import LocalLearner
 from kintsugi.objective import Objective
@@ -119,8 +116,6 @@ def sources(parts: Parts, out: Reporter) -> tuple[Iterator[Solution], Iterator[R
         raise KintsugiError(
             "sft: no passing solution to learn from; give sft.data, or set sft.repair_share=1"
         )
-    if repair_form(recipe) == "patch":  # an endless cycle of pairs without a patch would never end
-        pairs = [pair for pair in pairs if derive_patch(pair.failed, pair.repaired) is not None]
     if recipe.sft.repair_share > 0 and not pairs:
         raise KintsugiError("sft: no repair pair to learn from; give sft.data, or set sft.repair_share=0")
     rng = random.Random(recipe.seed)
@@ -133,29 +128,15 @@ def mixed_rows(parts: Parts, solutions: Iterator[Solution], pairs: Iterator[Repa
     """One step's rows: solutions under solve prompts without their examples, repairs under repair prompts."""
     settings = parts.recipe.sft
     repairs = round(settings.batch * settings.repair_share)
-    teach = patch_example if repair_form(parts.recipe) == "patch" else repair_example
     solved = (Solution(parts.prompts.solve(s.prompt), s.text, s.before) for s in solutions)
-    mended = (example for pair in pairs if (example := teach(parts.prompts, pair)) is not None)
+    mended = (repair_example(parts.prompts, pair) for pair in pairs)
     chosen = [*islice(solved, settings.batch - repairs), *islice(mended, repairs)]
     return [sft_row(parts, example) for example in chosen]
-
-
-def repair_form(recipe: Recipe) -> str:
-    """The form of repairs that the recipe's algorithm asks for; `rewrite` where it asks for none."""
-    load_algorithm(recipe.algorithm)  # says what is wrong with it, if anything
-    return str(split_spec(recipe.algorithm, "algorithm")[1].get("form", "rewrite"))
 
 
 def repair_example(prompts: Prompts, pair: RepairPair) -> Solution:
     """The whole repaired solution, under the repair prompt."""
     return Solution(prompts.repair(pair.prompt, pair.failed, pair.anchor), pair.repaired, pair.before)
-
-
-def patch_example(prompts: Prompts, pair: RepairPair) -> Solution | None:
-    """The patch that begins the repair, under the patch prompt; None where no patch does."""
-    patch = derive_patch(pair.failed, pair.repaired)
-    message = prompts.patch(pair.prompt, pair.failed, pair.anchor)
-    return None if patch is None else Solution(message, patch, pair.before)
 
 
 def sft_row(parts: Parts, example: Solution) -> Row:

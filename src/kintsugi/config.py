@@ -63,6 +63,12 @@ class Sampling(Section):
         8, ge=1, description="problems per step; sampled by a cold start: these, and at least 64"
     )
     group_size: int = Field(8, ge=1, description="rollouts per problem (G)")
+    scouts: int = Field(
+        0, ge=0, description="rollouts of a problem drawn first; the rest only if one passes; 0: all at once"
+    )
+    witnesses: int = Field(
+        1, ge=1, description="passes a group needs before it is credited: a lone pass may be luck"
+    )
     max_new_tokens: int = Field(512, ge=1, description="longest completion, in tokens")
     temperature: float = Field(1.0, gt=0, description="softmax temperature of training samples")
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus mass; 1 samples from the whole vocabulary")

@@ -276,7 +276,7 @@ def repairs_rejected(view: View) -> Finding | None:
         f"repairs are found but rejected by the audit rule {rule}",
         f"{rules[worst] / samples:.0%} of the {samples:.0f} repairs of {view.span} broke {rule}, "
         f"{sum(rules.values()) / samples:.0%} any rule",
-        "kintsugi sft (it teaches repairing), algorithm.form=rewrite, or another algorithm.anchor",
+        "kintsugi sft (it teaches repairing), or algorithm.source=sibling",
     )
 
 
@@ -291,20 +291,20 @@ def no_repairs(view: View) -> Finding | None:
     return Finding(
         "failures are not mended",
         f"{mended:.0f} of the {tried:.0f} failures tried in {view.span} got a verified repair",
-        "kintsugi sft (it teaches repairing), or algorithm.candidates=4",
+        "kintsugi sft (it teaches repairing), or algorithm.source=sibling",
     )
 
 
 def empty_gates(view: View) -> Finding | None:
     rows = view.total("rows/policy") + view.total("rows/repair")
-    seams = sum(view.total(f"kstar/{name}") for name in ("K", "2K", "all", "patch"))
+    seams = sum(view.total(f"kstar/{name}") for name in ("K", "2K", "all"))
     trained = view.mean("active_ratio")
     if not rows or not seams or (trained is not None and trained >= 0.001):
         return None
     return Finding(
         "gates are empty: no token is trained on",
         f"{seams:.0f} seams in {view.span}, active tokens {trained or 0:.1%}",
-        "a larger algorithm.k, or algorithm.check=none",
+        "with iop a larger algorithm.k, or algorithm.check=none",
     )
 
 

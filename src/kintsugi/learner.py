@@ -11,7 +11,7 @@ import math
 import time
 import warnings
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from kintsugi.config import Optim
 from kintsugi.engines.base import RowStats, StepStats
-from kintsugi.loss import LOSSES, RowLosses, hold_loss
+from kintsugi.loss import LOSSES, RowLosses
 from kintsugi.objective import Objective, row_scales
 from kintsugi.records import KintsugiError, Row
 from kintsugi.scoring import Scorer, Target, micro_batches, sequences
@@ -47,9 +47,7 @@ class Tally:
 class LocalLearner:
     """Trains `model` in place. `version` counts its optimizer steps.
 
-    `temperature` is the sampler's, so that ratios
-    compare the distributions that were sampled from. `reference` makes the model that rows with `hold` are
-    held to; it is asked for with the first such row.
+    `temperature` is the sampler's, so that ratios compare the distributions that were sampled from.
     """
 
     def __init__(
@@ -61,7 +59,6 @@ class LocalLearner:
         pad_id: int,
         temperature: float = 1.0,
         autocast: torch.dtype | None = None,
-        reference: Callable[[], PreTrainedModel] | None = None,
     ) -> None:
         self.model, self.optim, self.objective = model, optim, objective
         self.version = 0
@@ -70,8 +67,6 @@ class LocalLearner:
         if optim.gradient_checkpointing:
             recompute_activations(model)
         self.scorer = Scorer(model, pad_id, temperature, autocast)
-        self._make_reference = reference
-        self._reference: Scorer | None = None
         trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, lr=optim.lr, betas=BETAS, weight_decay=0.0, fused=True)
 
@@ -84,28 +79,24 @@ class LocalLearner:
         `sampler_gap`. ValueError when a sequence-level objective meets unequal credit within a row.
         """
         start = time.perf_counter()
-        empty = sum(not row.active and not row.hold for row in rows)
+        empty = sum(not row.active for row in rows)
         if empty:
             warnings.warn(f"{empty} of {len(rows)} rows have an empty gate; they train nothing", stacklevel=2)
         if self.objective.level == "sequence":
             for row in rows:
                 check_constant(row)
-        live = [i for i, row in enumerate(rows) if row.hold or (row.active and any(row.advantages))]
+        live = [i for i, row in enumerate(rows) if row.active and any(row.advantages)]
         # By role, because rows come in pairs of failure and repair: every update needs its share of both.
         parts = split_evenly(sorted(live, key=lambda i: rows[i].role), self.optim.minibatches)
         plans = [micro_batches(sequences(rows, part), self.token_budget) for part in parts]
         # In the very micro-batches that are trained on, so that ratios start at 1 in any precision.
         everything = [chunk for plan in plans for chunk in plan]
-        old = self._score(everything, self.scorer) if len(parts) > 1 else {}
-        held = [chunk for chunk in everything if any(rows[i].hold for item in chunk for i in item.rows)]
-        reference = self._score(held, self._reference_scorer()) if held else {}
+        old = self._score(everything) if len(parts) > 1 else {}
         tallies, norms, updates, skipped = [], [], 0, 0
         scales = row_scales(rows, self.objective)
         for part, plan in zip(parts, plans, strict=True):
             dealt = len(part) / max(1, len(live))
-            tally, norm = self._update(
-                rows, plan, old, reference, [s / dealt for s in scales] if part else [], done
-            )
+            tally, norm = self._update(rows, plan, old, [s / dealt for s in scales] if part else [], done)
             tallies.append(tally)
             norms.append(norm)
             updates += bool(part) and math.isfinite(norm)
@@ -138,7 +129,7 @@ class LocalLearner:
     def logprobs(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
         """log pi(completion token | prompt) of every row under the present weights, without gradient."""
         asked = sequences(rows, range(len(rows)), every_token=True)
-        found = self._score(micro_batches(asked, self.token_budget), self.scorer)
+        found = self._score(micro_batches(asked, self.token_budget))
         return [tuple(found.get(i, ())) for i in range(len(rows))]
 
     def moments(self) -> dict[str, Tensor]:
@@ -160,17 +151,7 @@ class LocalLearner:
         self.optimizer.load_state_dict({"state": dict(state), "param_groups": groups})
         self.version = version
 
-    def _reference_scorer(self) -> Scorer:
-        """The frozen model that rows are held to, made when it is first needed."""
-        if self._reference is None:
-            if self._make_reference is None:
-                raise ValueError("rows with `hold` need a reference model, this learner was given none")
-            model = self._make_reference().to(self.model.device).eval()
-            own = self.scorer
-            self._reference = Scorer(model, own.pad_id, own.temperature, own.autocast)
-        return self._reference
-
-    def _score(self, plan: Sequence[Sequence[Target]], scorer: Scorer) -> dict[int, list[float]]:
+    def _score(self, plan: Sequence[Sequence[Target]]) -> dict[int, list[float]]:
         """Row index -> log-probabilities up to the last token asked for (0 where not asked), no gradient."""
         found: dict[int, list[float]] = {}
         waiting = deque(plan)
@@ -178,7 +159,7 @@ class LocalLearner:
             chunk = waiting.popleft()
             try:
                 with torch.inference_mode():
-                    values = scorer(chunk).tolist()
+                    values = self.scorer(chunk).tolist()
             except RuntimeError as error:
                 waiting.extendleft(reversed(self._smaller([chunk], error)))
                 continue
@@ -207,7 +188,6 @@ class LocalLearner:
         rows: Sequence[Row],
         plan: Sequence[Sequence[Target]],
         old: dict[int, list[float]],
-        reference: dict[int, list[float]],
         scales: Sequence[float],
         done: float,
     ) -> tuple[Tally, float]:
@@ -219,7 +199,7 @@ class LocalLearner:
             group["lr"] = self.learning_rate(self.version, done)
         while True:
             try:
-                tally = self._gradients(rows, plan, old, reference, scales)
+                tally = self._gradients(rows, plan, old, scales)
                 break
             except RuntimeError as error:
                 plan = self._smaller(plan, error)
@@ -240,7 +220,6 @@ class LocalLearner:
         rows: Sequence[Row],
         plan: Sequence[Sequence[Target]],
         old: dict[int, list[float]],
-        reference: dict[int, list[float]],
         scales: Sequence[float],
     ) -> Tally:
         """Leaves the gradient of the rows of `plan` in the parameters."""
@@ -252,9 +231,9 @@ class LocalLearner:
             logprobs_BT = self.scorer(chunk)[places]
             now = logprobs_BT.detach().tolist()
             before = [old.get(i, values) for i, values in zip(indices, now, strict=True)]
-            losses, held_B = self._losses([rows[i] for i in indices], logprobs_BT, before, reference, indices)
+            losses = self._losses([rows[i] for i in indices], logprobs_BT, before)
             scale_B = torch.tensor([scales[i] for i in indices], device=logprobs_BT.device)
-            loss = ((losses.loss_B + held_B) * scale_B).sum()
+            loss = (losses.loss_B * scale_B).sum()
             loss.backward()  # type: ignore[no-untyped-call]
             tally.loss += float(loss.detach())
             columns = [t.detach().tolist() for t in (losses.ratio_B, losses.clipped_B, losses.loss_B)]
@@ -269,26 +248,16 @@ class LocalLearner:
         chunk: Sequence[Row],
         logprobs_BT: Tensor,
         before: Sequence[Sequence[float]],
-        reference: dict[int, list[float]],
-        indices: Sequence[int],
-    ) -> tuple[RowLosses, Tensor]:
-        """(the objective's losses, what holds each row to the reference times its `hold`), by row."""
+    ) -> RowLosses:
         width, device = logprobs_BT.shape[1], logprobs_BT.device
-        mask_BT = pad([row.mask for row in chunk], width, device)
-        losses = LOSSES[self.objective.level](
+        return LOSSES[self.objective.level](
             logprobs_BT,
             pad(before, width, device),
-            mask_BT,
+            pad([row.mask for row in chunk], width, device),
             pad([row.advantages for row in chunk], width, device),
             self.objective,
             torch.tensor([len(row.completion_ids) for row in chunk], device=device),
         )
-        hold_B = torch.tensor([row.hold for row in chunk], device=device)
-        if not reference:
-            return losses, torch.zeros_like(losses.loss_B)
-        held_BT = pad([[row.hold > 0] * len(row.mask) for row in chunk], width, device)
-        told_BT = pad([reference.get(i, ()) for i in indices], width, device)
-        return losses, hold_B * hold_loss(logprobs_BT, told_BT, (held_BT - mask_BT).clamp(min=0))
 
 
 def out_of_memory(error: RuntimeError) -> bool:

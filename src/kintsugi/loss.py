@@ -71,15 +71,6 @@ def token_loss(
     )
 
 
-def hold_loss(logprobs_BT: Tensor, reference_BT: Tensor, outside_BT: Tensor) -> Tensor:
-    """Per row (B,), the mean of exp(d) - d - 1 over the tokens outside the gate, d = log pi_ref - log pi.
-
-    An unbiased estimate of KL(pi || pi_ref) that is never negative (GRPO, arXiv:2402.03300, eq. 4).
-    """
-    apart_BT = (reference_BT - logprobs_BT) * outside_BT
-    return masked_mean(apart_BT.exp() - apart_BT - 1, outside_BT)
-
-
 def nll_loss(
     logprobs_BT: Tensor,
     old_logprobs_BT: Tensor,

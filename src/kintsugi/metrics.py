@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from kintsugi.engines.base import StepStats
-from kintsugi.internalize.audit import NO_PATCH, RULES
+from kintsugi.internalize.audit import RULES
 from kintsugi.internalize.repair import mendable
 from kintsugi.records import Episode, KeptBy, Row
 
@@ -94,7 +94,7 @@ def repair_metrics(episodes: Sequence[Episode]) -> dict[str, Any]:
         "repair/samples": len(repairs),
         "repair/success_per_failure": ratio(len(seams), tried),
         "repair/success_per_sample": ratio(sum(r.mends for r in repairs), len(repairs)),
-        **{f"audit/{rule}": audits[rule] for rule in (*RULES, NO_PATCH)},
+        **{f"audit/{rule}": audits[rule] for rule in RULES},
         "repair/distance": ratio(
             sum(e.repairs[s.repair].distance for e in episodes for s in e.seams), len(seams)
         ),
@@ -111,17 +111,14 @@ def repair_metrics(episodes: Sequence[Episode]) -> dict[str, Any]:
 
 
 def gate_metrics(rows: Sequence[Row]) -> dict[str, Any]:
-    """Row counts, and the share of tokens that are trained on in policy rows that have any credit.
-
-    `rest` rows open more tokens of completions that other rows hold already.
-    """
+    """Row counts, and the share of tokens that are trained on in policy rows that have any credit."""
     policy = [row for row in rows if row.role != "repair"]
     credited = [row for row in policy if any(row.advantages)]
-    tokens = sum(len(row.mask) for row in credited if row.role != "rest")
+    tokens = sum(len(row.mask) for row in credited)
     return {
         "rows/policy": len(policy),
         "rows/repair": len(rows) - len(policy),
-        "rows/empty_gate": sum(not row.active and not row.hold for row in rows),
+        "rows/empty_gate": sum(not row.active for row in rows),
         "rows/credited": len(credited),
         "active_ratio": ratio(sum(row.active for row in credited), tokens),
     }

@@ -53,9 +53,7 @@ def row_scales(rows: Sequence[Row], objective: Objective) -> list[float]:
     """
     divisors = defaultdict[str, float](float)
     for row in rows:
-        # What is credited beside a seam belongs to a rollout that counts already.
-        if row.role != "rest" or objective.reduction == "token":
-            divisors[term_of(row)] += share(objective, row.active)[1]
+        divisors[term_of(row)] += share(objective, row.active)[1]
     # A divisor of 0: nothing is gated there, and nothing gets credit.
     return [row.weight * share(objective, row.active)[0] / (divisors[term_of(row)] or 1.0) for row in rows]
 

@@ -16,12 +16,12 @@ from kintsugi.config import Spec, split_spec
 from kintsugi.records import KintsugiError, Turn
 
 TERSE_MARKERS = ("wrong:\n", "right:\n", "mend:\n", "patch:\n", "#### ")
+"""Single tokens of the nano tokenizer. Nothing uses `patch` any more, but the weights have a place for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """User messages of the policy (`solve`) and of repair mode: `repair` asks for the whole solution again,
-    `patch` for the wrong step and its replacement only (kintsugi.internalize.patch); both go without an anchor too.
+    """User messages of the policy (`solve`) and of repair mode (`repair`, beside an anchor or without one).
 
     `leaks` are phrases that occur in repair prompts only: a repair that says the like is rejected. `system` opens
     conversations that have no system message; `thinking` is asked of the chat template (None: its own default).
@@ -32,8 +32,6 @@ class Prompts:
     solve_form: str
     repair_form: str
     repair_alone_form: str
-    patch_form: str
-    patch_alone_form: str
     leaks: tuple[str, ...]
     system: str | None = None
     thinking: bool | None = None
@@ -65,21 +63,13 @@ class Prompts:
             return self.repair_alone_form.format(question=question, failed=failed)
         return self.repair_form.format(question=question, failed=failed, anchor=anchor)
 
-    def patch(self, question: str, failed: str, anchor: str | None) -> str:
-        """The user message that asks for the first wrong step of `failed` and its replacement."""
-        if anchor is None:
-            return self.patch_alone_form.format(question=question, failed=failed)
-        return self.patch_form.format(question=question, failed=failed, anchor=anchor)
-
 
 TERSE = Prompts(
     name="terse-v1",
     solve_form="{question}",
     repair_form="{question}\nwrong:\n{failed}\nright:\n{anchor}\nmend:\n",
     repair_alone_form="{question}\nwrong:\n{failed}\nmend:\n",
-    patch_form="{question}\nwrong:\n{failed}\nright:\n{anchor}\npatch:\n",
-    patch_alone_form="{question}\nwrong:\n{failed}\npatch:\n",
-    leaks=tuple(marker for marker in TERSE_MARKERS if marker != "#### "),
+    leaks=("wrong:\n", "right:\n", "mend:\n"),
 )
 
 CHAT_ENDING = "End with the final answer on a line of its own: #### answer"
@@ -101,22 +91,6 @@ CHAT = Prompts(
         "Rewrite the student's solution so that it is correct, and change as little as you can: copy every "
         "sentence that is right word for word, keep the student's order and wording, and correct only the "
         "wrong steps and what follows from them. Do not mention the student or the error. " + CHAT_ENDING
-    ),
-    patch_form=(
-        "Question:\n{question}\n\n"
-        "A student's solution, which reaches a wrong final answer:\n<failed>\n{failed}\n</failed>\n\n"
-        "A correct solution by another student:\n<reference>\n{anchor}\n</reference>\n\n"
-        "Find the first wrong step of the student's solution. Answer with three parts and nothing else: that "
-        "step, copied word for word from the student's solution; a line that holds only =>; and the step that "
-        "should stand in its place. Do not write what comes after it. Do not mention the student, the reference "
-        "or the error."
-    ),
-    patch_alone_form=(
-        "Question:\n{question}\n\n"
-        "A student's solution, which reaches a wrong final answer:\n<failed>\n{failed}\n</failed>\n\n"
-        "Find the first wrong step of the student's solution. Answer with three parts and nothing else: that "
-        "step, copied word for word from the student's solution; a line that holds only =>; and the step that "
-        "should stand in its place. Do not write what comes after it. Do not mention the student or the error."
     ),
     leaks=(
         "<failed>",

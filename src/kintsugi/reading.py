@@ -237,7 +237,7 @@ class Run:
             first["gold"],
             rollouts,
             mends,
-            tuple(texts("continued", "extra")),
+            tuple(texts("extra")),
         )
 
     def _seam(self, seam: Line, rows: Sequence[Line]) -> SeamView:
@@ -250,7 +250,7 @@ class Run:
             tuple(seam["repaired_mask"]),
             tuple(seam["repaired_ids"]),
             self.pieces(seam["repaired_ids"]),
-            tuple(credit(row) for row in own if row["role"] in ("failed", "rest")),
+            tuple(credit(row) for row in own if row["role"] == "failed"),
             tuple(credit(row) for row in own if row["role"] == "repaired"),
             next((tuple(row["old_logprobs"] or ()) for row in own if row["role"] == "repaired"), ()),
         )

@@ -16,8 +16,8 @@ EditKind = Literal["replace", "insert", "delete"]
 Phase = Literal["rollout", "repair", "audit", "check", "train"]
 Level = Literal["token", "sequence", "nll"]
 Reduction = Literal["row", "token", "constant"]
-Role = Literal["policy", "failed", "repaired", "rest", "repair", "sft"]
-KeptBy = Literal["K", "2K", "all", "patch"]
+Role = Literal["policy", "failed", "repaired", "repair", "sft"]
+KeptBy = Literal["K", "2K", "all"]
 
 PASS_THRESHOLD = 0.5
 """tau_r: a rollout passes iff its outcome reward is at least this (arXiv:2605.05226)."""
@@ -108,20 +108,12 @@ class Rollout:
         return self.completion.finish == "length"
 
 
-def first_passing(rollouts: Sequence[Rollout]) -> Rollout:
-    """The first of the rollouts that passes, or else the first."""
-    return next((r for r in rollouts if r.verdict.passed), rollouts[0])
-
-
 @dataclass(frozen=True, slots=True)
 class Repair:
     """One candidate repair of rollout number `failed` of the group.
 
     `rollout` is what repair mode wrote, under the repair prompt; where it wrote nothing (`written` is False)
-    it is the passing sibling that was taken instead. Its verdict is that of the mended solution.
-    A patch is not a solution yet: `head` is the failure up to the wrong step and then the replacement, and
-    `continued` are the policy's continuations of x + head (as in Check; empty where nothing could be patched).
-    `tail` is the end of the failure, copied where a rewrite had rejoined it (`rollout.text` holds it too).
+    it is the passing sibling that was taken instead.
     `anchor_text` is None where no anchor was shown. `audit` names the rule that rejected the repair, or is
     "" (h = 1). `distance` is D(y, ybar) in [0, 1]; `score` is s_rep (kintsugi.internalize.select).
     """
@@ -133,19 +125,11 @@ class Repair:
     distance: float
     score: float
     written: bool = True
-    head: tuple[int, ...] = ()
-    tail: tuple[int, ...] = ()
-    continued: tuple[Rollout, ...] = ()
-
-    @property
-    def solution(self) -> Rollout:
-        """The mended solution: its text and verdict. Of several continuations the first that passes."""
-        return first_passing(self.continued) if self.continued else self.rollout
 
     @property
     def ids(self) -> tuple[int, ...]:
         """The token ids of the mended solution, given x."""
-        return (*self.head, *self.solution.completion.token_ids, *self.tail)
+        return self.rollout.completion.token_ids
 
     @property
     def mends(self) -> bool:
@@ -179,7 +163,7 @@ class Seam:
     """A failed rollout joined with its selected repair: where they differ, and what is trained on.
 
     `failed` and `repair` index Episode.rollouts and Episode.repairs. `kept` = K* edits of `edits` gate
-    the masks; `kept_by` says which try fixed it ("patch": the patch itself, which the policy continued).
+    the masks; `kept_by` says which try fixed it.
     Masks hold 0/1, one per token of either completion.
     """
 
@@ -227,9 +211,8 @@ class Episode:
 
     @property
     def checks(self) -> tuple[Rollout, ...]:
-        """What the policy wrote without an anchor to try repairs: continued patches, then graft checks."""
-        continued = (rollout for repair in self.repairs for rollout in repair.continued)
-        return (*continued, *(check.rollout for seam in self.seams for check in seam.checks))
+        """What the policy wrote without an anchor to try repairs."""
+        return tuple(check.rollout for seam in self.seams for check in seam.checks)
 
     @property
     def tokens(self) -> dict[Phase, int]:
@@ -251,12 +234,9 @@ class Row:
     `mask[t]` is the gate: 1 where token t is trained on. `advantages[t]` is its credit.
     `sampling_logprobs` are the sampler's log-probabilities where this policy sampled the completion from
     this very prompt, else None. The learner computes pi_old itself and compares the two (sampler_gap).
-    `weight` scales the row in the loss (lambda_rep for repair rows). `hold` weighs a KL to the reference on
-    the tokens where the mask is 0. Several rows may share a completion, as gates with their own credit: `rest`
-    rows are a mended failure's tokens outside its seam.
+    `weight` scales the row in the loss (lambda_rep for repair rows).
     With `teacher_prompt_ids` the credit is still to be multiplied by what that prompt makes of the same tokens
-    (kintsugi.algorithms.base.settled). `behaviour_logprobs` are those of the distribution that a completion
-    was really drawn from where that was another context: its credit is capped by what this one makes of it.
+    (kintsugi.algorithms.base.settled).
     """
 
     prompt_ids: tuple[int, ...]
@@ -268,13 +248,11 @@ class Row:
     problem_id: str
     group_id: str
     weight: float = 1.0
-    hold: float = 0.0
     teacher_prompt_ids: tuple[int, ...] | None = None
-    behaviour_logprobs: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         expected = len(self.completion_ids)
-        for name in ("mask", "advantages", "sampling_logprobs", "behaviour_logprobs"):
+        for name in ("mask", "advantages", "sampling_logprobs"):
             values: Sequence[float] | None = getattr(self, name)
             if values is not None and len(values) != expected:
                 raise ValueError(

@@ -4,7 +4,7 @@
     metrics.jsonl                  one line per step and evaluation; the same, byte for byte, when a run is repeated
     seconds.jsonl                  what each of them took, line by line: wall time differs from run to run
     tokenizer/                     turns the token ids below into text
-    rollouts/step-000001.parquet   one line per text: rollout, repair, continued (patch), check or extra, with verdict
+    rollouts/step-000001.parquet   one line per text: rollout, repair, check or extra, with verdict
     seams/step-000001.parquet      one line per mended failure: edits, K*, gates
     rows/step-000001.parquet       one line per training row: gate, advantage, log-probabilities, loss
     checkpoints/step-000050/       loads with AutoModelForCausalLM
@@ -80,7 +80,7 @@ SEAMS = pa.schema(
 ROWS = pa.schema(
     {
         "step": pa.int32(), "role": pa.string(), "problem_id": pa.string(), "group_id": pa.string(),
-        "weight": pa.float64(), "hold": pa.float64(), "prompt_ids": INTS, "completion_ids": INTS, "mask": INTS,
+        "weight": pa.float64(), "prompt_ids": INTS, "completion_ids": INTS, "mask": INTS,
         "advantages": FLOATS, "sampling_logprobs": FLOATS, "old_logprobs": FLOATS, "logprobs": FLOATS,
         "ratio": pa.float64(), "clipped": pa.float64(), "loss": pa.float64(),
     }
@@ -257,8 +257,6 @@ def rollout_lines(step: int, episode: Episode) -> Iterable[dict[str, Any]]:
             "repair", i, repair.rollout, failed=repair.failed, anchor=repair.anchor_text, audit=repair.audit,
             distance=repair.distance, score=repair.score, selected=i in chosen, written=repair.written,
         )  # fmt: skip
-        for j, rollout in enumerate(repair.continued):
-            yield line("continued", j, rollout, failed=repair.failed)
     for seam in episode.seams:
         for i, check in enumerate(seam.checks):
             yield line("check", i, check.rollout, failed=seam.failed, edits=check.edits)
@@ -283,7 +281,7 @@ def row_lines(step: int, rows: Sequence[Row], stats: Sequence[RowStats | None]) 
         learned = {field.name: getattr(found, field.name) for field in fields(RowStats)} if found else {}
         yield {
             "step": step, "role": row.role, "problem_id": row.problem_id, "group_id": row.group_id,
-            "weight": row.weight, "hold": row.hold, "prompt_ids": row.prompt_ids, "completion_ids": row.completion_ids,
+            "weight": row.weight, "prompt_ids": row.prompt_ids, "completion_ids": row.completion_ids,
             "mask": row.mask, "advantages": row.advantages, "sampling_logprobs": row.sampling_logprobs, **learned,
         }  # fmt: skip
 

@@ -63,7 +63,7 @@ def sequences(rows: Sequence[Row], indices: Iterable[int], *, every_token: bool 
         owners.setdefault((rows[i].prompt_ids, rows[i].completion_ids), []).append(i)
     found = []
     for (prompt, completion), places in owners.items():
-        masks = [[1] * len(completion) if rows[i].hold else rows[i].mask for i in places]
+        masks = [rows[i].mask for i in places]
         wanted = (
             [True] * len(completion) if every_token else [any(gates) for gates in zip(*masks, strict=True)]
         )

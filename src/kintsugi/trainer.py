@@ -19,7 +19,7 @@ import numpy as np
 
 from kintsugi import checkpoint
 from kintsugi.algorithms import Algorithm, load_algorithm
-from kintsugi.algorithms.base import settled
+from kintsugi.algorithms.base import believed, settled
 from kintsugi.assembly import Parts, assemble
 from kintsugi.card import write_card
 from kintsugi.checkpoint import Progress
@@ -31,7 +31,6 @@ from kintsugi.files import read_json, writing
 from kintsugi.internalize.context import Context, Meter
 from kintsugi.learner import LocalLearner
 from kintsugi.metrics import step_metrics
-from kintsugi.models.loading import load_model
 from kintsugi.records import Episode, KintsugiError, Problem
 from kintsugi.runlog import RunLog
 from kintsugi.session import (
@@ -243,7 +242,7 @@ def remember(memory: dict[str, str], episodes: Sequence[Episode]) -> None:
 
 def check_algorithm(recipe: Recipe) -> Algorithm:
     """The recipe's algorithm; KintsugiError where the recipe does not suit it."""
-    algorithm = load_algorithm(recipe.algorithm)
+    algorithm = believed(load_algorithm(recipe.algorithm), recipe.sampling.witnesses)
     if algorithm.needs_group and recipe.sampling.group_size < 2:
         raise KintsugiError(
             f"sampling.group_size: {algorithm.name} compares the rollouts of a group, expected at least 2, "
@@ -282,5 +281,4 @@ def build_learner(parts: Parts, algorithm: Algorithm) -> LocalLearner:
         pad_id=parts.loaded.tokenizer.pad_token_id,
         temperature=sampling.temperature,
         autocast=parts.autocast,
-        reference=lambda: load_model(parts.recipe.model, seed=parts.recipe.seed).model,
     )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kintsugi.algorithms.base import settled
-from kintsugi.bridges.common import bridge_algorithm, bridge_recipe
+from kintsugi.bridges.common import bridge_recipe
 from kintsugi.config import Optim, Spec
 from kintsugi.engines.base import Sampler, SamplingParams
 from kintsugi.engines.local import LocalSampler
@@ -26,6 +26,7 @@ from kintsugi.objective import Objective, row_scales
 from kintsugi.prompts import load_prompts
 from kintsugi.records import Completion, Problem, Row
 from kintsugi.tasks.dag import DagTask
+from kintsugi.trainer import check_algorithm
 from kintsugi.verifiers import load_verifier
 
 GROUP, LONGEST, PROMPTS = 8, 80, "terse-v1"
@@ -85,7 +86,7 @@ def freeze(algorithm: Spec, problems: int = 4, seed: int = 5) -> Scene:
     """The scene of an algorithm, in fp32; `loaded.model` is as it was before the step."""
     loaded = load_model("nano", device="cpu")
     recipe = bridge_recipe(algorithm, group_size=GROUP, max_new_tokens=LONGEST, seed=seed, prompts=PROMPTS)
-    chosen, task = bridge_algorithm(recipe), DagTask()
+    chosen, task = check_algorithm(recipe), DagTask()
     recorder = Recorder(LocalSampler(loaded.model, pad_id=loaded.tokenizer.pad_token_id))
     ctx = Context(
         sampler=recorder,

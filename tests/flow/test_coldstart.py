@@ -26,9 +26,7 @@ from kintsugi.coldstart import (
     sources,
 )
 from kintsugi.console import Reporter
-from kintsugi.internalize.patch import patched_head
 from kintsugi.records import Completion, Rollout, Verdict
-from kintsugi.tasks.dag import DagTask
 
 FEW = {"sft": {"batch": 8, "repair_share": 0.25}}
 
@@ -97,43 +95,6 @@ def test_rows_of_a_demonstrating_task_hold_solutions_and_repairs_in_the_asked_sh
     for row in rows:
         assert row.completion_ids[-1] == parts.loaded.tokenizer.eos_token_id
         assert row.active == len(row.completion_ids)
-
-
-def test_the_patch_form_is_taught_from_the_same_pairs(tmp_path: Path) -> None:
-    changes = {"algorithm": {"name": "iop", "form": "patch"}, "sft": {"batch": 24, "repair_share": 1.0}}
-    parts = assemble(tiny(tmp_path / "run", **changes))
-    rows = mixed_rows(parts, *sources(parts, Reporter(0)))
-    codec, task = parts.loaded.codec, DagTask()
-    assert len(rows) == 24
-    for row in rows:
-        prompt, patch = codec.decode(row.prompt_ids), codec.decode(row.completion_ids)
-        question, _, asked = prompt.partition("\nwrong:\n")
-        failed = asked.partition("\nright:\n")[0]
-        assert "patch:\n" in asked
-        assert "mend:" not in asked
-        # The patched failure is right up to and including its replaced step: there the first error was.
-        ids = codec.encode(failed)
-        head = patched_head(patch, failed, ids, codec.decode, codec.encode)
-        assert head is not None
-        wrong = failed[: task.wrong_characters(question, failed)[0]].count("\n")
-        kept = codec.decode(head).rstrip("\n").split("\n")
-        assert wrong == len(kept) - 1
-        assert kept[:-1] == failed.split("\n")[:wrong]
-        text = codec.decode(head)
-        assert task.wrong_characters(question, text) == (len(text),)  # nothing wrong in it, only unfinished
-
-
-def test_pairs_that_no_patch_mends_are_left_out(tmp_path: Path) -> None:
-    data = tmp_path / "examples.jsonl"
-    longer = {"prompt": "a=1+1", "failed": "a=1+1=2\nb\n", "repaired": "a=1+1=2"}
-    data.write_text(json.dumps(longer) + "\n")
-    recipe = tiny(
-        tmp_path / "run",
-        algorithm={"name": "iop", "form": "patch"},
-        sft={"batch": 4, "repair_share": 1.0, "data": str(data)},
-    )
-    with pytest.raises(KintsugiError, match="no repair pair to learn from"):
-        sources(assemble(recipe), Reporter(0))
 
 
 def test_without_a_demonstrator_the_model_teaches_itself(tmp_path: Path) -> None:

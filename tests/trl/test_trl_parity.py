@@ -19,10 +19,10 @@ SAME = 1e-5
 
 ALGORITHMS: list[Any] = [
     "kintsugi",
-    {"name": "kintsugi", "check": "continue", "form": "rewrite", "reduction": "row"},
-    {"name": "kintsugi", "capped": True, "form": "rewrite"},
+    {"name": "kintsugi", "source": "rewrite", "reduction": "row"},
+    {"name": "kintsugi", "source": "sibling", "soft": 0.3},
     "iop",
-    {"name": "iop", "form": "patch", "soft": 0.3},
+    {"name": "iop", "k": 1, "check": "graft"},
     "grpo",
     "gspo",
     "dr_grpo",
@@ -64,8 +64,8 @@ def test_rows_loss_and_gradient_are_the_local_trainers(algorithm: Any, tmp_path:
 
 
 def test_log_probabilities_that_the_sampler_tells_are_the_rows(tmp_path: Path) -> None:
-    # As vLLM tells them within TRL; `capped` weighs the fix by them instead of computing them.
-    algorithm = {"name": "kintsugi", "capped": True, "form": "rewrite"}
+    # As vLLM tells them within TRL.
+    algorithm = {"name": "kintsugi", "source": "rewrite"}
     scene = freeze(algorithm)
     trainer = replayed(scene, algorithm, tmp_path, kind=Telling)
     assert_same(trainer, scene)

@@ -224,7 +224,7 @@ def test_rollouts_that_were_cut_off_are_not_mended(tmp_path: Path) -> None:
 
 
 def test_it_runs_in_a_notebook_whose_event_loop_is_running(tmp_path: Path) -> None:
-    trainer = nano_trainer(tmp_path, algorithm={"name": "kintsugi", "form": "rewrite"})
+    trainer = nano_trainer(tmp_path, algorithm={"name": "kintsugi", "source": "rewrite"})
 
     async def cell() -> None:
         trainer.train()

@@ -23,7 +23,7 @@ AT_ONCE = {"per_device_train_batch_size": 12, "shuffle_dataset": False, "max_gra
 IN_TURNS = AT_ONCE | {"per_device_train_batch_size": 4, "steps_per_generation": 3, "max_steps": 6}
 """The same batch in three updates, twice."""
 RUNS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "one": ({"name": "kintsugi", "form": "rewrite"}, AT_ONCE | {"learning_rate": 1e-9}),
+    "one": ({"name": "kintsugi", "source": "rewrite"}, AT_ONCE | {"learning_rate": 1e-9}),
     "kintsugi": ({"name": "kintsugi", "check": "continue"}, IN_TURNS),
     "iop": ("iop", AT_ONCE | {"max_steps": 2}),
     "sdpo": ("sdpo", IN_TURNS),

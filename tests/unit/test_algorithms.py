@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from fakes import LOGPROB, STOP, encode, make_repair, make_rollout
 
 from kintsugi.algorithms import load_algorithm
 from kintsugi.algorithms.base import group_advantages
-from kintsugi.records import Edit, Episode, KintsugiError, Problem, Rollout, Row, Seam, Verdict
+from kintsugi.records import Edit, Episode, KintsugiError, Problem, Row, Seam, Verdict
 
 PROBLEM = Problem("gsm8k/412", "Q", "4")
 ROOT2 = math.sqrt(2)
@@ -211,153 +210,21 @@ def test_iop_trains_repair_mode_on_group_relative_scores() -> None:
     assert rows[0].group_id == rows[1].group_id != rows[2].group_id == rows[3].group_id
 
 
-# ---- iop: credit outside the seam
-
-Found = list[tuple[str, str, tuple[float, ...], float]]
-
-
-def long_episode(*others: Rollout) -> Episode:
+def test_two_kept_edits_are_credited_and_nothing_else() -> None:
     """Failure 0, ten characters, mended at its fifth and at its last ("abcd?fghi?" -> "abcdEfghiJ")."""
     gate = (0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0)
-    mended = (*encode("abcdEfghiJ"), STOP)
     edits = (Edit("replace", 4, 4), Edit("replace", 9, 9))
-    seam = Seam(0, 0, mended, edits, 2, "all", (), gate, gate)
-    rollouts = (make_rollout("abcd?fghi?", 0.0), *others)
-    return Episode(PROBLEM, rollouts, (make_repair(0, "abcdEfghiJ", score=0.9),), (seam,))
-
-
-def credited(episode: Episode, **options: Any) -> Found:
-    """(role, text, credit by token, hold) of every row on x; where the mask is 0 the credit must be 0."""
-    rows = load_algorithm({"name": "iop", **options}).rows(episode)
-    found: Found = []
-    for row in rows:
-        if row.role != "repair":
-            assert row.prompt_ids == encode("[Q]")
-            assert [bool(m) for m in row.mask] == [bool(a) for a in row.advantages] or not any(row.advantages)
-            text = "".join(map(chr, row.completion_ids[:-1]))
-            found.append((row.role, text, tuple(round(a, 9) for a in row.advantages), row.hold))
-    return found
-
-
-def at(places: Sequence[int], credit: float, length: int = 11) -> tuple[float, ...]:
-    return tuple(round(credit, 9) if t in places else 0.0 for t in range(length))
-
-
-FAILED_ROW = ("failed", "abcd?fghi?", at((4, 9), -1.0), 0.0)
-REPAIRED_ROW = ("repaired", "abcdEfghiJ", at((4, 9), 1.0), 0.0)
-PASS, FAIL = make_rollout("ok", 1.0), make_rollout("no", 0.0)
-REST = (0, 1, 2, 3, 5, 6, 7, 8, 10)
-
-
-def test_by_default_nothing_outside_the_seam_has_credit() -> None:
-    assert credited(long_episode(PASS, FAIL)) == [
-        FAILED_ROW,
-        REPAIRED_ROW,
-        ("policy", "ok", (0.0, 0.0, 0.0), 0.0),
-        ("policy", "no", (0.0, 0.0, 0.0), 0.0),
+    seam = Seam(0, 0, (*encode("abcdEfghiJ"), STOP), edits, 2, "all", (), gate, gate)
+    rollouts = (make_rollout("abcd?fghi?", 0.0), make_rollout("ok", 1.0), make_rollout("no", 0.0))
+    episode = Episode(PROBLEM, rollouts, (make_repair(0, "abcdEfghiJ", score=0.9),), (seam,))
+    rows = [row for row in load_algorithm("iop").rows(episode) if row.role != "repair"]
+    assert all(row.prompt_ids == encode("[Q]") for row in rows)
+    assert [(row.role, row.mask, row.advantages) for row in rows] == [
+        ("failed", gate, tuple(-1.0 * g for g in gate)),
+        ("repaired", gate, tuple(1.0 * g for g in gate)),
+        ("policy", (1, 1, 1), (0.0, 0.0, 0.0)),
+        ("policy", (1, 1, 1), (0.0, 0.0, 0.0)),
     ]
-
-
-@pytest.mark.parametrize(
-    ("others", "failed", "repaired"),
-    [
-        # The repair is one more member of the group. Rewards 0, 0, 0 and 1: mean 1/4, variance 3/16, std
-        # sqrt(3)/4: -1/sqrt(3) and 3/sqrt(3). A hard problem: the repair weighs more than the blame.
-        ((FAIL, FAIL), -1 / math.sqrt(3), math.sqrt(3)),
-        # 0, 1, 1 and 1: an easy one, the other way round.
-        ((PASS, PASS), -math.sqrt(3), 1 / math.sqrt(3)),
-        # 0, 1, 0 and 1: the pair's own -1 and +1.
-        ((PASS, FAIL), -1.0, 1.0),
-        # A rollout without a verdict leaves the group: 0 and 1 are left with the failure's 0: 0, 1 and 1,
-        # mean 2/3, std sqrt(2)/3: -sqrt(2) and 1/sqrt(2).
-        ((make_rollout("?", Verdict("error")), PASS), -math.sqrt(2), 1 / math.sqrt(2)),
-    ],
-)
-def test_seams_credited_as_members_of_the_group(
-    others: tuple[Rollout, ...], failed: float, repaired: float
-) -> None:
-    found = credited(long_episode(*others), advantages="group")
-    assert found[:2] == [
-        ("failed", "abcd?fghi?", at((4, 9), failed), 0.0),
-        ("repaired", "abcdEfghiJ", at((4, 9), repaired), 0.0),
-    ]
-
-
-def test_praise_weighs_passing_rollouts_by_what_the_group_could_not_solve() -> None:
-    # Two of five judged rollouts passed: 0.5 * (1 - 2/5) = 0.3. The one without a verdict does not count.
-    others = PASS, FAIL, FAIL, PASS, make_rollout("?", Verdict("error"))
-    found = credited(long_episode(*others), praise=0.5)
-    praised, nothing = ("policy", "ok", (0.3, 0.3, 0.3), 0.0), ("policy", "no", (0.0, 0.0, 0.0), 0.0)
-    assert found == [FAILED_ROW, REPAIRED_ROW, praised, nothing, nothing, praised]
-
-
-def test_the_prefix_of_a_failure_is_praised_but_for_its_last_third() -> None:
-    # Four tokens precede the seam: int(0.7 * 4) = 2 of them.
-    prefix = ("rest", "abcd?fghi?", at((0, 1), 0.1), 0.0)
-    assert credited(long_episode(), prefix=0.1) == [FAILED_ROW, REPAIRED_ROW, prefix]
-
-
-def test_a_seam_at_the_start_has_no_prefix() -> None:
-    assert [row.role for row in load_algorithm({"name": "iop", "prefix": 0.1}).rows(iop_episode())][:3] == [
-        "failed",
-        "repaired",
-        "policy",
-    ]
-
-
-def test_a_prefix_ends_at_the_first_edit_even_where_strict_masks_gate_nothing() -> None:
-    # "abcd" lacks a fifth token: an insertion at 4, which strict masks gate on the repair alone.
-    mended = (*encode("abcdE"), STOP)
-    edits, gate = (Edit("insert", 4, 4),), (0, 0, 0, 0, 1, 0)
-    seam = Seam(0, 0, mended, edits, 1, "all", (), (0,) * 5, gate)
-    episode = Episode(PROBLEM, (make_rollout("abcd", 0.0),), (make_repair(0, "abcdE"),), (seam,))
-    found = credited(episode, prefix=0.1, masks="strict")
-    assert found == [
-        ("failed", "abcd", (0.0,) * 5, 0.0),
-        ("repaired", "abcdE", at((4,), 1.0, 6), 0.0),
-        ("rest", "abcd", at((0, 1), 0.1, 5), 0.0),
-    ]
-
-
-def test_soft_gates_keep_a_share_of_the_group_advantage() -> None:
-    # Rewards 0, 1 and 0: -1/sqrt(2), sqrt(2), -1/sqrt(2). What the seam leaves of failure 0, and all of the others.
-    low, high = -0.1 / ROOT2, 0.1 * ROOT2
-    assert credited(long_episode(PASS, FAIL), soft=0.1) == [
-        FAILED_ROW,
-        REPAIRED_ROW,
-        ("rest", "abcd?fghi?", at(REST, low), 0.0),
-        ("policy", "ok", at(range(3), high, 3), 0.0),
-        ("policy", "no", at(range(3), low, 3), 0.0),
-    ]
-
-
-def test_credits_of_one_rollout_add_up_and_never_meet_on_a_token() -> None:
-    found = credited(long_episode(PASS), soft=0.5, praise=1.0, prefix=0.2)
-    # Rewards 0 and 1: -1 and +1; half passed. The pass: 0.5 * 1 + 1.0 * 0.5 = 1.
-    assert found == [
-        FAILED_ROW,
-        REPAIRED_ROW,
-        ("rest", "abcd?fghi?", at((0, 1), 0.2), 0.0),
-        ("rest", "abcd?fghi?", at(REST[2:], -0.5), 0.0),
-        ("policy", "ok", at(range(3), 1.0, 3), 0.0),
-    ]
-
-
-def test_hold_is_laid_on_what_has_no_gate() -> None:
-    rows = load_algorithm({"name": "iop", "hold": 0.3}).rows(long_episode(PASS, FAIL))
-    policy = [row for row in rows if row.role != "repair"]
-    # Failure and repair outside their gates; rollouts without a seam everywhere.
-    gate = (0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0)
-    assert [(row.mask, row.hold) for row in policy] == [
-        (gate, 0.3),
-        (gate, 0.3),
-        ((0,) * 3, 0.3),
-        ((0,) * 3, 0.3),
-    ]
-    assert {row.hold for row in rows if row.role == "repair"} == {0.0}
-    # A rollout that is praised has its gate open everywhere, so nothing of it is held.
-    rows = load_algorithm({"name": "iop", "hold": 0.3, "praise": 1.0}).rows(long_episode(PASS))
-    assert [(r.mask, r.hold) for r in rows if r.role == "policy"] == [((1, 1, 1), 0.0)]
 
 
 # ---- rows

@@ -16,9 +16,9 @@ def edits_of(failed: str, repaired: str) -> tuple[Edit, ...]:
     return align(encode(failed), encode(repaired))
 
 
-def masks_of(failed: str, repaired: str, extended: bool) -> tuple[str, str]:
+def masks_of(failed: str, repaired: str) -> tuple[str, str]:
     """Both masks as strings of 0 and 1."""
-    masks = gates(len(failed), len(repaired), edits_of(failed, repaired), extended)
+    masks = gates(len(failed), len(repaired), edits_of(failed, repaired))
     return "".join(map(str, masks[0])), "".join(map(str, masks[1]))
 
 
@@ -26,22 +26,22 @@ def masks_of(failed: str, repaired: str, extended: bool) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("failed", "repaired", "edits", "strict", "extended"),
+    ("failed", "repaired", "edits", "masks"),
     [
-        # b -> x: the token at 1 on either side, whatever the masks
-        ("abc", "axc", [("replace", 1, 1)], ("010", "010"), ("010", "010")),
+        # b -> x: the token at 1 on either side
+        ("abc", "axc", [("replace", 1, 1)], ("010", "010")),
         # b comes before the c that stands at 1 of the failure: that c should not have come next
-        ("ac", "abc", [("insert", 1, 1)], ("00", "010"), ("01", "010")),
+        ("ac", "abc", [("insert", 1, 1)], ("01", "010")),
         # an insertion at the end: no token of the failure stands there to be blamed
-        ("ab", "abc", [("insert", 2, 2)], ("00", "001"), ("00", "001")),
+        ("ab", "abc", [("insert", 2, 2)], ("00", "001")),
         # b goes: the repair's c at 1 is what comes instead
-        ("abc", "ac", [("delete", 1, 1)], ("010", "00"), ("010", "01")),
+        ("abc", "ac", [("delete", 1, 1)], ("010", "01")),
         # a deletion at the end: no token of the repair stands there to be praised
-        ("abc", "ab", [("delete", 2, 2)], ("001", "00"), ("001", "00")),
-        ("abc", "abc", [], ("000", "000"), ("000", "000")),
-        ("", "", [], ("", ""), ("", "")),
-        ("", "ab", [("insert", 0, 0), ("insert", 0, 1)], ("", "11"), ("", "11")),
-        ("ab", "", [("delete", 0, 0), ("delete", 1, 0)], ("11", ""), ("11", "")),
+        ("abc", "ab", [("delete", 2, 2)], ("001", "00")),
+        ("abc", "abc", [], ("000", "000")),
+        ("", "", [], ("", "")),
+        ("", "ab", [("insert", 0, 0), ("insert", 0, 1)], ("", "11")),
+        ("ab", "", [("delete", 0, 0), ("delete", 1, 0)], ("11", "")),
         # b -> x at 1; then g is inserted before the e that stands at 4 of the failure:
         #   a b c d   e f
         #   a x c d g e f
@@ -49,27 +49,20 @@ def masks_of(failed: str, repaired: str, extended: bool) -> tuple[str, str]:
             "abcdef",
             "axcdgef",
             [("replace", 1, 1), ("insert", 4, 4)],
-            ("010000", "0100100"),
             ("010010", "0100100"),
         ),
         # two insertions at one place blame one token
-        ("ad", "abcd", [("insert", 1, 1), ("insert", 1, 2)], ("00", "0110"), ("01", "0110")),
+        ("ad", "abcd", [("insert", 1, 1), ("insert", 1, 2)], ("01", "0110")),
     ],
 )
 def test_edits_and_gates(
     failed: str,
     repaired: str,
     edits: list[tuple[str, int, int]],
-    strict: tuple[str, str],
-    extended: tuple[str, str],
+    masks: tuple[str, str],
 ) -> None:
     assert [(e.kind, e.failed_at, e.repaired_at) for e in edits_of(failed, repaired)] == edits
-    assert masks_of(failed, repaired, extended=False) == strict
-    assert masks_of(failed, repaired, extended=True) == extended
-
-
-def test_extended_masks_are_the_default() -> None:
-    assert gates(2, 3, edits_of("ac", "abc")) == ((0, 1), (0, 1, 0))
+    assert masks_of(failed, repaired) == masks
 
 
 def test_first_edits_gate_alone() -> None:

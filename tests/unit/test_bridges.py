@@ -131,7 +131,7 @@ def replayed(
     )
     rounds: Gatherer[Any, Any] = Gatherer(lambda samples: [list(samples)], answer)
     replay = Replay(group, rounds, Limits(10_000, None), judge)
-    settings = {"sampling": {"group_size": len(texts)}, **more}
+    settings = {"sampling": {"group_size": len(texts)}} | more
     ctx = GroupContext(
         sampler=replay,
         codec=codec,
@@ -145,7 +145,7 @@ def replayed(
 
 def test_rollouts_are_the_others_and_repairs_are_sampled() -> None:
     ctx, asked, judge = replayed(["1+1=3#### 3", "2#### 2"], [0.0, 1.0])
-    algorithm = load_algorithm({"name": "iop", "check": "none", "audit": False})
+    algorithm = load_algorithm({"name": "iop", "check": "none"})
     episode = asyncio.run(algorithm.run(Problem("p", "1+1", "2"), ctx))
     assert [r.text for r in episode.rollouts] == ["1+1=3#### 3", "2#### 2"]
     assert [r.verdict.reward for r in episode.rollouts] == [0.0, 1.0]
@@ -157,8 +157,9 @@ def test_rollouts_are_the_others_and_repairs_are_sampled() -> None:
 
 @pytest.mark.parametrize("rewards", [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
 def test_scouts_change_nothing_where_the_group_is_drawn_already(rewards: list[float]) -> None:
-    ctx, asked, _ = replayed(["1+1=3#### 3", "2#### 2", "4#### 4"], rewards)
-    algorithm = load_algorithm({"name": "kintsugi", "form": "sibling", "scouts": 1})
+    texts = ["1+1=3#### 3", "2#### 2", "4#### 4"]
+    ctx, asked, _ = replayed(texts, rewards, sampling={"group_size": 3, "scouts": 1})
+    algorithm = load_algorithm({"name": "kintsugi", "source": "sibling"})
     episode = asyncio.run(algorithm.run(Problem("p", "1+1", "2"), ctx))
     assert [r.verdict.reward for r in episode.rollouts] == rewards
     assert asked == []

@@ -91,9 +91,9 @@ def test_a_recipe_survives_its_own_yaml(tmp_path: Path) -> None:
     assert Recipe.load(path) == recipe
 
 
-def test_the_recipe_has_at_most_40_fields_and_the_docs_hold_each() -> None:
+def test_the_recipe_has_at_most_42_fields_and_the_docs_hold_each() -> None:
     lines = list(fields_table())
-    assert len(lines) <= 40
+    assert len(lines) <= 42
     assert [line for line in lines if line not in (DOCS / "recipe.md").read_text()] == []
     sections = len(list(known_keys())) - len(lines)
     assert sections == 4  # sampling, optim, eval, sft

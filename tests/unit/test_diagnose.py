@@ -77,7 +77,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
         {"audit/anchor_copy": 15, "repair/success_per_failure": 0.05, "kstar/K": 1}, "75% of the 400 repairs", "sft",
     ),
     # One of 20 tried, over 20 steps: 20 of 400.
-    "failures are not mended": ({"repair/success_per_failure": 0.05, "kstar/K": 1}, "20 of the 400", "candidates=4"),
+    "failures are not mended": ({"repair/success_per_failure": 0.05, "kstar/K": 1}, "20 of the 400", "source=sibling"),
     "gates are empty": ({"active_ratio": 0.0}, "360 seams", "algorithm.k"),
     "gates are everywhere": ({"kstar/kept": 40.0}, "40 of 51 tokens", "algorithm.k=1"),
     "the clip is out of range": ({"clip_fraction": 0.5}, "50% of the ratios", "optim.lr=0.0001"),

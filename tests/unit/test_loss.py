@@ -261,7 +261,7 @@ def row(role: Role, mask: tuple[int, ...], credit: float, weight: float = 1.0) -
 BATCH = [
     row("policy", (1, 1, 1), 1.0),
     row("failed", (0, 1), -2.0),
-    row("rest", (1, 0), 0.5),
+    row("repaired", (1, 0), 0.5),
     row("repair", (1, 1), 1.0, weight=0.2),
     row("repair", (0, 0), 0.0, weight=0.2),
 ]
@@ -270,12 +270,12 @@ BATCH = [
 @pytest.mark.parametrize(
     ("reduction", "expected"),
     [
-        # Two policy rows count (a `rest` row belongs to a rollout that counts already), two repair rows.
-        ("row", [1 / 2, 1 / 2, 1 / 2, 0.2 / 2, 0.2 / 2]),
+        # Three policy rows count, two repair rows.
+        ("row", [1 / 3, 1 / 3, 1 / 3, 0.2 / 2, 0.2 / 2]),
         # 3 + 1 + 1 policy tokens, 2 repair tokens: a row counts as often as it has tokens.
         ("token", [3 / 5, 1 / 5, 1 / 5, 0.2 * 2 / 2, 0]),
         # Sums over tokens by a horizon of 10, then the mean over rows.
-        ("constant", [3 / 10 / 2, 1 / 10 / 2, 1 / 10 / 2, 0.2 * 2 / 10 / 2, 0]),
+        ("constant", [3 / 10 / 3, 1 / 10 / 3, 1 / 10 / 3, 0.2 * 2 / 10 / 2, 0]),
     ],
 )
 def test_what_each_row_counts_in_the_loss(reduction: str, expected: list[float]) -> None:
@@ -284,13 +284,13 @@ def test_what_each_row_counts_in_the_loss(reduction: str, expected: list[float])
 
 
 def test_flattened_rows_add_up_to_the_loss_token_by_token() -> None:
-    # Reduction by rows: the first row's mean counts 1/2, so each of its 3 tokens counts 1/6 of its credit 1.
-    # The failure's one token: 1/2 of -2. The repair row: 0.2 / 2 over 2 tokens.
+    # Reduction by rows: the first row's mean counts 1/3, so each of its 3 tokens counts 1/9 of its credit 1.
+    # The failure's one token: 1/3 of -2; the repair's: 1/3 of 0.5. The repair row: 0.2 / 2 over 2 tokens.
     flat = flattened(BATCH, Objective("token"))
     assert [r.advantages for r in flat] == [
-        pytest.approx((1 / 6, 1 / 6, 1 / 6)),
-        pytest.approx((0, -1)),
-        pytest.approx((0.25, 0)),
+        pytest.approx((1 / 9, 1 / 9, 1 / 9)),
+        pytest.approx((0, -2 / 3)),
+        pytest.approx((0.5 / 3, 0)),
         pytest.approx((0.05, 0.05)),
         (0.0, 0.0),
     ]
@@ -299,4 +299,4 @@ def test_flattened_rows_add_up_to_the_loss_token_by_token() -> None:
 
 
 def test_a_batch_in_which_nothing_is_gated_counts_nothing() -> None:
-    assert row_scales([row("rest", (0,), 0.0)], Objective("token", reduction="token")) == [0.0]
+    assert row_scales([row("failed", (0,), 0.0)], Objective("token", reduction="token")) == [0.0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from fakes import make_repair, make_rollout
 from kintsugi.algorithms import load_algorithm
 from kintsugi.engines.base import StepStats
 from kintsugi.metrics import step_metrics
-from kintsugi.records import Check, Edit, Episode, Problem, Repair, Rollout, Seam, Verdict
+from kintsugi.records import Check, Edit, Episode, Problem, Rollout, Seam, Verdict
 
 STATS = StepStats(
     loss=-0.5,
@@ -122,7 +121,7 @@ def test_repairs(metrics: dict[str, Any]) -> None:
 
 
 def test_audit_counts_by_rule(metrics: dict[str, Any]) -> None:
-    expected = {"answer_only": 1, "anchor_copy": 1, "format_break": 0, "prompt_leak": 0, "no_patch": 0}
+    expected = {"answer_only": 1, "anchor_copy": 1, "format_break": 0, "prompt_leak": 0}
     assert {k: v for k, v in metrics.items() if k.startswith("audit/")} == {
         f"audit/{rule}": count for rule, count in expected.items()
     }
@@ -131,7 +130,7 @@ def test_audit_counts_by_rule(metrics: dict[str, Any]) -> None:
 def test_k_star(metrics: dict[str, Any]) -> None:
     assert_holds(
         metrics,
-        {"kstar/K": 1, "kstar/2K": 1, "kstar/all": 1, "kstar/patch": 0, "kstar/kept": (2 + 3 + 4) / 3},
+        {"kstar/K": 1, "kstar/2K": 1, "kstar/all": 1, "kstar/kept": (2 + 3 + 4) / 3},
     )
 
 
@@ -150,22 +149,6 @@ def test_rows(metrics: dict[str, Any]) -> None:
     )
 
 
-def test_rest_rows_open_tokens_of_completions_that_are_there_already() -> None:
-    made = episodes()[:2]
-    rows = [row for e in made for row in load_algorithm({"name": "iop", "soft": 0.5}).rows(e)]
-    found = step_metrics(1, made, rows, STATS, {})
-    # Credit is what the group advantage gives: the first group is mixed (rewards 1, 0, 0, 0), the second is
-    # not. So 10 + 1 of the first seam's 15 tokens, its group's other 3 judged rollouts whole (10 + 10 + 9),
-    # and the second group's two seams as before: 3 + 4 and 1 + 1 of 30 tokens.
-    assert_holds(found, {"active_ratio": (11 + 29 + 9) / (15 + 29 + 30)})
-
-
-def test_held_rows_are_not_counted_as_empty() -> None:
-    made = episodes()
-    rows = [row for e in made for row in load_algorithm({"name": "iop", "hold": 0.1}).rows(e)]
-    assert_holds(step_metrics(1, made, rows, STATS, {}), {"rows/empty_gate": 0, "rows/policy": 12})
-
-
 def test_tokens_and_seconds_by_phase(metrics: dict[str, Any]) -> None:
     assert_holds(
         metrics,
@@ -182,26 +165,6 @@ def test_tokens_and_seconds_by_phase(metrics: dict[str, Any]) -> None:
             "seconds/train": 2.0,
         },
     )
-
-
-def test_a_patch_and_its_continuations_count_once_each_and_a_sibling_costs_nothing() -> None:
-    fail, sibling = nine(0.0), nine(1.0)
-    continued = make_rollout("123", 0.0), make_rollout("1234", 1.0)
-    repairs = (
-        replace(make_repair(0, "12=>34", distance=0.2), head=(1, 2), continued=continued),
-        make_repair(0, "no", Verdict("unscorable"), audit="no_patch", distance=1.0),
-        Repair(1, None, sibling, "", 0.3, 0.9, written=False),
-    )
-    episode = Episode(Problem("a", "Q", "1"), (fail, fail, sibling), repairs)
-    # With stop tokens: patches 7 + 3, continuations 4 + 5; the sibling is rollout 2, counted there.
-    assert episode.tokens == {"rollout": 30, "repair": 10, "check": 9}
-    found = step_metrics(1, [episode], [], STATS, {})
-    expected = {"length/repair": 5.0, "length/check": 4.5, "audit/no_patch": 1, "tokens/generated": 49}
-    assert_holds(found, expected | {"repair/success_per_sample": 2 / 3})
-    # The mended solution: the patched beginning and the continuation that passed.
-    assert repairs[0].solution.text == "1234"
-    assert repairs[0].ids == (1, 2, *continued[1].completion.token_ids)
-    assert repairs[2].ids == sibling.completion.token_ids
 
 
 def test_learner_statistics_are_passed_on(metrics: dict[str, Any]) -> None:

@@ -218,7 +218,7 @@ def test_canary_the_gold_answer_never_reaches_a_prompt(prompts: Prompts) -> None
 
 def test_no_prompt_builder_takes_a_problem_or_an_answer() -> None:
     builders = [f for name, f in inspect.getmembers(Prompts, inspect.isfunction) if not name.startswith("_")]
-    assert {function.__name__ for function in builders} >= {"solve", "repair", "patch", "opening"}
+    assert {function.__name__ for function in builders} >= {"solve", "repair", "opening"}
     kinds = (inspect.Parameter.empty, "str", "str | None", "tuple[Turn, ...] | None")
     for function in builders:
         for parameter in inspect.signature(function).parameters.values():
@@ -228,8 +228,8 @@ def test_no_prompt_builder_takes_a_problem_or_an_answer() -> None:
 
 def test_no_template_has_a_place_for_the_answer() -> None:
     for prompts in PROMPTS.values():
-        alone = prompts.solve_form, prompts.repair_alone_form, prompts.patch_alone_form
-        for form in (*alone, prompts.repair_form, prompts.patch_form):
+        alone = prompts.solve_form, prompts.repair_alone_form
+        for form in (*alone, prompts.repair_form):
             fields = {name for _, name, _, _ in Formatter().parse(form) if name is not None}
             assert fields <= {"question", "failed", "anchor"}
             assert "anchor" not in fields or form not in alone

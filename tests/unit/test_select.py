@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fakes import make_repair, make_rollout
 
-from kintsugi.internalize.select import choose_anchor, nearest_anchor, repair_score, select
+from kintsugi.internalize.select import nearest_anchor, repair_score, select
 from kintsugi.records import Verdict
 
 
@@ -76,9 +76,3 @@ def test_nearest_is_relative_to_length() -> None:
     failed = make_rollout("abcdefghijkl")
     longer = make_rollout("abcdefghijklmnopq", 1.0)
     assert nearest_anchor(failed, [long, longer]) is longer
-
-
-def test_the_common_anchor_is_the_pass_most_like_the_others() -> None:
-    # Distances from "abcx" to the others 1/4 + 1/4, from "abcd" 1/4 + 2/4, from "abex" 1/4 + 2/4.
-    passing = [make_rollout(text, 1.0) for text in ("abcd", "abcx", "abex")]
-    assert choose_anchor("common", make_rollout("abcd"), passing, 0) is passing[1]

@@ -9,7 +9,7 @@ import pytest
 from fakes import STOP, FakeSampler, FakeVerifier, encode, make_context, make_rollout, run
 
 from kintsugi.internalize.align import align
-from kintsugi.internalize.options import RepairOptions
+from kintsugi.internalize.options import Mending, Trial
 from kintsugi.internalize.truncate import truncate
 from kintsugi.records import Check, Edit, Problem
 
@@ -27,8 +27,7 @@ def settle(
     failed: str = FAILED,
     repaired: str = REPAIRED,
     edits: Sequence[Edit] | None = None,
-    check: str = "continue",
-    continuations: int = 1,
+    check: Trial = "continue",
     max_new_tokens: int = 99,
     index: int = 0,
     **settings: Any,
@@ -43,8 +42,8 @@ def settle(
     ids = (*encode(repaired), STOP)
     if edits is None:
         edits = align(rollout.completion.token_ids, ids)
-    options = RepairOptions(k=k, check=check, continuations=continuations)
-    return run(truncate(PROBLEM, rollout, ids, edits, ctx, options, index)), sampler
+    how = Mending(k=k, check=check)
+    return run(truncate(PROBLEM, rollout, ids, edits, ctx, how, index)), sampler
 
 
 # ---- continue
@@ -190,15 +189,7 @@ def test_graft_fails_when_the_answer_comes_too_late() -> None:
     assert [c.rollout.text for c in checks] == ["2+1+1 #### 1", "2+2+1 #### 1"]
 
 
-# ---- several continuations, and none
-
-
-def test_one_passing_continuation_of_several_suffices() -> None:
-    script = {"[Q]aX": ["b9 #### no", "b8 #### ok", "b7 #### no"]}
-    (kept, kept_by, checks), sampler = settle(script, k=1, continuations=3)
-    assert (kept, kept_by) == (1, "K")
-    assert [c.rollout.verdict.state for c in checks] == ["fail", "pass", "fail"]  # all are kept, and counted
-    assert [call.n for call in sampler.calls] == [3]
+# ---- none
 
 
 @pytest.mark.parametrize(("k", "kept"), [(1, 1), (3, 3), (4, 4), (9, 4)])  # 4 edits in all

@@ -111,8 +111,6 @@ def episode_of(scene: Scene, config: Any) -> Any:
     ("own", "told"),
     [
         ({"kintsugi.algorithm.name": "sdpo"}, "algorithm sdpo: expected credit that needs no log-probabilities"),
-        ({"kintsugi.algorithm.name": "kintsugi", "+kintsugi.algorithm.capped": True}, "not capped"),
-        ({"+kintsugi.algorithm.hold": 0.1}, "hold keeps tokens near a reference model"),
         ({"actor_rollout_ref.rollout.n": 8}, "rollout.n: expected 1, got 8"),
         ({"actor_rollout_ref.actor.use_kl_loss": True}, "use_kl_loss: expected False, got True"),
         ({"algorithm.adv_estimator": "grpo"}, "adv_estimator: expected kintsugi, got grpo"),

@@ -110,7 +110,7 @@ def uniform_row(
 
 async def run_rollouts(problem: Problem, ctx: Context) -> Episode:
     """The episode of an outcome-only algorithm: G rollouts with their verdicts."""
-    return Episode(problem, await ctx.rollouts(problem, ctx.recipe.sampling.group_size))
+    return Episode(problem, await ctx.group(problem))
 
 
 def judged(rollouts: Iterable[Rollout]) -> list[Rollout]:
@@ -149,29 +149,37 @@ def step_starts(ids: Sequence[int], codec: Codec) -> tuple[int, ...]:
     return (0, *breaks)
 
 
-CREDIT_CAP = 2.0
-"""What pi may make of a token that was drawn in another context, at most (arXiv:2605.15224)."""
+def believed(algorithm: Algorithm, witnesses: int) -> Algorithm:
+    """The algorithm without credit in groups that hold a pass, but fewer than `witnesses`: a lone pass may be luck.
+
+    Their rollouts count in the mean, and what repair mode wrote is trained as ever.
+    """
+    if witnesses <= 1:
+        return algorithm
+
+    def rows(episode: Episode) -> list[Row]:
+        if not 0 < sum(r.verdict.passed for r in episode.rollouts) < witnesses:
+            return algorithm.rows(episode)
+        made = algorithm.rows(replace(episode, seams=()))
+        return [
+            row if row.role == "repair" else replace(row, advantages=(0.0,) * len(row.mask)) for row in made
+        ]
+
+    return replace(algorithm, rows=rows)
 
 
 def settled(rows: Sequence[Row], logprobs: Callable[[Sequence[Row]], Sequence[Sequence[float]]]) -> list[Row]:
     """The rows with the credit that takes log-probabilities to know. `logprobs` gives the present policy's.
 
-    With a teacher: times log pi(t | teacher's prompt) - log pi(t). With `behaviour_logprobs` (b):
-    times min(pi(t) / exp(b_t), CREDIT_CAP).
+    With a teacher: times log pi(t | teacher's prompt) - log pi(t).
     """
     done = list(rows)
     taught = [i for i, row in enumerate(rows) if row.teacher_prompt_ids is not None]
-    capped = [i for i, row in enumerate(rows) if row.behaviour_logprobs is not None]
-    if not taught and not capped:
+    if not taught:
         return done
     teachers = [replace(rows[i], prompt_ids=rows[i].teacher_prompt_ids or ()) for i in taught]
-    found = list(logprobs([*(rows[i] for i in taught), *teachers, *(rows[i] for i in capped)]))
-    n = len(taught)
-    for i, own, told in zip(taught, found[:n], found[n : 2 * n], strict=True):
+    found = list(logprobs([*(rows[i] for i in taught), *teachers]))
+    for i, own, told in zip(taught, found[: len(taught)], found[len(taught) :], strict=True):
         credit = tuple(a * (q - p) for a, p, q in zip(rows[i].advantages, own, told, strict=True))
         done[i] = replace(rows[i], advantages=credit)
-    for i, own in zip(capped, found[2 * n :], strict=True):
-        drawn = zip(rows[i].advantages, own, rows[i].behaviour_logprobs or (), strict=True)
-        credit = tuple(a * math.exp(min(p - b, math.log(CREDIT_CAP))) for a, p, b in drawn)
-        done[i] = replace(done[i], advantages=credit)
     return done

@@ -34,7 +34,7 @@ def mixed(group: tuple[Rollout, ...]) -> bool:
 
 async def run(problem: Problem, ctx: Context, options: Options) -> Episode:
     """The first group, and as extras the groups drawn because those before were not mixed."""
-    first = group = await ctx.rollouts(problem, ctx.recipe.sampling.group_size)
+    first = group = await ctx.group(problem)
     extras: list[Extra] = []
     for draw in range(2, options.draws + 1):
         if mixed(group):

@@ -29,7 +29,7 @@ class Options(Section):
 
 async def run(problem: Problem, ctx: Context, options: Options) -> Episode:
     """G rollouts, and as extras the rollouts that stand in for repairs."""
-    rollouts = await ctx.rollouts(problem, ctx.recipe.sampling.group_size)
+    rollouts = await ctx.group(problem)
     failures = sum(mendable(r) for r in rollouts)
     anchored = problem.id in ctx.memory or any(r.verdict.passed and not r.truncated for r in rollouts)
     if not failures or not anchored:

@@ -31,7 +31,7 @@ class Options(Section):
 
 async def run(problem: Problem, ctx: Context, options: Options) -> Episode:
     """Rollouts, and as extras the corrections of the failed ones."""
-    rollouts = await ctx.rollouts(problem, ctx.recipe.sampling.group_size)
+    rollouts = await ctx.group(problem)
     prompts = {
         i: ctx.ask(problem, ctx.prompts.repair(problem.prompt, r.text, None))
         for i, r in enumerate(rollouts)

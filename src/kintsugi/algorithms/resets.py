@@ -41,7 +41,7 @@ class Options(Section):
 
 async def run(problem: Problem, ctx: Context, options: Options) -> Episode:
     """Rollouts, and as extras the repairs that locate a step and the continuations from it."""
-    rollouts = await ctx.rollouts(problem, ctx.recipe.sampling.group_size)
+    rollouts = await ctx.group(problem)
     failures = [i for i, r in enumerate(rollouts) if mendable(r)][: options.failures]
     resets = await asyncio.gather(*(reset(problem, rollouts, i, ctx, options) for i in failures))
     return Episode(problem, rollouts, extras=tuple(extra for made in resets for extra in made))

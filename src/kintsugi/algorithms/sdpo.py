@@ -29,7 +29,7 @@ from kintsugi.records import Episode, Problem, Row
 
 async def run(problem: Problem, ctx: Context) -> Episode:
     """Rollouts, and a teacher's prompt for each failure that has a passing sibling."""
-    rollouts = await ctx.rollouts(problem, ctx.recipe.sampling.group_size)
+    rollouts = await ctx.group(problem)
     passing = [r for r in rollouts if r.verdict.passed and not r.truncated]
     teachers = {}
     for i, rollout in enumerate(rollouts):

@@ -41,7 +41,7 @@ def spread(places: tuple[int, ...], most: int) -> tuple[int, ...]:
 
 async def run(problem: Problem, ctx: Context, options: Options) -> Episode:
     """Rollouts, and as extras K continuations of every valued beginning."""
-    rollouts = await ctx.rollouts(problem, ctx.recipe.sampling.group_size)
+    rollouts = await ctx.group(problem)
     places: dict[tuple[int, ...], tuple[int, int]] = {}
     for i, rollout in enumerate(rollouts):
         ids = rollout.completion.token_ids

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kintsugi.algorithms import load_algorithm
-from kintsugi.algorithms.base import Algorithm
 from kintsugi.config import Recipe, Spec
 from kintsugi.files import write_whole
 from kintsugi.metrics import episode_metrics
@@ -29,6 +27,8 @@ def bridge_recipe(
     top_p: float = 1.0,
     seed: int = 0,
     prompts: Spec = "plain-v1",
+    scouts: int = 0,
+    witnesses: int = 1,
 ) -> Recipe:
     """The part of a recipe that generation reads; model, data and optimizer are the other trainer's.
 
@@ -39,20 +39,11 @@ def bridge_recipe(
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
         "top_p": top_p,
+        "scouts": scouts,
+        "witnesses": witnesses,
     }
     told = {"algorithm": algorithm, "prompts": prompts, "seed": seed, "sampling": sampling}
     return Recipe.parse({"model": "the trainer's", "task": "the trainer's", **told}, "bridge")
-
-
-def bridge_algorithm(recipe: Recipe) -> Algorithm:
-    """The recipe's algorithm. KintsugiError where it needs a reference model, which no bridge has."""
-    algorithm = load_algorithm(recipe.algorithm)
-    if isinstance(recipe.algorithm, dict) and recipe.algorithm.get("hold"):
-        raise KintsugiError(
-            f"algorithm {algorithm.name}: hold keeps tokens near a reference model, which only the local trainer does; "
-            "leave it out here"
-        )
-    return algorithm
 
 
 def problem_of(name: str, prompt: str | Messages, answer: object, columns: Mapping[str, Any]) -> Problem:

@@ -30,7 +30,7 @@ from trl.trainer.utils import use_adapter
 
 from kintsugi.algorithms import ALGORITHMS
 from kintsugi.algorithms.base import settled
-from kintsugi.bridges.common import bridge_algorithm, bridge_recipe, keep_memory, kept_memory, told
+from kintsugi.bridges.common import bridge_recipe, keep_memory, kept_memory, told
 from kintsugi.bridges.replay import Group, GroupContext, Lockstep, Replay, finished, grouped
 from kintsugi.bridges.trl_rows import Layout, bare, dealt, unpadded
 from kintsugi.bridges.trl_settings import on_policy, outcome_index, settle
@@ -40,7 +40,7 @@ from kintsugi.engines.gather import Gatherer
 from kintsugi.engines.sample import Limits, Sample
 from kintsugi.models.loading import HFCodec
 from kintsugi.records import Completion, Episode, KintsugiError, Row
-from kintsugi.trainer import remember
+from kintsugi.trainer import check_algorithm, remember
 
 
 class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -48,7 +48,8 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     algorithm: a name, or a mapping such as {"name": "kintsugi", "failures": 3}. prompts: the wording of repair
     prompts. outcome: name or number of the reward function that says whether an answer is right, where there are
-    several. KintsugiError for what would spoil the credit (docs/trl.md).
+    several. witnesses: passes a group needs before it is credited. KintsugiError for what would spoil the credit
+    (docs/trl.md).
     """
 
     def __init__(
@@ -57,9 +58,10 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         algorithm: Spec = "kintsugi",
         prompts: str = "plain-v1",
         outcome: str | int | None = None,
+        witnesses: int = 1,
         **kwargs: Any,
     ) -> None:
-        name, options = split_spec(algorithm, "algorithm")
+        name, _ = split_spec(algorithm, "algorithm")
         self._prompts = wording(prompts)
         super().__init__(*args, **kwargs)
         self._recipe = bridge_recipe(
@@ -70,8 +72,9 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             top_p=self.top_p,
             seed=self.args.seed,
             prompts=prompts,
+            witnesses=witnesses,
         )
-        self._algorithm = bridge_algorithm(self._recipe)
+        self._algorithm = check_algorithm(self._recipe)
         self._objective = self._algorithm.objective(self.max_completion_length)
         settings = settle(self.args, self._algorithm)
         self.importance_sampling_level = self.args.importance_sampling_level = settings.level
@@ -98,7 +101,7 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         )
         self._layout = Layout(self._tokenizer.pad_token_id, self.pad_to_multiple_of, self.accelerator.device)
         self._limits = Limits.of(self.accelerator.unwrap_model(self.model))
-        self._scores_samples = name not in ALGORITHMS or bool(options.get("capped"))
+        self._scores_samples = name not in ALGORITHMS
         self._memory: dict[str, str] = {}
         self._rewards = torch.zeros(0)
 

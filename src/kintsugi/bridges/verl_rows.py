@@ -41,9 +41,9 @@ class Note:
 
 def place_of(row: Row) -> dict[str, Any]:
     """A row's note. KintsugiError for credit that verl cannot give."""
-    if row.teacher_prompt_ids is not None or row.behaviour_logprobs is not None or row.hold:
+    if row.teacher_prompt_ids is not None:
         raise KintsugiError(
-            f"problem {row.problem_id}: credit that takes log-probabilities of the trainer (sdpo, capped, hold) cannot "
+            f"problem {row.problem_id}: credit that takes log-probabilities of the trainer (sdpo) cannot "
             "be given in verl; leave it to the local trainer"
         )
     names = ("role", "problem_id", "group_id", "weight")

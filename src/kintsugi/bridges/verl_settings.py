@@ -11,7 +11,7 @@ from verl.utils.import_utils import load_extern_object
 from verl.utils.reward_score import default_compute_score
 
 from kintsugi.algorithms import Algorithm
-from kintsugi.bridges.common import bridge_algorithm, bridge_recipe
+from kintsugi.bridges.common import bridge_recipe
 from kintsugi.config import Recipe, split_spec
 from kintsugi.objective import Objective
 from kintsugi.records import KintsugiError
@@ -50,11 +50,11 @@ def plan(config: DictConfig) -> Plan:
         if (found := OmegaConf.select(config, key)) != wanted and found is not None:
             raise KintsugiError(f"verl: {key}: expected {wanted}, got {found} (docs/verl.md says why)")
     told, rollout = OmegaConf.to_container(config.kintsugi, resolve=True), config.actor_rollout_ref.rollout
-    name, options = split_spec(told["algorithm"], "algorithm")
-    if name == "sdpo" or options.get("capped"):
+    name, _ = split_spec(told["algorithm"], "algorithm")
+    if name == "sdpo":
         raise KintsugiError(
-            f"verl: algorithm {name}: expected credit that needs no log-probabilities of the trainer (not sdpo, not "
-            "capped); leave it to the local trainer"
+            "verl: algorithm sdpo: expected credit that needs no log-probabilities of the trainer; "
+            "leave it to the local trainer"
         )
     recipe = bridge_recipe(
         told["algorithm"],
@@ -64,9 +64,10 @@ def plan(config: DictConfig) -> Plan:
         top_p=rollout.top_p,
         seed=told["seed"],
         prompts=told["prompts"],
+        scouts=told["scouts"],
+        witnesses=told["witnesses"],
     )
-    check_algorithm(recipe)
-    algorithm = bridge_algorithm(recipe)
+    algorithm = check_algorithm(recipe)
     batch, mini = config.data.train_batch_size, config.actor_rollout_ref.actor.ppo_mini_batch_size
     if batch % mini:
         raise KintsugiError(

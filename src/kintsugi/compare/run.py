@@ -4,7 +4,7 @@
 2. The settings of every algorithm are chosen from its tuning runs alone (kintsugi.compare.tuning).
 3. A run that fails leaves a row that says why, and the others go on. The next call tries it again.
 
-    kintsugi compare benchmarks/comparisons/main.yaml
+    kintsugi compare benchmarks/comparisons/fair.yaml
 """
 
 from __future__ import annotations

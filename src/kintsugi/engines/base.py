@@ -15,9 +15,7 @@ class SamplingParams:
     """How to sample. Sample i of a call draws from `seed` and i alone, whatever it is batched with.
 
     temperature 0 is greedy (log-probabilities are then those of the unscaled distribution).
-    Sampling ends at any of `stop_ids` (kept in the completion) or after `max_new_tokens`. It may also end
-    (as "stop") once the last `rejoin_after` tokens have come back to `rejoin` (kintsugi.engines.rejoin);
-    an engine that cannot do that goes on to the end.
+    Sampling ends at any of `stop_ids` (kept in the completion) or after `max_new_tokens`.
     """
 
     max_new_tokens: int
@@ -25,8 +23,6 @@ class SamplingParams:
     top_p: float = 1.0
     seed: int = 0
     stop_ids: tuple[int, ...] = ()
-    rejoin: tuple[int, ...] = ()
-    rejoin_after: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from kintsugi.engines.rejoin import first_return, rejoined
 from kintsugi.engines.sample import Sample
 from kintsugi.records import Completion, KintsugiError
 
@@ -310,8 +309,7 @@ def decode(forward: Forward, samples: Sequence[Sample], pad_id: int, version: in
     if not bool(torch.isfinite(logprobs_TR).all()):
         raise KintsugiError("the model's logits are not finite (NaN or infinity): its weights have diverged")
     drawn = zip(samples, tokens_TR.T.tolist(), logprobs_TR.T.tolist(), strict=True)
-    whole = ((sample, sample.completion(ids, logprobs, version)) for sample, ids, logprobs in drawn)
-    return [cut_where_returned(sample, completion) for sample, completion in whole]
+    return [sample.completion(ids, logprobs, version) for sample, ids, logprobs in drawn]
 
 
 def _decode(forward: Forward, samples: Sequence[Sample], pad_id: int) -> tuple[Tensor, Tensor]:
@@ -326,7 +324,6 @@ def _decode(forward: Forward, samples: Sequence[Sample], pad_id: int) -> tuple[T
     logits_RV = logits_RV[prompt_R]
     rows = Rows.of(samples, mask_RK[prompt_R].bool() if ready else mask_RK[prompt_R])
     ended_R = torch.zeros(len(samples), dtype=torch.bool, device=device)
-    may_rejoin = any(s.params.rejoin for s in samples)
     steps = rows.uniforms_RT.shape[1]
     tokens_TR = torch.zeros(steps, len(samples), dtype=torch.long, device=device)
     logprobs_TR = torch.zeros(steps, len(samples), device=device)
@@ -336,8 +333,6 @@ def _decode(forward: Forward, samples: Sequence[Sample], pad_id: int) -> tuple[T
         tokens_TR[step].index_copy_(0, rows.number_R, tokens_R1[:, 0])
         logprobs_TR[step].index_copy_(0, rows.number_R, logprobs_R1[:, 0])
         ended_R |= (tokens_R1 == rows.stop_ids_RS).any(dim=1) | (rows.limit_R <= step + 1)
-        if may_rejoin:
-            ended_R |= torch.tensor(returned(samples, rows, tokens_TR[: step + 1]), device=device)
         going = len(ended_R) - int(ended_R.sum())
         if going == 0:
             break
@@ -349,24 +344,3 @@ def _decode(forward: Forward, samples: Sequence[Sample], pad_id: int) -> tuple[T
         mask = mask[:, None, None] if ready else mask
         logits_RV = forward(tokens_R1, cache, mask if padded else None, rows.positions(step))
     return tokens_TR, logprobs_TR
-
-
-def returned(samples: Sequence[Sample], rows: Rows, tokens_TR: Tensor) -> list[bool]:
-    """By row still in the batch: whether its tokens have come back to the text that its call may rejoin."""
-    written = tokens_TR[:, rows.number_R].T.tolist()
-    asked = [samples[number].params for number in rows.number_R.tolist()]
-    return [
-        rejoined(ids, params.rejoin, params.rejoin_after) is not None
-        for ids, params in zip(written, asked, strict=True)
-    ]
-
-
-def cut_where_returned(sample: Sample, completion: Completion) -> Completion:
-    """The completion as far as it was written until it came back to the text it may rejoin."""
-    if not sample.params.rejoin:
-        return completion
-    after = first_return(completion.token_ids, sample.params.rejoin, sample.params.rejoin_after)
-    if after is None:
-        return completion
-    ids, logprobs = completion.token_ids[:after], completion.logprobs[:after]
-    return Completion(ids, logprobs, "stop", completion.version)

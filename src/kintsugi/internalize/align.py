@@ -32,20 +32,18 @@ def distance(a: Sequence[int], b: Sequence[int]) -> float:
     return Levenshtein.distance(list(a), list(b), score_hint=FEW) / longer if longer else 0.0
 
 
-def gates(
-    failed_length: int, repaired_length: int, edits: Sequence[Edit], extended: bool = True
-) -> tuple[Mask, Mask]:
+def gates(failed_length: int, repaired_length: int, edits: Sequence[Edit]) -> tuple[Mask, Mask]:
     """(failed mask, repaired mask): 1 where a token is trained on.
 
-    Strict masks [paper]: deleted and substituted tokens of the failure, inserted and substituted tokens
-    of the repair. Extended masks [ours] also gate, for an insertion, the token of the failure that stood
-    at that place (it is the one that should not have come next), and for a deletion the repair's.
+    The paper gates deleted and substituted tokens of the failure, inserted and substituted tokens of the repair.
+    Here [ours] an insertion also gates the token of the failure that stood at that place (it is the one that
+    should not have come next), and a deletion the repair's.
     """
     failed_mask, repaired_mask = [0] * failed_length, [0] * repaired_length
     for edit in edits:
-        if (edit.kind != "insert" or extended) and edit.failed_at < failed_length:
+        if edit.failed_at < failed_length:
             failed_mask[edit.failed_at] = 1
-        if (edit.kind != "delete" or extended) and edit.repaired_at < repaired_length:
+        if edit.repaired_at < repaired_length:
             repaired_mask[edit.repaired_at] = 1
     return tuple(failed_mask), tuple(repaired_mask)
 

@@ -1,8 +1,7 @@
 """Rules that reject repairs which game the verifier (about 8% of repairs in arXiv:2605.05226).
 
 Each rule takes the texts of a failure, its repair and the anchor, and returns True to reject.
-`audit` returns the name of the first rule that does, or "" (h = 1). Repairs that are no solution at all are
-rejected as NO_PATCH before that (kintsugi.internalize.patch).
+`audit` returns the name of the first rule that does, or "" (h = 1).
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ OWN_STEPS = 1
 """How many more steps a repair may share with the anchor than with the failure: the wrong step itself may
 need other words, not only other numbers. In long solutions, OWN_SHARE of the steps."""
 OWN_SHARE = 0.1
-NO_PATCH = "no_patch"
 
 
 @dataclass(frozen=True, slots=True)

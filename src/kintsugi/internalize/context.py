@@ -92,6 +92,15 @@ class Context:
         """n rollouts of the policy on the problem, with verdicts."""
         return await self.sample(problem, self.solve_prompt(problem), n, "rollout")
 
+    async def group(self, problem: Problem) -> tuple[Rollout, ...]:
+        """The problem's group: G rollouts, of which the first `sampling.scouts` alone where none of them passes."""
+        size, scouts = self.recipe.sampling.group_size, self.recipe.sampling.scouts
+        first = await self.rollouts(problem, min(scouts, size) or size)
+        missing = size - len(first)  # none where another trainer has drawn the group already
+        if not missing or not any(r.verdict.passed for r in first):
+            return first
+        return (*first, *await self.sample(problem, self.solve_prompt(problem), missing, "rollout", "rest"))
+
     async def sample(
         self,
         problem: Problem,
@@ -114,10 +123,8 @@ class Context:
         phase: Phase,
         index: object = 0,
         prefix: tuple[int, ...] = (),
-        rejoin: tuple[int, ...] = (),
-        rejoin_after: int = 0,
     ) -> list[Completion]:
-        """n completions of `prompt_ids + prefix`, in seconds of `phase`; for `rejoin` see SamplingParams.
+        """n completions of `prompt_ids + prefix`, in seconds of `phase`.
 
         `index` tells calls of one problem and phase apart, so that each has a seed of its own.
         """
@@ -128,8 +135,6 @@ class Context:
             top_p=sampling.top_p,
             seed=derive_seed(self.recipe.seed, self.step, problem.id, phase, index),
             stop_ids=self.codec.stop_ids,
-            rejoin=rejoin,
-            rejoin_after=rejoin_after,
         )
         with self.meter.phase(phase):
             return await self.sampler.generate((*prompt_ids, *prefix), params, n)
@@ -140,12 +145,9 @@ class Context:
         prompt_ids: tuple[int, ...],
         completions: Sequence[Completion],
         prefix: tuple[int, ...] = (),
-        tails: Sequence[tuple[int, ...]] = (),
     ) -> tuple[Rollout, ...]:
-        """The completions as rollouts: decoded (after `prefix`, before their tails) and verified in one call."""
-        tails = tails or [()] * len(completions)
-        ids = [(*prefix, *c.token_ids, *tail) for c, tail in zip(completions, tails, strict=True)]
-        texts = [self.codec.decode(text) for text in ids]
+        """The completions as rollouts: decoded after `prefix` and verified in one call."""
+        texts = [self.codec.decode((*prefix, *c.token_ids)) for c in completions]
         verdicts = self.verifier(problem, texts)
         return tuple(
             Rollout(prompt_ids, completion, text, verdict)

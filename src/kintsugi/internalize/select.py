@@ -5,7 +5,6 @@ The kept repair is the one that passes, is not rejected, and edits least.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 
 from kintsugi.internalize.align import distance
@@ -13,33 +12,11 @@ from kintsugi.internalize.audit import steps
 from kintsugi.records import Repair, Rollout, Verdict
 
 
-def choose_anchor(how: str, failed: Rollout, passing: Sequence[Rollout], seed: int) -> Rollout | None:
-    """The passing rollout that `how` (nearest, random, shortest or none) picks for a failure, if any.
-
-    `seed` decides a random choice; of equally short ones the first is taken.
-    """
-    if how == "none" or not passing:
-        return None
-    if how == "random":
-        return random.Random(seed).choice(passing)
-    if how == "common":
-        return common_anchor(passing)
-    if how == "shortest":
-        return min(passing, key=lambda p: len(p.completion.token_ids))
-    return nearest_anchor(failed, passing)
-
-
 def nearest_anchor(failed: Rollout, passing: Sequence[Rollout]) -> Rollout | None:
     """The passing rollout nearest to `failed` by token edit distance (the first of equals)."""
     return min(
         passing, key=lambda p: distance(failed.completion.token_ids, p.completion.token_ids), default=None
     )
-
-
-def common_anchor(passing: Sequence[Rollout]) -> Rollout | None:
-    """The passing rollout most like the others, by token edit distance: a pass by luck is rarely it."""
-    texts = [p.completion.token_ids for p in passing]
-    return min(passing, key=lambda p: sum(distance(p.completion.token_ids, t) for t in texts), default=None)
 
 
 def same_steps(failed: Rollout, passing: Sequence[Rollout]) -> Rollout | None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from kintsugi.internalize.align import graft
 from kintsugi.internalize.context import Context
-from kintsugi.internalize.options import RepairOptions
+from kintsugi.internalize.options import Mending
 from kintsugi.records import Check, Completion, Edit, KeptBy, Problem, Rollout
 
 
@@ -23,20 +23,20 @@ async def truncate(
     repaired: Sequence[int],
     edits: Sequence[Edit],
     ctx: Context,
-    options: RepairOptions,
+    how: Mending,
     index: int,
 ) -> tuple[int, KeptBy, tuple[Check, ...]]:
     """(K*, which try fixed it, the checks made). Nothing is checked once K reaches the number of edits."""
-    if options.check == "none":
-        return min(options.k, len(edits)), "K", ()
+    if how.check == "none":
+        return min(how.k, len(edits)), "K", ()
     checks: list[Check] = []
-    tries: tuple[tuple[int, KeptBy], ...] = ((options.k, "K"), (2 * options.k, "2K"))
+    tries: tuple[tuple[int, KeptBy], ...] = ((how.k, "K"), (2 * how.k, "2K"))
     for k, name in tries:
         if k >= len(edits):
             break
-        tried = await try_edits(problem, failed, repaired, edits[:k], ctx, options, f"{index}/{k}")
-        checks += [Check(k, rollout) for rollout in tried]
-        if any(rollout.verdict.passed for rollout in tried):
+        tried = await try_edits(problem, failed, repaired, edits[:k], ctx, how, f"{index}/{k}")
+        checks.append(Check(k, tried))
+        if tried.verdict.passed:
             return k, name, tuple(checks)
     return len(edits), "all", tuple(checks)
 
@@ -47,16 +47,16 @@ async def try_edits(
     repaired: Sequence[int],
     edits: Sequence[Edit],
     ctx: Context,
-    options: RepairOptions,
+    how: Mending,
     index: str,
-) -> tuple[Rollout, ...]:
+) -> Rollout:
     """The failure with `edits` applied, judged: continued by the policy, or as it stands."""
     prompt = failed.prompt_ids
     head, tail = graft(failed.completion.token_ids, repaired, edits, len(edits))
     finished = bool(head) and head[-1] in ctx.codec.stop_ids
-    if options.check == "continue" and not finished:
-        return await ctx.sample(problem, prompt, options.continuations, "check", index, prefix=head)
-    text = head if options.check == "continue" else head + tail
+    if how.check == "continue" and not finished:
+        return (await ctx.sample(problem, prompt, 1, "check", index, prefix=head))[0]
+    text = head if how.check == "continue" else head + tail
     nothing_new = Completion((), (), "stop", failed.completion.version)
     with ctx.meter.phase("check"):
-        return ctx.judge(problem, (*prompt, *text), [nothing_new], prefix=text)
+        return ctx.judge(problem, (*prompt, *text), [nothing_new], prefix=text)[0]

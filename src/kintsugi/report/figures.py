@@ -81,7 +81,7 @@ PANELS = (
     Panel("Gradient norm", "before clipping", (Curve("gradient norm", "grad_norm", ORANGE),)),
     Panel("Reward", "mean over the step's rollouts", (Curve("reward", "reward", GOLD),)),
 )
-KSTAR = ("K", "2K", "all", "patch")
+KSTAR = ("K", "2K", "all")
 PHASES = {"rollout": BLUE, "repair": GOLD, "audit": GREEN, "check": ORANGE, "train": INK}
 
 
@@ -98,7 +98,7 @@ def figures(source: Source) -> list[Figure]:
             about = f"{what.lower()} of each step by phase, stacked"
             found.append(drawn(f"{what} by phase", about, source, partial(stacked, source=source, name=name)))
     if any(line.get(f"kstar/{name}") for line in source.steps for name in KSTAR):
-        about = "seams by how many of their edits are trained on: the first K, 2K, all, or a patch's"
+        about = "seams by how many of their edits are trained on: the first K, 2K or all"
         found.append(drawn("Edits trained on (K*)", about, None, partial(kstar, source=source)))
     return found
 
