@@ -48,7 +48,9 @@ def test_all_edits_give_the_repair_and_are_as_many_as_the_distance(
 
 
 @given(IDS, IDS)
-def test_gates_hold_all_that_differs_and_at_most_a_token_an_edit(failed: list[int], repaired: list[int]) -> None:
+def test_gates_hold_all_that_differs_and_at_most_a_token_an_edit(
+    failed: list[int], repaired: list[int]
+) -> None:
     edits = align(failed, repaired)
     masks = gates(len(failed), len(repaired), edits)
     gone = {e.failed_at for e in edits if e.kind != "insert"}
