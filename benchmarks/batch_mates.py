@@ -5,12 +5,11 @@ python -m benchmarks.batch_mates [MODEL] [float32|bfloat16]
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
 from kintsugi.assembly import assemble
 from kintsugi.config import Recipe
-from kintsugi.engines.base import SamplingParams
+from kintsugi.engines.base import Request, SamplingParams, generate
 
 
 def main(model: str = "nano", dtype: str = "float32") -> None:
@@ -22,12 +21,8 @@ def main(model: str = "nano", dtype: str = "float32") -> None:
     def params(seed: int) -> SamplingParams:
         return SamplingParams(80, 1.0, 1.0, seed, codec.stop_ids)
 
-    async def together() -> list[list[object]]:
-        calls = (parts.sampler.generate(p, params(i), 2) for i, p in enumerate(prompts))
-        return list(await asyncio.gather(*calls))
-
-    beside = asyncio.run(together())
-    alone = [asyncio.run(parts.sampler.generate(p, params(i), 1)) for i, p in enumerate(prompts)]
+    beside = generate(parts.sampler, [Request(p, params(i), 2) for i, p in enumerate(prompts)])
+    alone = [generate(parts.sampler, [Request(p, params(i), 1)])[0] for i, p in enumerate(prompts)]
     same, gap, tokens = 0, 0.0, 0
     for (one,), (other, _) in zip(alone, beside, strict=True):
         same += one.token_ids == other.token_ids

@@ -7,7 +7,6 @@ Needs the environment of `make test-vllm`. A round is one step's rollouts; the f
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import time
@@ -15,14 +14,14 @@ from statistics import median
 
 from kintsugi import Recipe
 from kintsugi.assembly import Parts, assemble
-from kintsugi.engines.base import SamplingParams, derive_seed
+from kintsugi.engines.base import Request, SamplingParams, derive_seed, generate
 from kintsugi.records import Completion, Row
 from kintsugi.trainer import build_learner, check_algorithm
 
 ROUNDS = 5
 
 
-async def sample(parts: Parts, number: int) -> list[tuple[tuple[int, ...], Completion]]:
+def sample(parts: Parts, number: int) -> list[tuple[tuple[int, ...], Completion]]:
     """(prompt, completion) of every rollout of a step."""
     codec, s = parts.loaded.codec, parts.recipe.sampling
     prompts = [codec.chat(parts.prompts.solve(p.prompt)) for p in parts.train_problems[: s.problems]]
@@ -31,7 +30,7 @@ async def sample(parts: Parts, number: int) -> list[tuple[tuple[int, ...], Compl
         seed = derive_seed("benchmark", number, prompt)
         return SamplingParams(s.max_new_tokens, s.temperature, s.top_p, seed, codec.stop_ids)
 
-    groups = await asyncio.gather(*(parts.sampler.generate(p, params(p), s.group_size) for p in prompts))
+    groups = generate(parts.sampler, [Request(p, params(p), s.group_size) for p in prompts])
     return [(p, c) for p, group in zip(prompts, groups, strict=True) for c in group]
 
 
@@ -45,7 +44,7 @@ def measure(recipe: Recipe) -> str:
     tokens, gaps = 0, []
     for number in range(ROUNDS + 1):
         start = time.perf_counter()
-        drawn = asyncio.run(sample(parts, number))
+        drawn = sample(parts, number)
         seconds = time.perf_counter() - start
         tokens = sum(len(c.token_ids) for _, c in drawn)
         speeds += [tokens / seconds] if number else []

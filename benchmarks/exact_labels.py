@@ -15,6 +15,7 @@ from typing import Any
 
 from kintsugi.algorithms import Algorithm, plain
 from kintsugi.algorithms.base import uniform_row
+from kintsugi.engines.play import Run
 from kintsugi.internalize.context import Context
 from kintsugi.records import Episode, KintsugiError, Problem, Row
 from kintsugi.tasks import load_task
@@ -28,10 +29,10 @@ class LabelledEpisode(Episode):
     labelled: tuple[Row, ...] = ()
 
 
-async def run(problem: Problem, ctx: Context) -> Episode:
+def run(problem: Problem, ctx: Context) -> Run[Episode]:
     """Rollouts and their exact labels."""
     task = load_labelled(ctx.recipe.task)
-    rollouts = await ctx.group(problem)
+    rollouts = yield from ctx.group(problem)
     episode = Episode(problem, rollouts)
     labelled = (exact_row(task, ctx.codec.decode, episode, i) for i in range(len(rollouts)))
     return LabelledEpisode(problem, rollouts, labelled=tuple(labelled))

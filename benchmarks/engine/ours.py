@@ -5,7 +5,6 @@ Every method `do_x` answers the driver's command `x` with numbers.
 
 from __future__ import annotations
 
-import asyncio
 import random
 import sys
 import tempfile
@@ -105,17 +104,13 @@ class Ours:
 
     def do_generate(self, prompts: list[list[int]], n: int, new_tokens: int, seed: int) -> dict[str, Any]:
         """n continuations of every prompt, through the sampler that training uses."""
-        from kintsugi.engines.base import SamplingParams
+        from kintsugi.engines.base import Request, SamplingParams, generate
 
-        async def every() -> list[Any]:
-            calls = (
-                self.parts.sampler.generate(p, SamplingParams(new_tokens, seed=seed + i), n)
-                for i, p in enumerate(prompts)
-            )
-            return await asyncio.gather(*calls)
-
+        requests = [
+            Request(tuple(p), SamplingParams(new_tokens, seed=seed + i), n) for i, p in enumerate(prompts)
+        ]
         watch = Watch(self.device)
-        found = asyncio.run(every())
+        found = generate(self.parts.sampler, requests)
         spent = watch.read()
         generated = sum(len(c.token_ids) for group in found for c in group)
         return {**spent, "generated": generated, **memory(self.device)}

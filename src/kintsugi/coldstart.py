@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
 import re
@@ -29,6 +28,7 @@ from kintsugi.card import write_card
 from kintsugi.checkpoint import Progress
 from kintsugi.config import Recipe
 from kintsugi.console import Reporter
+from kintsugi.engines.play import play
 from kintsugi.internalize.align import distance
 from kintsugi.internalize.context import Context
 from kintsugi.internalize.repair import mendable
@@ -110,7 +110,7 @@ def sources(parts: Parts, out: Reporter) -> tuple[Iterator[Solution], Iterator[R
     else:
         problems = parts.train_problems[: max(SAMPLED_PROBLEMS, recipe.sampling.problems)]
         out.say(f"sampling {len(problems)} problems for verified solutions and repair pairs")
-        solutions, pairs = asyncio.run(sample_examples(parts, problems, out.say))
+        solutions, pairs = sample_examples(parts, problems, out.say)
         out.say(f"found {len(solutions)} passing solutions and {len(pairs)} repair pairs")
     if recipe.sft.repair_share < 1 and not solutions:
         raise KintsugiError(
@@ -193,19 +193,19 @@ def answered(completion: Any, where: str) -> str:
     return message_text(messages[0].get("content"), f"{where}: the completion")
 
 
-async def sample_examples(
+def sample_examples(
     parts: Parts, problems: Sequence[Problem], say: Callable[[str], None] = lambda _: None
 ) -> tuple[list[Solution], list[RepairPair]]:
     """Passing samples as solutions; repair pairs from failures with passing siblings, and from corruption.
 
     A text that came several times in a group counts once: else easy problems would be most of what is learned.
     """
-    ctx = Context(parts.sampler, parts.loaded.codec, parts.verifier, parts.prompts, parts.recipe)
+    ctx = Context(parts.loaded.codec, parts.verifier, parts.prompts, parts.recipe)
     size = parts.recipe.sampling.group_size
     groups: list[tuple[Rollout, ...]] = []
     for first in range(0, len(problems), SAMPLED_PROBLEMS):
         some = problems[first : first + SAMPLED_PROBLEMS]
-        groups += await asyncio.gather(*(ctx.rollouts(problem, size) for problem in some))
+        groups += play([ctx.rollouts(problem, size) for problem in some], parts.sampler)
         passed = sum(r.verdict.passed for group in groups for r in group)
         say(f"{len(groups)} of {len(problems)} problems: {passed} of {len(groups) * size} samples pass")
     rng = random.Random(parts.recipe.seed)

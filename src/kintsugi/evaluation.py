@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections import Counter
@@ -13,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from kintsugi.assembly import Parts
-from kintsugi.engines.base import SamplingParams, derive_seed
-from kintsugi.records import Problem, Verdict
+from kintsugi.engines.base import Request, SamplingParams, derive_seed, generate
+from kintsugi.records import Completion, Problem, Verdict
 from kintsugi.verifiers.extract import UNENDED, vote
 
 RESAMPLES = 2000
@@ -146,7 +145,7 @@ def evaluate(parts: Parts, problems: Sequence[Problem] | None = None) -> EvalRes
     chosen = parts.eval_problems if problems is None else problems
     k = parts.recipe.eval.samples
     start = time.perf_counter()
-    results = asyncio.run(judge_all(parts, chosen, k))
+    results = judge_all(parts, chosen, k)
     verdicts = tuple(tuple(verdicts) for verdicts, _, _ in results)
     texts = tuple(tuple(texts) for _, texts, _ in results)
     return EvalResult(
@@ -169,30 +168,35 @@ def counted(verdicts: Sequence[Sequence[Verdict]], texts: Sequence[Sequence[str]
 Judged = tuple[list[Verdict], list[str], int]
 
 
-async def judge_all(parts: Parts, problems: Sequence[Problem], k: int) -> list[Judged]:
+def judge_all(parts: Parts, problems: Sequence[Problem], k: int) -> list[Judged]:
     """(verdicts, texts, tokens) per problem: k samples, then the greedy one. In chunks, to bound memory."""
     found: list[Judged] = []
     for start in range(0, len(problems), EVAL_CHUNK):
         chunk = problems[start : start + EVAL_CHUNK]
-        found += await asyncio.gather(*(judge_one(parts, problem, k) for problem in chunk))
+        requests = [
+            request for problem in chunk for request in (asked(parts, problem, k), asked(parts, problem, 0))
+        ]
+        drawn = generate(parts.sampler, requests)
+        found += [
+            judge_one(parts, problem, [*sampled, *greedy])
+            for problem, sampled, greedy in zip(chunk, drawn[::2], drawn[1::2], strict=True)
+        ]
     return found
 
 
-async def judge_one(parts: Parts, problem: Problem, k: int) -> Judged:
+def asked(parts: Parts, problem: Problem, k: int) -> Request:
+    """k samples of a problem; 0: one, greedily."""
     codec, sampling = parts.loaded.codec, parts.recipe.sampling
     prompt_ids = codec.chat(*parts.prompts.solving(problem.prompt, problem.before))
-
-    def params(temperature: float) -> SamplingParams:
-        seed = derive_seed(parts.recipe.seed, "eval", problem.id)
-        top_p = sampling.top_p if temperature else 1.0
-        return SamplingParams(sampling.max_new_tokens, temperature, top_p, seed, codec.stop_ids)
-
-    sampled, greedy = await asyncio.gather(
-        parts.sampler.generate(prompt_ids, params(sampling.temperature), k),
-        parts.sampler.generate(prompt_ids, params(0.0), 1),
+    seed = derive_seed(parts.recipe.seed, "eval", problem.id)
+    heat, top_p = (sampling.temperature, sampling.top_p) if k else (0.0, 1.0)
+    return Request(
+        prompt_ids, SamplingParams(sampling.max_new_tokens, heat, top_p, seed, codec.stop_ids), k or 1
     )
-    completions = [*sampled, *greedy]
-    texts = [codec.decode(c.token_ids) for c in completions]
+
+
+def judge_one(parts: Parts, problem: Problem, completions: Sequence[Completion]) -> Judged:
+    texts = [parts.loaded.codec.decode(c.token_ids) for c in completions]
     return parts.verifier(problem, texts), texts, sum(len(c.token_ids) for c in completions)
 
 

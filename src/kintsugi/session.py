@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import logging
 import math
 import signal
 from collections.abc import Iterator, Mapping
@@ -69,9 +67,6 @@ def measure(
         with stop.at_once():
             result = evaluate(parts)
     except Interrupted:
-        result = None
-    if result is None:
-        forget_tasks()
         return None
     summary = dict(result.summary())
     progress.evaluated = progress.step
@@ -81,14 +76,6 @@ def measure(
         f"greedy {result.greedy}  ({result.problems} problems)"
     )
     return summary
-
-
-def forget_tasks() -> None:
-    """Drops the tasks of an event loop that a signal ended, without asyncio's report on each of them."""
-    log = logging.getLogger("asyncio")
-    log.disabled, before = True, log.disabled
-    gc.collect()
-    log.disabled = before
 
 
 def accuracy(summary: Mapping[str, Any] | None) -> float | None:

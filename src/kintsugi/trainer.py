@@ -1,6 +1,6 @@
 """The trainer: wiring only. How a step differs from GRPO's is said in algorithms/iop.py and kintsugi.py.
 
-1. Every problem of the batch runs the algorithm's coroutine; their sampler calls share batches.
+1. Every problem of the batch plays the algorithm's run; what they ask for shares batches.
 2. Credit turns episodes into rows; the learner turns rows into optimizer steps.
 3. Everything is written down before the next step starts.
 
@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -27,8 +26,9 @@ from kintsugi.config import Recipe
 from kintsugi.console import Reporter
 from kintsugi.engines.base import derive_seed
 from kintsugi.engines.mismatch import MismatchWatch
+from kintsugi.engines.play import Meter, play
 from kintsugi.files import read_json, writing
-from kintsugi.internalize.context import Context, Meter
+from kintsugi.internalize.context import Context
 from kintsugi.learner import LocalLearner
 from kintsugi.metrics import step_metrics
 from kintsugi.records import Episode, KintsugiError, Problem
@@ -174,7 +174,7 @@ def one_step(
     step = progress.step + 1
     meter = Meter()
     problems = batch(parts.train_problems, parts.recipe, step)
-    episodes = asyncio.run(run_all(parts, algorithm, problems, step, progress, meter))
+    episodes = run_all(parts, algorithm, problems, step, progress, meter)
     rows = settled([row for episode in episodes for row in algorithm.rows(episode)], learner.logprobs)
     stats = learner.step(rows, share_done(parts.recipe, progress))
     metrics = step_metrics(step, episodes, rows, stats, meter.seconds)
@@ -197,7 +197,7 @@ def one_step(
         out.say(f"warning: {warning}")
 
 
-async def run_all(
+def run_all(
     parts: Parts,
     algorithm: Algorithm,
     problems: Sequence[Problem],
@@ -205,9 +205,8 @@ async def run_all(
     progress: Progress,
     meter: Meter,
 ) -> list[Episode]:
-    """Every problem's episode; their coroutines run together and share the sampler's batches."""
+    """Every problem's episode; they are played together and share the sampler's batches."""
     ctx = Context(
-        sampler=parts.sampler,
         codec=parts.loaded.codec,
         verifier=parts.verifier,
         prompts=parts.prompts,
@@ -217,7 +216,7 @@ async def run_all(
         meter=meter,
         max_prompt=parts.max_prompt,
     )
-    return await asyncio.gather(*(algorithm.run(problem, ctx) for problem in problems))
+    return play([algorithm.run(problem, ctx) for problem in problems], parts.sampler, meter)
 
 
 def batch(problems: Sequence[Problem], recipe: Recipe, step: int) -> list[Problem]:

@@ -4,7 +4,6 @@ of them. A bridge that is fed the same completions must come to the same rows, l
 
 from __future__ import annotations
 
-import asyncio
 import copy
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -16,8 +15,9 @@ from torch import Tensor
 from kintsugi.algorithms.base import settled
 from kintsugi.bridges.common import bridge_recipe
 from kintsugi.config import Optim, Spec
-from kintsugi.engines.base import Sampler, SamplingParams
+from kintsugi.engines.base import Request, Sampler, Session
 from kintsugi.engines.local import LocalSampler
+from kintsugi.engines.play import play
 from kintsugi.internalize.context import Context
 from kintsugi.learner import LocalLearner
 from kintsugi.loss import LOSSES
@@ -56,17 +56,30 @@ class Tape:
 
 @dataclass(slots=True)
 class Recorder:
-    """A Sampler that keeps what `sampler` returns."""
+    """A Sampler that keeps what `sampler` answers."""
 
     sampler: Sampler
     tape: Tape = field(default_factory=Tape)
 
-    async def generate(
-        self, prompt_ids: Sequence[int], params: SamplingParams, n: int = 1
-    ) -> list[Completion]:
-        found = await self.sampler.generate(prompt_ids, params, n)
-        self.tape.recorded[tuple(prompt_ids)] += found
-        return found
+    def session(self) -> RecordedSession:
+        return RecordedSession(self.sampler.session(), self.tape)
+
+
+@dataclass(slots=True)
+class RecordedSession:
+    session: Session
+    tape: Tape
+    prompts: dict[int, Ids] = field(default_factory=dict)
+
+    def put(self, ticket: int, request: Request) -> None:
+        self.prompts[ticket] = request.prompt_ids
+        self.session.put(ticket, request)
+
+    def take(self) -> list[tuple[int, list[Completion]]]:
+        answers = self.session.take()
+        for ticket, found in answers:
+            self.tape.recorded[self.prompts[ticket]] += found
+        return answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +102,6 @@ def freeze(algorithm: Spec, problems: int = 4, seed: int = 5) -> Scene:
     chosen, task = check_algorithm(recipe), DagTask()
     recorder = Recorder(LocalSampler(loaded.model, pad_id=loaded.tokenizer.pad_token_id))
     ctx = Context(
-        sampler=recorder,
         codec=loaded.codec,
         verifier=load_verifier(task.verifier),
         prompts=load_prompts(PROMPTS),
@@ -97,10 +109,7 @@ def freeze(algorithm: Spec, problems: int = 4, seed: int = 5) -> Scene:
     )
     asked = tuple(task.train()[:problems])
 
-    async def all_episodes() -> list:
-        return await asyncio.gather(*(chosen.run(problem, ctx) for problem in asked))
-
-    episodes = asyncio.run(all_episodes())
+    episodes = play([chosen.run(problem, ctx) for problem in asked], recorder)
     learner = LocalLearner(
         copy.deepcopy(loaded.model),
         Optim(lr=1e-9, warmup=0, grad_clip=1e9),

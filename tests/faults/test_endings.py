@@ -69,13 +69,13 @@ DURING = """
 import os, signal, time
 import kintsugi.evaluation as m
 judge, count = m.judge_one, 0
-async def judging(*arguments):
+def judging(*arguments):
     global count
     count += 1
     if count == {when}:
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(3600)
-    return await judge(*arguments)
+    return judge(*arguments)
 m.judge_one = judging
 """
 
@@ -102,10 +102,10 @@ def test_an_error_of_a_later_step_costs_no_earlier_one(
     made = Recipe.load(recipe(tmp_path, save_every=0))
     run_all = trainer.run_all
 
-    async def failing(*arguments: Any) -> Any:
+    def failing(*arguments: Any) -> Any:
         if arguments[3] == 3:
             raise RuntimeError("out of something")
-        return await run_all(*arguments)
+        return run_all(*arguments)
 
     monkeypatch.setattr(trainer, "run_all", failing)
     with pytest.raises(RuntimeError, match="out of something"):

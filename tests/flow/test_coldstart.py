@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
-from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from conftest import tiny
@@ -26,6 +23,7 @@ from kintsugi.coldstart import (
     sources,
 )
 from kintsugi.console import Reporter
+from kintsugi.engines.base import Request
 from kintsugi.records import Completion, Rollout, Verdict
 
 FEW = {"sft": {"batch": 8, "repair_share": 0.25}}
@@ -74,13 +72,15 @@ def test_what_is_sampled_beside_examples_is_learned_without_them(tmp_path: Path)
     )
     asked: list[str] = []
     parts = assemble(recipe)
-    sample = parts.sampler.generate
+    session = parts.sampler.session()
+    put = session.put
 
-    async def listening(prompt_ids: Sequence[int], *args: Any) -> list[Completion]:
-        asked.append(parts.loaded.tokenizer.decode(list(prompt_ids)))
-        return await sample(prompt_ids, *args)
+    def listening(ticket: int, request: Request) -> None:
+        asked.append(parts.loaded.tokenizer.decode(list(request.prompt_ids)))
+        put(ticket, request)
 
-    parts.sampler = SimpleNamespace(generate=listening)  # type: ignore[assignment]
+    session.put = listening  # type: ignore[method-assign]
+    parts.sampler = SimpleNamespace(session=lambda: session)  # type: ignore[assignment]
     rows = mixed_rows(parts, *sources(parts, Reporter(0)))
     shown = "<|user|>a=7+7<|assistant|>"
     assert asked and all(shown in text for text in asked)
@@ -128,7 +128,7 @@ def test_without_a_demonstrator_the_model_teaches_itself(tmp_path: Path) -> None
 def test_samples_of_all_problems_asked_are_examples_and_each_text_once(tmp_path: Path) -> None:
     parts = assemble(tiny(tmp_path / "run", **FEW))
     problems = parts.train_problems[:70]  # more than are sampled at once
-    solutions, _ = asyncio.run(sample_examples(parts, problems))
+    solutions, _ = sample_examples(parts, problems)
     assert len(set(solutions)) == len(solutions) > 0
     solved = {solution.prompt for solution in solutions}
     assert solved <= {problem.prompt for problem in problems}

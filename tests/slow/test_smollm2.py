@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from kintsugi.engines.base import SamplingParams
+from kintsugi.engines.base import Request, SamplingParams, generate
 from kintsugi.engines.local import LocalSampler
 from kintsugi.files import damage
 from kintsugi.models.loading import LoadedModel, load_model
@@ -43,7 +42,7 @@ def answer(loaded: LoadedModel, question: str) -> tuple[str, int]:
     codec = loaded.codec
     sampler = LocalSampler(loaded.model, pad_id=loaded.tokenizer.pad_token_id)
     greedy = SamplingParams(64, 0.0, 1.0, 0, codec.stop_ids)
-    (found,) = asyncio.run(sampler.generate(codec.chat(question), greedy, 1))
+    ((found,),) = generate(sampler, [Request(codec.chat(question), greedy)])
     return codec.decode(found.token_ids), found.token_ids[-1]
 
 

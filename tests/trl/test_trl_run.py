@@ -14,7 +14,7 @@ from peft import LoraConfig
 from runs import Watched, correct, data, nano_trainer
 from scene import LONGEST
 
-from kintsugi.engines.base import SamplingParams
+from kintsugi.engines.base import Request, SamplingParams, generate
 from kintsugi.engines.local import LocalSampler
 from kintsugi.models.loading import load_model
 from kintsugi.records import KintsugiError
@@ -28,10 +28,8 @@ def greedy_accuracy(model: Any, problems: int = 100) -> float:
     params = SamplingParams(LONGEST, temperature=0.0, stop_ids=loaded.codec.stop_ids)
     asked = DagTask().evaluation()[:problems]
 
-    async def answers() -> list:
-        return await asyncio.gather(*(sampler.generate(loaded.codec.chat(p.prompt), params) for p in asked))
-
-    texts = [loaded.codec.decode(found[0].token_ids) for found in asyncio.run(answers())]
+    answers = generate(sampler, [Request(loaded.codec.chat(p.prompt), params) for p in asked])
+    texts = [loaded.codec.decode(found[0].token_ids) for found in answers]
     return sum(correct(texts, [p.answer for p in asked])) / problems
 
 

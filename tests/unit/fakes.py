@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from kintsugi.config import Recipe
-from kintsugi.engines.base import SamplingParams
+from kintsugi.engines.base import Request, SamplingParams, Session
+from kintsugi.engines.play import Run, play
 from kintsugi.internalize.context import Context
 from kintsugi.prompts import TERSE, Prompts
 from kintsugi.records import Completion, Finish, Problem, Repair, Rollout, Turn, Verdict
@@ -67,15 +67,15 @@ class FakeSampler:
     calls: list[Call] = field(default_factory=list)
     _given: dict[str, int] = field(default_factory=dict)
 
-    async def generate(
-        self, prompt_ids: Sequence[int], params: SamplingParams, n: int = 1
-    ) -> list[Completion]:
-        prompt = CharCodec().decode(prompt_ids)
-        self.calls.append(Call(prompt, params, n))
-        await asyncio.sleep(0)
-        texts = self._texts(prompt, n)
-        assert len(texts) == n, f"the script has {len(texts)} of {n} texts for {prompt!r}"
-        return [cut(complete(text), params.max_new_tokens) for text in texts]
+    def session(self) -> Session:
+        return ScriptSession(self)
+
+    def answer(self, request: Request) -> list[Completion]:
+        prompt = CharCodec().decode(request.prompt_ids)
+        self.calls.append(Call(prompt, request.params, request.n))
+        texts = self._texts(prompt, request.n)
+        assert len(texts) == request.n, f"the script has {len(texts)} of {request.n} texts for {prompt!r}"
+        return [cut(complete(text), request.params.max_new_tokens) for text in texts]
 
     def prompts(self) -> list[str]:
         return [call.prompt for call in self.calls]
@@ -87,6 +87,21 @@ class FakeSampler:
         start = self._given.get(prompt, 0)
         self._given[prompt] = start + n
         return self.script[prompt][start : start + n]
+
+
+@dataclass(slots=True)
+class ScriptSession:
+    """Answers what has waited longest, one request at a time: the most that an engine may differ from rounds."""
+
+    sampler: FakeSampler
+    waiting: list[tuple[int, Request]] = field(default_factory=list)
+
+    def put(self, ticket: int, request: Request) -> None:
+        self.waiting.append((ticket, request))
+
+    def take(self) -> list[tuple[int, list[Completion]]]:
+        ticket, request = self.waiting.pop(0)
+        return [(ticket, self.sampler.answer(request))]
 
 
 def cut(completion: Completion, longest: int) -> Completion:
@@ -126,6 +141,13 @@ def make_recipe(**settings: Any) -> Recipe:
     return Recipe.parse({"model": "fake", "task": "fake", "prompts": "terse-v1", **settings})
 
 
+@dataclass(frozen=True, slots=True)
+class Scripted(Context):
+    """A context with the sampler that `run` answers from."""
+
+    sampler: FakeSampler = field(default_factory=lambda: FakeSampler({}))
+
+
 def make_context(
     script: Script,
     *,
@@ -137,7 +159,7 @@ def make_context(
 ) -> tuple[Context, FakeSampler]:
     """(context, its sampler): the scripted sampler, CharCodec, FakeVerifier and make_recipe(**settings)."""
     sampler = FakeSampler(script)
-    ctx = Context(
+    ctx = Scripted(
         sampler=sampler,
         codec=CharCodec(),
         verifier=verifier or FakeVerifier(),
@@ -149,8 +171,10 @@ def make_context(
     return ctx, sampler
 
 
-def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
-    return asyncio.run(coroutine)
+def run(asking: Run[Result], ctx: Context) -> Result:
+    """What the run returns, its asks answered by the script of its context."""
+    assert isinstance(ctx, Scripted)
+    return play([asking], ctx.sampler, ctx.meter)[0]
 
 
 def make_rollout(

@@ -34,7 +34,7 @@ def sample(spec: Any, script: Any, size: int = 3, **more: Any) -> tuple[Episode,
     settings = {"sampling": {"group_size": size, "max_new_tokens": 20}, "algorithm": spec}
     ctx, sampler = make_context(script, **settings, **more)
     algorithm = load_algorithm(spec)
-    episode = run(algorithm.run(PROBLEM, ctx))
+    episode = run(algorithm.run(PROBLEM, ctx), ctx)
     return episode, algorithm.rows(episode), sampler.prompts()
 
 
@@ -359,7 +359,7 @@ def test_rows_without_a_teacher_are_left_alone_and_not_scored() -> None:
 def test_what_does_not_fit_the_model_is_not_asked(name: str) -> None:
     script = {"[Q]": [BAD, GOOD, BAD, *AGAIN]}  # a reset of a single line starts again
     ctx, sampler = make_context(script, sampling={"group_size": 3, "max_new_tokens": 20})
-    episode = run(load_algorithm(name).run(PROBLEM, replace(ctx, max_prompt=10)))
+    episode = run(load_algorithm(name).run(PROBLEM, replace(ctx, max_prompt=10)), ctx)
     assert set(sampler.prompts()) == {"[Q]"}
     assert episode.teachers == {}
     assert {e.phase for e in episode.extras} == ({"check"} if name == "resets" else set())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import threading
 from collections.abc import Callable
@@ -15,11 +14,11 @@ from fakes import CharCodec, FakeVerifier, complete, encode, make_recipe, make_r
 
 from kintsugi.algorithms import load_algorithm
 from kintsugi.bridges.common import told
-from kintsugi.bridges.replay import Group, GroupContext, Lockstep, Replay, grouped
+from kintsugi.bridges.replay import Group, GroupContext, Lockstep, grouped
 from kintsugi.bridges.trl_settings import Settings, on_policy, outcome_index, settle
 from kintsugi.bridges.trl_words import RewardVerifier, TextCodec, wording
-from kintsugi.engines.base import SamplingParams
-from kintsugi.engines.gather import Gatherer
+from kintsugi.engines.play import play
+from kintsugi.engines.rounds import Rounds
 from kintsugi.engines.sample import Limits
 from kintsugi.models.loading import HFCodec, load_model
 from kintsugi.prompts import TERSE
@@ -111,10 +110,21 @@ def test_a_process_that_asks_nothing_takes_part_until_nobody_asks() -> None:
 # ---- a group replayed
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What samples beside the group."""
+
+    answer: Callable[[list[Any]], list[Any]]
+    limits: Limits
+
+    def session(self) -> Rounds:
+        return Rounds(self.limits.samples, self.answer)
+
+
 def replayed(
     texts: list[str], rewards: list[float], **more: Any
-) -> tuple[GroupContext, list[str], FakeVerifier]:
-    """(the context of a group that others sampled, the prompts that are sampled beside it, what judges those)."""
+) -> tuple[GroupContext, Beside, list[str], FakeVerifier]:
+    """(the context of a group that others sampled, what samples beside it, the prompts of that, what judges those)."""
     asked: list[str] = []
     codec = CharCodec()
 
@@ -129,24 +139,21 @@ def replayed(
         tuple(complete(text) for text in texts),
         tuple(map(Verdict.scored, rewards)),
     )
-    rounds: Gatherer[Any, Any] = Gatherer(lambda samples: [list(samples)], answer)
-    replay = Replay(group, rounds, Limits(10_000, None), judge)
     settings = {"sampling": {"group_size": len(texts)}} | more
     ctx = GroupContext(
-        sampler=replay,
         codec=codec,
-        verifier=replay,
+        verifier=judge,
         prompts=TERSE,
         recipe=make_recipe(**settings),
-        asked=group.prompt_ids,
+        given=group,
     )
-    return ctx, asked, judge
+    return ctx, Beside(answer, Limits(10_000, None)), asked, judge
 
 
 def test_rollouts_are_the_others_and_repairs_are_sampled() -> None:
-    ctx, asked, judge = replayed(["1+1=3#### 3", "2#### 2"], [0.0, 1.0])
+    ctx, beside, asked, judge = replayed(["1+1=3#### 3", "2#### 2"], [0.0, 1.0])
     algorithm = load_algorithm({"name": "iop", "check": "none"})
-    episode = asyncio.run(algorithm.run(Problem("p", "1+1", "2"), ctx))
+    (episode,) = play([algorithm.run(Problem("p", "1+1", "2"), ctx)], beside)
     assert [r.text for r in episode.rollouts] == ["1+1=3#### 3", "2#### 2"]
     assert [r.verdict.reward for r in episode.rollouts] == [0.0, 1.0]
     assert {r.prompt_ids for r in episode.rollouts} == {encode("<1+1>")}  # as it was asked, to the token
@@ -158,9 +165,9 @@ def test_rollouts_are_the_others_and_repairs_are_sampled() -> None:
 @pytest.mark.parametrize("rewards", [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
 def test_scouts_change_nothing_where_the_group_is_drawn_already(rewards: list[float]) -> None:
     texts = ["1+1=3#### 3", "2#### 2", "4#### 4"]
-    ctx, asked, _ = replayed(texts, rewards, sampling={"group_size": 3, "scouts": 1})
+    ctx, beside, asked, _ = replayed(texts, rewards, sampling={"group_size": 3, "scouts": 1})
     algorithm = load_algorithm({"name": "kintsugi", "source": "sibling"})
-    episode = asyncio.run(algorithm.run(Problem("p", "1+1", "2"), ctx))
+    (episode,) = play([algorithm.run(Problem("p", "1+1", "2"), ctx)], beside)
     assert [r.verdict.reward for r in episode.rollouts] == rewards
     assert asked == []
 
@@ -364,12 +371,10 @@ def test_the_numbers_of_a_step() -> None:
 
 
 def test_sampling_beside_a_group_is_bounded_by_the_models_positions() -> None:
-    ctx, _, _ = replayed(["a", "b"], [0.0, 1.0])
-    replay = ctx.sampler
-    assert isinstance(replay, Replay)
-    replay.sampled, replay.limits = True, Limits(10_000, 4)
+    ctx, beside, _, _ = replayed(["1+1=3#### 3", "2#### 2"], [0.0, 1.0])
+    small = replace(beside, limits=Limits(10_000, 4))
     with pytest.raises(KintsugiError, match="leaves no room to answer"):
-        asyncio.run(replay.generate(encode("four"), SamplingParams(8)))
+        play([load_algorithm("iop").run(Problem("p", "1+1", "2"), ctx)], small)
 
 
 def test_repair_prompts_are_made_as_trl_makes_prompts() -> None:

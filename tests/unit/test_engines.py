@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import math
-from collections.abc import Iterable
 from importlib.machinery import ModuleSpec
 
 import pytest
 
-from kintsugi.engines.base import RowStats, StepStats
-from kintsugi.engines.gather import Gatherer
+from kintsugi.engines.base import Request, RowStats, SamplingParams, StepStats
 from kintsugi.engines.mismatch import Gap, MismatchWatch, measure_gap
+from kintsugi.engines.play import Ask, Meter, Run, play, together
 from kintsugi.engines.registry import load_engine
+from kintsugi.engines.rounds import Rounds
+from kintsugi.engines.sample import Limits, Sample
 from kintsugi.engines.vllm import VllmEngine, refuse_adapters
-from kintsugi.records import KintsugiError, Row
+from kintsugi.records import Completion, KintsugiError, Phase, Rollout, Row, Verdict
 
 
 @pytest.fixture
@@ -79,48 +79,120 @@ def test_adapters_are_refused_with_a_way_out() -> None:
         refuse_adapters(Peft())
 
 
-# ---- gathering
+# ---- rounds and the player
+
+PARAMS = SamplingParams(max_new_tokens=8)
 
 
-def test_calls_that_wait_together_are_answered_together_and_equal_requests_once() -> None:
-    asked: list[list[int]] = []
-
-    def answer(batch: list[int]) -> list[str]:
-        asked.append(batch)
-        return [f"<{n}>" for n in batch]
-
-    def pairs(requests: Iterable[int]) -> list[list[int]]:
-        todo = list(requests)
-        return [todo[i : i + 2] for i in range(0, len(todo), 2)]
-
-    gatherer: Gatherer[int, str] = Gatherer(pairs, answer)
-
-    async def twice(n: int) -> list[str]:
-        first = await gatherer.ask([n, 9])
-        await asyncio.sleep(0)
-        return first + await gatherer.ask([n + 10])
-
-    async def everyone() -> list[list[str]]:
-        return await asyncio.gather(twice(1), twice(2), gatherer.ask([]))
-
-    assert asyncio.run(everyone()) == [["<1>", "<9>", "<11>"], ["<2>", "<9>", "<12>"], []]
-    # First round: 1, 9, 2 (the second 9 is the same request), by twos. Second round: 11 and 12.
-    assert asked == [[1, 9], [2], [11, 12]]
+def ask(number: int, n: int = 1, phase: Phase = "rollout") -> Ask:
+    """A request whose prompt is the number; its rollouts' texts are what was drawn."""
+    return Ask(Request((number,), PARAMS, n), phase, lambda drawn: tuple(judged(c) for c in drawn))
 
 
-def test_an_error_reaches_every_call_of_its_round_only() -> None:
-    def answer(batch: list[int]) -> list[int]:
-        if 3 in batch:
+def judged(drawn: Completion) -> Rollout:
+    return Rollout((), drawn, str(drawn.token_ids[0]), Verdict("pass", 1.0))
+
+
+class Counting:
+    """Draws 10 x prompt + index; `rounds` are the prompts of each batch."""
+
+    def __init__(self) -> None:
+        self.rounds: list[list[int]] = []
+
+    def session(self) -> Rounds:
+        return Rounds(Limits(1000, None).samples, self.answer)
+
+    def answer(self, samples: list[Sample]) -> list[Completion]:
+        self.rounds.append([s.prompt_ids[0] for s in samples])
+        return [Completion((10 * s.prompt_ids[0] + s.index,), (0.0,), "stop", 0) for s in samples]
+
+
+def test_what_waits_together_is_answered_together_and_equal_requests_once() -> None:
+    def twice(number: int) -> Run[list[str]]:
+        first, nine = yield [ask(number, 2), ask(9)]
+        (second,) = yield [ask(number + 10)]
+        return [r.text for r in (*first, *nine, *second)]
+
+    def idle() -> Run[list[str]]:
+        yield from ()
+        return ["nothing asked"]
+
+    sampler = Counting()
+    assert play([twice(1), idle(), twice(2)], sampler) == [
+        ["10", "11", "90", "110"],
+        ["nothing asked"],
+        ["20", "21", "90", "120"],
+    ]
+    assert sampler.rounds == [[1, 1, 9, 2, 2], [11, 12]]
+
+
+def test_runs_within_a_run_ask_side_by_side() -> None:
+    def steps(number: int, many: int) -> Run[list[str]]:
+        found = []
+        for step in range(many):
+            ((rollout,),) = yield [ask(10 * number + step)]
+            found.append(rollout.text)
+        return found
+
+    sampler = Counting()
+    (result,) = play([together([steps(1, 1), steps(2, 3), steps(3, 0)])], sampler)
+    assert result == [["100"], ["200", "210", "220"], []]
+    assert sampler.rounds == [[10, 20], [21], [22]]
+
+
+def test_a_run_is_resumed_as_soon_as_its_own_asks_are_answered() -> None:
+    order: list[str] = []
+
+    def run(name: str, *numbers: int) -> Run[None]:
+        for number in numbers:
+            yield [ask(number)]
+            order.append(f"{name}{number}")
+
+    class OneByOne(Counting):
+        """Answers the newest request first, alone: the others go on waiting."""
+
+        def session(self) -> OneByOne:
+            self.waiting: list[tuple[int, Request]] = []
+            return self
+
+        def put(self, ticket: int, request: Request) -> None:
+            self.waiting.append((ticket, request))
+
+        def take(self) -> list[tuple[int, list[Completion]]]:
+            ticket, request = self.waiting.pop()
+            return [(ticket, self.answer([Sample(request.prompt_ids, request.params, 0, 8)]))]
+
+    play([run("a", 1), run("b", 2, 3)], OneByOne())
+    assert order == ["b2", "b3", "a1"]
+
+
+def test_what_goes_wrong_is_raised_where_the_runs_are_played() -> None:
+    class Failing(Counting):
+        def answer(self, samples: list[Sample]) -> list[Completion]:
             raise KintsugiError("three")
-        return batch
 
-    gatherer: Gatherer[int, int] = Gatherer(lambda requests: [list(requests)], answer)
+    def once() -> Run[None]:
+        yield [ask(3)]
 
-    async def everyone() -> list[object]:
-        errors = await asyncio.gather(gatherer.ask([3]), gatherer.ask([4]), return_exceptions=True)
-        return [*map(str, errors), await gatherer.ask([4])]
+    with pytest.raises(KintsugiError, match="three"):
+        play([once(), once()], Failing())
 
-    assert asyncio.run(everyone()) == ["three", "three", [4]]
+
+def test_seconds_of_a_round_are_shared_by_the_asks_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("kintsugi.engines.play.time.perf_counter", lambda: now[0])
+
+    class Slow(Counting):
+        def answer(self, samples: list[Sample]) -> list[Completion]:
+            now[0] += 6.0
+            return super().answer(samples)
+
+    def run() -> Run[None]:
+        yield [ask(1), ask(2), ask(3, phase="repair")]
+
+    meter = Meter()
+    play([run()], Slow(), meter)
+    assert meter.seconds == pytest.approx({"rollout": 4.0, "repair": 2.0})  # two asks of three, and one
 
 
 # ---- sampler against learner

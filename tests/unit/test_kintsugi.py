@@ -34,7 +34,7 @@ def rows_of(
         sampling={"group_size": 3, "max_new_tokens": 20, **(sampling or {})},
     )
     algorithm = check_algorithm(ctx.recipe)
-    episode = run(algorithm.run(PROBLEM, ctx))
+    episode = run(algorithm.run(PROBLEM, ctx), ctx)
     return episode, algorithm.rows(episode)
 
 
@@ -147,7 +147,7 @@ def test_without_a_passing_sibling_there_is_none_to_take() -> None:
         algorithm={"name": "kintsugi", "source": "sibling"},
         sampling={"group_size": 2},
     )
-    assert run(check_algorithm(ctx.recipe).run(PROBLEM, ctx)).skipped == "all failed"
+    assert run(check_algorithm(ctx.recipe).run(PROBLEM, ctx), ctx).skipped == "all failed"
 
 
 def test_the_loss_that_the_options_ask_for() -> None:
@@ -185,7 +185,7 @@ def test_a_group_that_its_scouts_all_fail_is_left_at_that(
     algorithm: str, texts: list[str], drawn: int
 ) -> None:
     ctx, sampler = make_context({"[Q]": texts}, algorithm=algorithm, sampling={"group_size": 4, "scouts": 2})
-    episode = run(load_algorithm(algorithm).run(PROBLEM, ctx))
+    episode = run(load_algorithm(algorithm).run(PROBLEM, ctx), ctx)
     assert [r.text for r in episode.rollouts] == texts[:drawn]
     assert [call.n for call in sampler.calls] == [2] * (drawn // 2)
     assert len({call.params.seed for call in sampler.calls}) == drawn // 2  # others draw otherwise
@@ -195,7 +195,7 @@ def test_as_many_scouts_as_rollouts_are_all_at_once() -> None:
     ctx, sampler = make_context(
         {"[Q]": [FAILED] * 2}, algorithm="grpo", sampling={"group_size": 2, "scouts": 3}
     )
-    run(load_algorithm("grpo").run(PROBLEM, ctx))
+    run(load_algorithm("grpo").run(PROBLEM, ctx), ctx)
     assert [call.n for call in sampler.calls] == [2]
 
 
@@ -223,5 +223,5 @@ def test_witnesses_serve_outcome_algorithms() -> None:
         {"[Q]": [FAILED, FAILED, GOOD]}, algorithm="grpo", sampling={"group_size": 3, "witnesses": 2}
     )
     algorithm = check_algorithm(ctx.recipe)
-    rows = algorithm.rows(run(algorithm.run(PROBLEM, ctx)))
+    rows = algorithm.rows(run(algorithm.run(PROBLEM, ctx), ctx))
     assert {a for row in rows for a in row.advantages} == {0.0}

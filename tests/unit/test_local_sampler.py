@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Coroutine
+from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM as Auto
 from transformers import BloomConfig, Gemma3TextConfig, GPT2Config, LlamaConfig, PreTrainedModel, Qwen3Config
 
-from kintsugi.engines.base import SamplingParams
+from kintsugi.engines.base import Request, SamplingParams, generate
 from kintsugi.engines.decode import inverse_cdf
 from kintsugi.engines.local import LocalSampler, batches
+from kintsugi.engines.play import Ask, Run, play
 from kintsugi.engines.sample import Sample
 from kintsugi.records import Completion, KintsugiError
 
@@ -68,11 +67,17 @@ def model(request: pytest.FixtureRequest) -> PreTrainedModel:
     return build(request.param)
 
 
-def run(*calls: Coroutine[Any, Any, list[Completion]]) -> list[list[Completion]]:
-    async def together() -> list[list[Completion]]:
-        return await asyncio.gather(*calls)
+Call = tuple[LocalSampler, Request]
 
-    return asyncio.run(together())
+
+def call(sampler: LocalSampler, prompt: Sequence[int], params: SamplingParams, n: int = 1) -> Call:
+    return sampler, Request(tuple(prompt), params, n)
+
+
+def run(*calls: Call) -> list[list[Completion]]:
+    """The calls' completions, all in one session."""
+    ((sampler, *_),) = {(sampler,) for sampler, _ in calls}
+    return generate(sampler, [request for _, request in calls])
 
 
 def watch(model: PreTrainedModel) -> list[tuple[int, int]]:
@@ -116,7 +121,7 @@ def reference_logprobs(
 def test_greedy_equals_generate_for_prompts_of_unequal_lengths(model: PreTrainedModel) -> None:
     sampler = LocalSampler(model, PAD)
     params = SamplingParams(max_new_tokens=20, temperature=0.0, top_p=0.5)
-    answers = run(*[sampler.generate(prompt, params) for prompt in PROMPTS])
+    answers = run(*[call(sampler, prompt, params) for prompt in PROMPTS])
     for prompt, (completion,) in zip(PROMPTS, answers, strict=True):
         ids = torch.tensor([prompt])
         expected = model.generate(
@@ -136,7 +141,7 @@ def test_logprobs_equal_a_fresh_forward_pass(
 ) -> None:
     sampler = LocalSampler(model, PAD)
     params = SamplingParams(max_new_tokens=20, temperature=temperature, top_p=top_p, seed=3)
-    answers = run(*[sampler.generate(prompt, params, 2) for prompt in PROMPTS])
+    answers = run(*[call(sampler, prompt, params, 2) for prompt in PROMPTS])
     for prompt, completions in zip(PROMPTS, answers, strict=True):
         for completion in completions:
             expected = reference_logprobs(model, prompt, completion, temperature, top_p)
@@ -151,10 +156,10 @@ def test_a_sample_is_the_same_alone_and_among_others(model: PreTrainedModel) -> 
         SamplingParams(max_new_tokens=4, temperature=0.0),
         SamplingParams(max_new_tokens=15, seed=12),
     ]
-    ((alone,),) = run(sampler.generate(PROMPTS[2], mine))
+    ((alone,),) = run(call(sampler, PROMPTS[2], mine))
     together = run(
-        sampler.generate(PROMPTS[2], mine, 3),
-        *[sampler.generate(p, params, 2) for p, params in zip(PROMPTS, [*others, mine], strict=True)],
+        call(sampler, PROMPTS[2], mine, 3),
+        *[call(sampler, p, params, 2) for p, params in zip(PROMPTS, [*others, mine], strict=True)],
     )
     assert together[0][0].token_ids == alone.token_ids
     assert together[0][0].logprobs == pytest.approx(alone.logprobs, abs=1e-5)
@@ -176,7 +181,7 @@ def test_frequencies_match_the_distribution(
     # Token 3 has probability 0 and comes last, where a rounding error of the cumulative sum would fall.
     sampler = LocalSampler(constant_model([0.5, 0.2, 0.3, 0.0]), PAD)
     params = SamplingParams(max_new_tokens=100, temperature=temperature, top_p=top_p, seed=5)
-    (completions,) = run(sampler.generate((1, 2), params, 100))
+    (completions,) = run(call(sampler, (1, 2), params, 100))
     drawn = [token for c in completions for token in c.token_ids]
     # 10,000 independent draws: a frequency has standard deviation sqrt(p (1 - p) / 10,000) <= 0.005, so four of
     # them are 0.02; tokens of probability 0 must not appear at all.
@@ -195,13 +200,13 @@ def test_no_number_draws_a_token_of_probability_0() -> None:
 def test_stop_ids_end_a_sample_and_stay_in_it(llama: PreTrainedModel) -> None:
     sampler = LocalSampler(llama, PAD)
     free = SamplingParams(max_new_tokens=12, seed=4)
-    ((whole,),) = run(sampler.generate(PROMPTS[0], free))
+    ((whole,),) = run(call(sampler, PROMPTS[0], free))
     assert (whole.finish, len(whole.token_ids)) == ("length", 12)
     stop = whole.token_ids[5]
     end = whole.token_ids.index(stop) + 1
     stops = ((stop,), (47, stop, 46), whole.token_ids[-1:])
     stopping = [SamplingParams(max_new_tokens=12, seed=4, stop_ids=ids) for ids in stops]
-    (one,), (two,), (three,) = run(*[sampler.generate(PROMPTS[0], params) for params in stopping])
+    (one,), (two,), (three,) = run(*[call(sampler, PROMPTS[0], params) for params in stopping])
     assert (one.token_ids, one.finish) == (whole.token_ids[:end], "stop")
     assert (two.token_ids, two.finish) == (one.token_ids, one.finish)
     assert two.logprobs == pytest.approx(one.logprobs, abs=1e-5)  # sampled in another batch: other rounding
@@ -213,10 +218,10 @@ def test_seed_and_index_alone_decide(llama: PreTrainedModel) -> None:
     sampler = LocalSampler(llama, PAD)
     params = SamplingParams(max_new_tokens=10, seed=2**63 - 1)
     two, five, other, short = run(
-        sampler.generate(PROMPTS[1], params, 2),
-        sampler.generate(PROMPTS[1], params, 5),
-        sampler.generate(PROMPTS[1], SamplingParams(max_new_tokens=10, seed=2**32 - 1), 2),
-        sampler.generate(PROMPTS[1], SamplingParams(max_new_tokens=4, seed=2**63 - 1), 2),
+        call(sampler, PROMPTS[1], params, 2),
+        call(sampler, PROMPTS[1], params, 5),
+        call(sampler, PROMPTS[1], SamplingParams(max_new_tokens=10, seed=2**32 - 1), 2),
+        call(sampler, PROMPTS[1], SamplingParams(max_new_tokens=4, seed=2**63 - 1), 2),
     )
     assert two == five[:2]
     assert len({c.token_ids for c in five + other}) == 7
@@ -229,7 +234,7 @@ def test_a_shared_prompt_is_prefilled_once() -> None:
     sampler = LocalSampler(model, PAD)
     a, b = (1, 2, 3, 4, 5), (6, 7, 8, 9, 10)
     first, second = SamplingParams(max_new_tokens=4, seed=1), SamplingParams(max_new_tokens=4, seed=2)
-    run(sampler.generate(a, first, 3), sampler.generate(a, second, 2), sampler.generate(b, first, 1))
+    run(call(sampler, a, first, 3), call(sampler, a, second, 2), call(sampler, b, first, 1))
     # Two distinct prompts of 5: one forward of 2 x 5. Four tokens a row take three more, of 3 + 2 + 1 rows.
     assert shapes == [(2, 5), (6, 1), (6, 1), (6, 1)]
     assert sum(rows * positions for rows, positions in shapes) == 28
@@ -238,10 +243,10 @@ def test_a_shared_prompt_is_prefilled_once() -> None:
 def test_rows_that_ended_leave_and_change_nothing() -> None:
     model = build("gpt2")
     long, short = SamplingParams(max_new_tokens=40, seed=1), SamplingParams(max_new_tokens=2, seed=2)
-    ((alone,),) = run(LocalSampler(model, PAD).generate(PROMPTS[0], long))
+    ((alone,),) = run(call(LocalSampler(model, PAD), PROMPTS[0], long))
     shapes = watch(model)
     sampler = LocalSampler(model, PAD)
-    ((together,), _) = run(sampler.generate(PROMPTS[0], long), sampler.generate(PROMPTS[1], short, 3))
+    ((together,), _) = run(call(sampler, PROMPTS[0], long), call(sampler, PROMPTS[1], short, 3))
     assert together.token_ids == alone.token_ids
     assert together.logprobs == pytest.approx(alone.logprobs, abs=1e-5)
     # Draw 1, a step of 4 rows, draw 2 ends three of them; 1 of 4 going is below 3/4, so the other 38 steps that
@@ -252,60 +257,28 @@ def test_rows_that_ended_leave_and_change_nothing() -> None:
 def test_a_row_that_ended_never_passes_the_last_position() -> None:
     # 4 of 5 rows go on (above 3/4: nobody leaves) while the first has used up all 64 positions of the model.
     sampler = LocalSampler(build("gpt2"), PAD)
-    full = sampler.generate((3,) * 60, SamplingParams(max_new_tokens=4))
-    others = sampler.generate((3,) * 20, SamplingParams(max_new_tokens=30), 4)
+    full = call(sampler, (3,) * 60, SamplingParams(max_new_tokens=4))
+    others = call(sampler, (3,) * 20, SamplingParams(max_new_tokens=30), 4)
     (ended,), rest = run(full, others)
     assert [len(c.token_ids) for c in (ended, *rest)] == [4, 30, 30, 30, 30]
 
 
-def test_coroutines_meet_in_one_batch_round_after_round() -> None:
+def test_runs_meet_in_one_batch_round_after_round() -> None:
     model = build("llama")
     shapes = watch(model)
     sampler = LocalSampler(model, PAD)
     params = SamplingParams(max_new_tokens=1)
 
-    async def late(depth: int, number: int) -> None:
-        """Three rounds, each reached through `depth` nested tasks."""
+    def late(number: int) -> Run[None]:
         for turn in range(3):
-            if depth:
-                await asyncio.gather(asyncio.create_task(hop(depth)))
-            await sampler.generate((number, turn), params)
+            yield [Ask(Request((number, turn), params), "rollout", lambda _: ())]
 
-    async def hop(depth: int) -> None:
-        if depth:
-            await asyncio.gather(asyncio.create_task(hop(depth - 1)))
-
-    async def everything() -> None:
-        await asyncio.gather(*[late(depth, 10 + depth) for depth in range(4)])
-
-    asyncio.run(everything())
+    play([late(10 + i) for i in range(4)], sampler)
     # One new token needs no step after the prefill, so a forward is a round: four prompts of two tokens, thrice.
     assert shapes == [(4, 2)] * 3
 
 
-def test_event_loops_may_follow_each_other(llama: PreTrainedModel) -> None:
-    sampler = LocalSampler(llama, PAD)
-    params = SamplingParams(max_new_tokens=3)
-    first = run(sampler.generate(PROMPTS[0], params))
-
-    async def dying() -> None:
-        await asyncio.gather(
-            sampler.generate(PROMPTS[1], params), asyncio.wait_for(asyncio.Event().wait(), 0)
-        )
-
-    with pytest.raises(TimeoutError):
-        asyncio.run(dying())
-    assert run(sampler.generate(PROMPTS[0], params)) == first
-    # A loop that is closed in the midst of a call does not even cancel it.
-    loop = asyncio.new_event_loop()
-    task = loop.create_task(sampler.generate(PROMPTS[1], params))
-    loop.run_until_complete(asyncio.sleep(0))
-    loop.close()
-    assert run(sampler.generate(PROMPTS[0], params)) == first
-    assert not task.done()
-
-
-def test_an_error_reaches_every_call_and_the_next_round_works() -> None:
+def test_an_error_is_raised_and_the_next_session_works() -> None:
     model = build("llama")
     sampler = LocalSampler(model, PAD)
     params = SamplingParams(max_new_tokens=3)
@@ -313,16 +286,11 @@ def test_an_error_reaches_every_call_and_the_next_round_works() -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("out of memory")
 
-    async def trouble() -> list[Any]:
-        hook = model.register_forward_pre_hook(fail)
-        calls = [sampler.generate(prompt, params) for prompt in PROMPTS]
-        errors = await asyncio.gather(*calls, return_exceptions=True)
-        hook.remove()
-        return [*errors, await sampler.generate(PROMPTS[0], params)]
-
-    *errors, after = asyncio.run(trouble())
-    assert [str(e) for e in errors] == ["out of memory"] * 4
-    assert len(after[0].token_ids) == 3
+    hook = model.register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run(*[call(sampler, prompt, params) for prompt in PROMPTS])
+    hook.remove()
+    assert len(run(call(sampler, PROMPTS[0], params))[0][0].token_ids) == 3
 
 
 def test_weights_that_diverged_are_named() -> None:
@@ -330,7 +298,7 @@ def test_weights_that_diverged_are_named() -> None:
     with torch.no_grad():
         model.lm_head.weight.fill_(torch.nan)
     with pytest.raises(KintsugiError, match="not finite"):
-        run(LocalSampler(model, PAD).generate(PROMPTS[0], SamplingParams(max_new_tokens=3)))
+        run(call(LocalSampler(model, PAD), PROMPTS[0], SamplingParams(max_new_tokens=3)))
 
 
 def test_batches_keep_the_token_budget(llama: PreTrainedModel) -> None:
@@ -345,8 +313,8 @@ def test_batches_keep_the_token_budget(llama: PreTrainedModel) -> None:
 
     params = SamplingParams(max_new_tokens=9, seed=6)
     wide, narrow = (
-        run(*[LocalSampler(llama, PAD, token_budget=budget).generate(p, params, 3) for p in PROMPTS])
-        for budget in (10_000, 30)
+        run(*[call(sampler, p, params, 3) for p in PROMPTS])
+        for sampler in (LocalSampler(llama, PAD, token_budget=budget) for budget in (10_000, 30))
     )
     assert [c.token_ids for call in wide for c in call] == [c.token_ids for call in narrow for c in call]
 
@@ -354,27 +322,27 @@ def test_batches_keep_the_token_budget(llama: PreTrainedModel) -> None:
 def test_sampling_is_in_eval_mode_and_leaves_the_mode_alone() -> None:
     model = build("gpt2")
     params = SamplingParams(max_new_tokens=10, temperature=0.0)
-    expected = run(LocalSampler(model, PAD).generate(PROMPTS[0], params))
+    expected = run(call(LocalSampler(model, PAD), PROMPTS[0], params))
     model.train()  # GPT-2 has dropout 0.1
     model.transformer.h[0].eval()
     modes = [module.training for module in model.modules()]
-    assert run(LocalSampler(model, PAD).generate(PROMPTS[0], params)) == expected
+    assert run(call(LocalSampler(model, PAD), PROMPTS[0], params)) == expected
     assert [module.training for module in model.modules()] == modes
 
 
 def test_the_models_last_position_limits_the_completion(llama: PreTrainedModel) -> None:
     sampler = LocalSampler(llama, PAD)
     params = SamplingParams(max_new_tokens=20)
-    ((fits,),) = run(sampler.generate((3,) * 60, params))
+    ((fits,),) = run(call(sampler, (3,) * 60, params))
     assert (len(fits.token_ids), fits.finish) == (4, "length")
     with pytest.raises(KintsugiError, match=r"prompt of 64 tokens .* 64 positions"):
-        run(sampler.generate((3,) * 64, params))
+        run(call(sampler, (3,) * 64, params))
 
 
 def test_arguments_that_make_no_sense_are_refused(llama: PreTrainedModel) -> None:
     sampler = LocalSampler(llama, PAD)
     good = SamplingParams(max_new_tokens=2)
-    assert run(sampler.generate((1,), good, 0)) == [[]]
+    assert run(call(sampler, (1,), good, 0)) == [[]]
     for prompt, params, n, message in [
         ((), good, 1, "prompt is empty"),
         ((1, 48), good, 1, r"\[0, 48\), got 1 to 48"),
@@ -384,7 +352,7 @@ def test_arguments_that_make_no_sense_are_refused(llama: PreTrainedModel) -> Non
         ((1,), SamplingParams(max_new_tokens=2, temperature=-1.0), 1, "temperature=-1.0"),
     ]:
         with pytest.raises(ValueError, match=message):
-            run(sampler.generate(prompt, params, n))
+            run(call(sampler, prompt, params, n))
 
 
 def test_version_and_autocast_hold_at_decoding_time() -> None:
@@ -394,9 +362,9 @@ def test_version_and_autocast_hold_at_decoding_time() -> None:
     steps = 3
     sampler = LocalSampler(model, PAD, version=lambda: steps, autocast=torch.bfloat16)
     params = SamplingParams(max_new_tokens=2)
-    ((before,),) = run(sampler.generate(PROMPTS[0], params))
+    ((before,),) = run(call(sampler, PROMPTS[0], params))
     steps = 4
-    ((after,),) = run(sampler.generate(PROMPTS[0], params))
+    ((after,),) = run(call(sampler, PROMPTS[0], params))
     assert (before.version, after.version) == (3, 4)
     assert seen == {torch.bfloat16}
 
@@ -412,9 +380,9 @@ def test_weights_are_cast_once_a_batch_and_are_the_trained_ones_again_after_it(
     layer.register_forward_hook(lambda module, args, output: seen.add(module.weight.dtype))
     params = SamplingParams(max_new_tokens=8, seed=5)
     sampler = LocalSampler(model, PAD, autocast=torch.bfloat16)
-    cast = run(sampler.generate(PROMPTS[0], params, 2))
+    cast = run(call(sampler, PROMPTS[0], params, 2))
     assert seen == {torch.bfloat16}
     assert layer.weight is trained and trained.dtype == torch.float32 and trained.requires_grad
     monkeypatch.setattr("kintsugi.engines.decode.cast_once", lambda *_: nullcontext())
-    assert run(sampler.generate(PROMPTS[0], params, 2)) == cast
+    assert run(call(sampler, PROMPTS[0], params, 2)) == cast
     assert torch.float32 in seen

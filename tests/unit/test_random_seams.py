@@ -17,7 +17,7 @@ SCRIPT = {"[Q]": [FAILED, GOOD, GOOD], f"[Q\nwrong:\n{FAILED}\nright:\n{GOOD}\nm
 def rows(problem: str, *, moved: bool) -> list[Row]:
     ctx, _ = make_context(SCRIPT, sampling={"group_size": 3, "max_new_tokens": 20})
     algorithm = RANDOM_SEAMS.build(Options()) if moved else load_algorithm("kintsugi")
-    return algorithm.rows(run(algorithm.run(Problem(problem, "Q", "4"), ctx)))
+    return algorithm.rows(run(algorithm.run(Problem(problem, "Q", "4"), ctx), ctx))
 
 
 def of(found: list[Row], role: str) -> Row:

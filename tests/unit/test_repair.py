@@ -37,7 +37,7 @@ def settings(group: int, **more: Any) -> dict[str, Any]:
 
 
 def run_iop(problem: Problem, ctx: Context) -> Episode:
-    return run(load_algorithm(ctx.recipe.algorithm).run(problem, ctx))
+    return run(load_algorithm(ctx.recipe.algorithm).run(problem, ctx), ctx)
 
 
 def test_a_mixed_group() -> None:

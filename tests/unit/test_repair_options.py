@@ -10,7 +10,7 @@ from test_repair import MENDED, PROBLEM, RIGHT, WRONG, mend, run_iop, settings
 
 from kintsugi.algorithms import load_algorithm
 from kintsugi.algorithms.iop import Options
-from kintsugi.internalize.context import Meter
+from kintsugi.engines.play import Meter
 from kintsugi.prompts import TERSE
 from kintsugi.records import KintsugiError, Problem, Turn
 
@@ -84,14 +84,14 @@ def test_the_turns_before_a_question_are_before_its_repair_too() -> None:
     talk = Problem("p", "Q", "4", before=(Turn("system", "Be brief."),))
     ctx, sampler = make_context(lambda prompt, n: [WRONG, RIGHT, RIGHT][:n] if n == 3 else [RIGHT] * n,
                                 algorithm="iop", sampling={"group_size": 3, "max_new_tokens": 40})  # fmt: skip
-    run(load_algorithm("iop").run(talk, ctx))
+    run(load_algorithm("iop").run(talk, ctx), ctx)
     assert len(sampler.prompts()) > 1
     assert all(prompt.startswith("system: Be brief.\n[Q") for prompt in sampler.prompts())
 
 
 def test_seconds_are_shared_by_what_waits_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [10.0]
-    monkeypatch.setattr("kintsugi.internalize.context.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("kintsugi.engines.play.time.perf_counter", lambda: now[0])
     meter = Meter()
     with meter.phase("rollout"):
         now[0] = 12.0  # two seconds of rollout alone

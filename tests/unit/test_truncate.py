@@ -43,7 +43,7 @@ def settle(
     if edits is None:
         edits = align(rollout.completion.token_ids, ids)
     how = Mending(k=k, check=check)
-    return run(truncate(PROBLEM, rollout, ids, edits, ctx, how, index)), sampler
+    return run(truncate(PROBLEM, rollout, ids, edits, ctx, how, index), ctx), sampler
 
 
 # ---- continue

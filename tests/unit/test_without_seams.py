@@ -17,7 +17,7 @@ def test_what_is_left_are_rollouts_with_their_group_advantage() -> None:
     ctx, sampler = make_context({"[Q]": ["#### 5", "#### 4", "#### 4"]}, sampling={"group_size": 3})
     algorithm, kintsugi = WITHOUT_SEAMS.build(NoOptions()), load_algorithm("kintsugi")
     assert algorithm.objective(20) == kintsugi.objective(20)  # nothing else differs
-    episode = run(algorithm.run(Problem("p", "Q", "4"), ctx))
+    episode = run(algorithm.run(Problem("p", "Q", "4"), ctx), ctx)
     assert (episode.repairs, episode.seams) == ((), ())
     assert [call.n for call in sampler.calls] == [3]  # nothing for repairs
     # Rewards 0, 1, 1 have mean 2/3 and spread sqrt(2)/3: -sqrt(2), then 1/sqrt(2) twice.

@@ -4,6 +4,7 @@ Kintsugi's local engine. verl imports this in every process (VERL_USE_EXTERNAL_M
 
 from __future__ import annotations
 
+import asyncio
 import os
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -109,14 +110,25 @@ class Server:
         self.model, self.version = loaded.model.eval(), 0
         self.stops = loaded.codec.stop_ids
         self.sampler = LocalSampler(self.model, loaded.tokenizer.pad_token_id, version=lambda: self.version)
+        self.waiting: list[tuple[Any, asyncio.Future[Any]]] = []
 
     def pid(self) -> int:
         return os.getpid()
 
+    async def serve(self) -> None:
+        """Answers what has come within a hundredth of a second together."""
+        from kintsugi.engines.base import generate
+
+        await asyncio.sleep(0.01)
+        waiting, self.waiting = self.waiting, []
+        answers = generate(self.sampler, [request for request, _ in waiting])
+        for (_, future), found in zip(waiting, answers, strict=True):
+            future.set_result(found)
+
     async def generate(
         self, prompt_ids: list[int], sampling_params: dict[str, Any], request_id: str, **_: Any
     ) -> TokenOutput:
-        from kintsugi.engines.base import SamplingParams
+        from kintsugi.engines.base import Request, SamplingParams
 
         params = SamplingParams(
             sampling_params.get("max_tokens", 80),
@@ -125,7 +137,11 @@ class Server:
             sampling_params.get("seed", 0),
             tuple(sampling_params.get("stop_token_ids", self.stops)),
         )
-        (found,) = await self.sampler.generate(prompt_ids, params)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.waiting.append((Request(tuple(prompt_ids), params), future))
+        if len(self.waiting) == 1:
+            self.serving = asyncio.create_task(self.serve())
+        (found,) = await future
         return TokenOutput(
             token_ids=list(found.token_ids),
             log_probs=list(found.logprobs),

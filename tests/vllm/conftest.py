@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 
+from kintsugi.engines.base import Request, Sampler, SamplingParams, generate
 from kintsugi.engines.registry import load_engine
 from kintsugi.models.loading import LoadedModel, load_model
 from kintsugi.records import Completion
@@ -49,8 +49,13 @@ def bench(shared: Bench) -> Iterator[Bench]:
     shared.version += 1
 
 
-def run(*calls: Coroutine[Any, Any, list[Completion]]) -> list[list[Completion]]:
-    async def together() -> list[list[Completion]]:
-        return await asyncio.gather(*calls)
+Call = tuple[Sampler, Request]
 
-    return asyncio.run(together())
+
+def call(sampler: Sampler, prompt: Sequence[int], params: SamplingParams, n: int = 1) -> Call:
+    return sampler, Request(tuple(prompt), params, n)
+
+
+def run(*calls: Call) -> list[list[Completion]]:
+    """The calls' completions, all in one session."""
+    return generate(calls[0][0], [request for _, request in calls])

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from conftest import Bench, run
+from conftest import Bench, call, run
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from kintsugi.engines.base import SamplingParams
@@ -45,8 +45,8 @@ def expected(
 def test_greedy_equals_the_local_engine(bench: Bench) -> None:
     params = SamplingParams(80, temperature=0.0, top_p=0.5, stop_ids=bench.loaded.codec.stop_ids)
     local = LocalSampler(bench.loaded.model, pad_id=0)
-    theirs = run(*[bench.sampler.generate(p, params) for p in prompts(bench)])
-    ours = run(*[local.generate(p, params) for p in prompts(bench)])
+    theirs = run(*[call(bench.sampler, p, params) for p in prompts(bench)])
+    ours = run(*[call(local, p, params) for p in prompts(bench)])
     for (a,), (b,) in zip(theirs, ours, strict=True):
         assert (a.token_ids, a.finish) == (b.token_ids, b.finish)
         assert a.finish == "stop" and a.token_ids[-1] in params.stop_ids
@@ -59,7 +59,7 @@ def test_log_probabilities_are_those_of_the_distribution_sampled_from(
     bench: Bench, temperature: float, top_p: float
 ) -> None:
     params = SamplingParams(40, temperature, top_p, seed=3)
-    answers = run(*[bench.sampler.generate(p, params, 3) for p in prompts(bench)])
+    answers = run(*[call(bench.sampler, p, params, 3) for p in prompts(bench)])
     for prompt, group in zip(prompts(bench), answers, strict=True):
         for c in group:
             assert (len(c.token_ids), c.finish) == (40, "length")
@@ -70,7 +70,7 @@ def test_log_probabilities_are_those_of_the_distribution_sampled_from(
 def test_greedy_and_sampled_calls_share_a_round(bench: Bench) -> None:
     greedy, warm = SamplingParams(20, 0.0), SamplingParams(20, 1.7, 0.9, seed=1)
     prompt = prompts(bench)[0]
-    (a,), (b,) = run(bench.sampler.generate(prompt, greedy), bench.sampler.generate(prompt, warm))
+    (a,), (b,) = run(call(bench.sampler, prompt, greedy), call(bench.sampler, prompt, warm))
     assert a.logprobs == pytest.approx(expected(bench.loaded.model, prompt, a), abs=ROUNDING)
     assert b.logprobs == pytest.approx(expected(bench.loaded.model, prompt, b, 1.7, 0.9), abs=ROUNDING)
 
@@ -81,12 +81,12 @@ def test_seed_and_index_alone_decide(bench: Bench) -> None:
     def params(seed: int, tokens: int = 24) -> SamplingParams:
         return SamplingParams(tokens, temperature=1.5, seed=seed)
 
-    ((first, second, third),) = run(bench.sampler.generate(prompt, params(7), 3))
+    ((first, second, third),) = run(call(bench.sampler, prompt, params(7), 3))
     among = run(
-        bench.sampler.generate(other, params(8), 9),
-        bench.sampler.generate(prompt, params(7), 2),
-        bench.sampler.generate(prompt, params(2**63 - 1), 1),
-        bench.sampler.generate(prompt, params(7, tokens=6), 1),
+        call(bench.sampler, other, params(8), 9),
+        call(bench.sampler, prompt, params(7), 2),
+        call(bench.sampler, prompt, params(2**63 - 1), 1),
+        call(bench.sampler, prompt, params(7, tokens=6), 1),
     )
     assert [c.token_ids for c in among[1]] == [first.token_ids, second.token_ids]
     assert among[3][0].token_ids == first.token_ids[:6]
@@ -97,30 +97,30 @@ def test_a_round_of_more_prompts_than_a_step_takes(bench: Bench) -> None:
     # 50 different prompts of 200 tokens are 10,000; a step takes 8,192 and no prompt in pieces.
     many = [tuple((i * 7 + j) % 256 for j in range(200)) for i in range(50)]
     params = SamplingParams(4, seed=2)
-    together = run(*[bench.sampler.generate(prompt, params) for prompt in many])
+    together = run(*[call(bench.sampler, prompt, params) for prompt in many])
     for number in (0, 40, 41, 49):
         assert together[number][0].logprobs == pytest.approx(
             expected(bench.loaded.model, many[number], together[number][0]), abs=ROUNDING
         )
-    ((alone,),) = run(bench.sampler.generate(many[41], params))
+    ((alone,),) = run(call(bench.sampler, many[41], params))
     assert alone.token_ids == together[41][0].token_ids
 
 
 def test_stop_ids_end_a_sample_and_stay_in_it(bench: Bench) -> None:
     prompt = prompts(bench)[1]
-    ((whole,),) = run(bench.sampler.generate(prompt, SamplingParams(12, seed=4)))
+    ((whole,),) = run(call(bench.sampler, prompt, SamplingParams(12, seed=4)))
     stop = whole.token_ids[5]
     end = whole.token_ids.index(stop) + 1
     stops = ((stop,), whole.token_ids[-1:], (bench.loaded.tokenizer.pad_token_id,))
     one, last, free = run(
-        *[bench.sampler.generate(prompt, SamplingParams(12, seed=4, stop_ids=ids)) for ids in stops]
+        *[call(bench.sampler, prompt, SamplingParams(12, seed=4, stop_ids=ids)) for ids in stops]
     )
     assert (one[0].token_ids, one[0].finish) == (whole.token_ids[:end], "stop")
     assert last[0].finish == "stop"  # a stop id as the very last token allowed is a stop
     assert (free[0].token_ids, free[0].finish) == (whole.token_ids, "length")
     # The tokenizer's end token is no stop id here, so it does not end anything.
     greedy = SamplingParams(80, 0.0)
-    ((through,),) = run(bench.sampler.generate(prompt, greedy))
+    ((through,),) = run(call(bench.sampler, prompt, greedy))
     assert bench.loaded.tokenizer.eos_token_id in through.token_ids[:-1] and len(through.token_ids) == 80
 
 
@@ -128,7 +128,7 @@ def test_weights_are_pushed_when_the_version_moves_and_only_then(bench: Bench) -
     prompt, params = prompts(bench)[3], SamplingParams(30, seed=1)
 
     def draw() -> Completion:
-        ((c,),) = run(bench.sampler.generate(prompt, params))
+        ((c,),) = run(call(bench.sampler, prompt, params))
         return c
 
     before = draw()
@@ -148,30 +148,30 @@ def test_weights_are_pushed_when_the_version_moves_and_only_then(bench: Bench) -
 def test_a_push_clears_what_was_cached_of_a_prompt(bench: Bench) -> None:
     # 200 tokens fill six cache blocks of 32: the second call reads them, the third must not.
     prompt, params = tuple(range(200)), SamplingParams(3, seed=1)
-    ((first,),) = run(bench.sampler.generate(prompt, params))
-    ((second,),) = run(bench.sampler.generate(prompt, params))
+    ((first,),) = run(call(bench.sampler, prompt, params))
+    ((second,),) = run(call(bench.sampler, prompt, params))
     assert second.token_ids == first.token_ids
     assert second.logprobs == pytest.approx(first.logprobs, abs=ROUNDING)
     bench.change(seed=2)
     bench.version += 1
-    ((third,),) = run(bench.sampler.generate(prompt, params))
+    ((third,),) = run(call(bench.sampler, prompt, params))
     assert third.logprobs == pytest.approx(expected(bench.loaded.model, prompt, third), abs=ROUNDING)
 
 
 def test_lengths_end_at_max_model_len(bench: Bench) -> None:
     # max_model_len is 256 here: 250 tokens leave room for 6, 256 for none.
-    ((c,),) = run(bench.sampler.generate((5,) * 250, SamplingParams(80)))
+    ((c,),) = run(call(bench.sampler, (5,) * 250, SamplingParams(80)))
     assert (len(c.token_ids), c.finish) == (6, "length")
     with pytest.raises(
         KintsugiError, match="256 tokens leaves no room to answer in a model of 256 positions"
     ):
-        run(bench.sampler.generate((5,) * 256, SamplingParams(1)))
+        run(call(bench.sampler, (5,) * 256, SamplingParams(1)))
 
 
 @pytest.mark.parametrize("temperature", [0.001, 2.5])
 def test_a_temperature_vllm_would_change_or_refuse_is_one_line(bench: Bench, temperature: float) -> None:
     with pytest.raises(KintsugiError, match=r"expected 0 or 0.01 to 2.0, got"):
-        run(bench.sampler.generate((5,), SamplingParams(1, temperature)))
+        run(call(bench.sampler, (5,), SamplingParams(1, temperature)))
 
 
 def test_weights_that_diverged_are_named_and_the_next_round_works(bench: Bench) -> None:
@@ -180,11 +180,11 @@ def test_weights_that_diverged_are_named_and_the_next_round_works(bench: Bench) 
         bench.loaded.model.model.norm.weight.fill_(torch.nan)
     bench.version += 1
     with pytest.raises(KintsugiError, match="not finite"):
-        run(bench.sampler.generate(prompts(bench)[0], SamplingParams(3)))
+        run(call(bench.sampler, prompts(bench)[0], SamplingParams(3)))
     with torch.no_grad():
         bench.loaded.model.model.norm.weight.copy_(before)
     bench.version += 1
-    ((c,),) = run(bench.sampler.generate(prompts(bench)[0], SamplingParams(3)))
+    ((c,),) = run(call(bench.sampler, prompts(bench)[0], SamplingParams(3)))
     assert len(c.token_ids) == 3
 
 
@@ -209,7 +209,7 @@ def test_a_grouped_query_model_with_and_without_an_output_head_of_its_own(tied: 
     make = load_engine({"name": "vllm", "memory": 0.25}).sampler
     sampler = make(model, pad_id=0, token_budget=1, version=lambda: 0, autocast=None)
     prompt = (5, 9, 2, 40)
-    ((c,),) = run(sampler.generate(prompt, SamplingParams(100, 0.0)))
+    ((c,),) = run(call(sampler, prompt, SamplingParams(100, 0.0)))
     assert len(c.token_ids) == 60
     assert c.logprobs == pytest.approx(expected(model, prompt, c), abs=ROUNDING)
     ((ours,),) = run(LocalSampler(model, pad_id=0).generate(prompt, SamplingParams(100, 0.0)))

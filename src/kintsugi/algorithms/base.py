@@ -1,13 +1,14 @@
-"""What an algorithm is: one coroutine that makes an episode, one pure function that gives credit."""
+"""What an algorithm is: one generator that makes an episode, one pure function that gives credit."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kintsugi.config import Section
+from kintsugi.engines.play import Run
 from kintsugi.internalize.context import Codec, Context
 from kintsugi.objective import Objective
 from kintsugi.records import Episode, Level, Problem, Reduction, Role, Rollout, Row
@@ -26,7 +27,7 @@ class Algorithm:
     """
 
     name: str
-    run: Callable[[Problem, Context], Awaitable[Episode]]
+    run: Callable[[Problem, Context], Run[Episode]]
     rows: Callable[[Episode], list[Row]]
     level: Level
     clip_low: float = 0.2
@@ -108,9 +109,9 @@ def uniform_row(
     )
 
 
-async def run_rollouts(problem: Problem, ctx: Context) -> Episode:
+def run_rollouts(problem: Problem, ctx: Context) -> Run[Episode]:
     """The episode of an outcome-only algorithm: G rollouts with their verdicts."""
-    return Episode(problem, await ctx.group(problem))
+    return Episode(problem, (yield from ctx.group(problem)))
 
 
 def judged(rollouts: Iterable[Rollout]) -> list[Rollout]:

@@ -19,6 +19,7 @@ from pydantic import Field
 
 from kintsugi.algorithms.base import Algorithm, group_rows, judged
 from kintsugi.config import Section
+from kintsugi.engines.play import Run
 from kintsugi.internalize.context import Context
 from kintsugi.records import Episode, Extra, Problem, Rollout, Row
 
@@ -32,14 +33,14 @@ def mixed(group: tuple[Rollout, ...]) -> bool:
     return len({r.verdict.reward for r in judged(group)}) > 1
 
 
-async def run(problem: Problem, ctx: Context, options: Options) -> Episode:
+def run(problem: Problem, ctx: Context, options: Options) -> Run[Episode]:
     """The first group, and as extras the groups drawn because those before were not mixed."""
-    first = group = await ctx.group(problem)
+    first = group = yield from ctx.group(problem)
     extras: list[Extra] = []
     for draw in range(2, options.draws + 1):
         if mixed(group):
             break
-        group = await ctx.sample(
+        group = yield from ctx.sample(
             problem, ctx.solve_prompt(problem), len(first), "rollout", index=f"draw/{draw}"
         )
         extras += [Extra("rollout", draw, 0, r) for r in group]

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from kintsugi.algorithms.base import Algorithm, group_rows
 from kintsugi.config import Section
+from kintsugi.engines.play import Run
 from kintsugi.internalize.context import Context
 from kintsugi.internalize.repair import mendable
 from kintsugi.records import Episode, Extra, Problem, Row
@@ -27,14 +28,14 @@ class Options(Section):
     candidates: int = Field(2, ge=1, description="further rollouts per failed rollout")
 
 
-async def run(problem: Problem, ctx: Context, options: Options) -> Episode:
+def run(problem: Problem, ctx: Context, options: Options) -> Run[Episode]:
     """G rollouts, and as extras the rollouts that stand in for repairs."""
-    rollouts = await ctx.group(problem)
+    rollouts = yield from ctx.group(problem)
     failures = sum(mendable(r) for r in rollouts)
     anchored = problem.id in ctx.memory or any(r.verdict.passed and not r.truncated for r in rollouts)
     if not failures or not anchored:
         return Episode(problem, rollouts)
-    more = await ctx.sample(
+    more = yield from ctx.sample(
         problem, ctx.solve_prompt(problem), failures * options.candidates, "rollout", index="extra"
     )
     return Episode(problem, rollouts, extras=tuple(Extra("rollout", 2, 0, r) for r in more))

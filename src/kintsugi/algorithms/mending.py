@@ -6,17 +6,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from kintsugi.algorithms.base import Credit, group_advantages, uniform_row
+from kintsugi.engines.play import Run
 from kintsugi.internalize.context import Context
 from kintsugi.internalize.options import Mending
 from kintsugi.internalize.repair import join_seams, repair_failures
 from kintsugi.records import Episode, Problem, Row, Seam
 
 
-async def run(problem: Problem, ctx: Context, how: Mending) -> Episode:
+def run(problem: Problem, ctx: Context, how: Mending) -> Run[Episode]:
     """Rollouts, repairs of the failed ones, and the seam of each failure that was mended."""
-    rollouts = await ctx.group(problem)
-    repairs, skipped = await repair_failures(problem, rollouts, ctx, how)
-    seams = await join_seams(problem, rollouts, repairs, ctx, how)
+    rollouts = yield from ctx.group(problem)
+    repairs, skipped = yield from repair_failures(problem, rollouts, ctx, how)
+    seams = yield from join_seams(problem, rollouts, repairs, ctx, how)
     return Episode(problem, rollouts, repairs, seams, skipped)
 
 

@@ -13,13 +13,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 
 from pydantic import Field
 
 from kintsugi.algorithms.base import Algorithm, group_rows, outcome_rows
 from kintsugi.config import Section
+from kintsugi.engines.play import Run, together
 from kintsugi.internalize.context import Context
 from kintsugi.internalize.repair import mendable
 from kintsugi.records import Episode, Extra, Problem, Row
@@ -29,17 +29,17 @@ class Options(Section):
     candidates: int = Field(2, ge=2, description="corrections sampled per failed answer")
 
 
-async def run(problem: Problem, ctx: Context, options: Options) -> Episode:
+def run(problem: Problem, ctx: Context, options: Options) -> Run[Episode]:
     """Rollouts, and as extras the corrections of the failed ones."""
-    rollouts = await ctx.group(problem)
+    rollouts = yield from ctx.group(problem)
     prompts = {
         i: ctx.ask(problem, ctx.prompts.repair(problem.prompt, r.text, None))
         for i, r in enumerate(rollouts)
         if mendable(r)
     }
     fitting = {i: p for i, p in prompts.items() if ctx.max_prompt is None or len(p) <= ctx.max_prompt}
-    groups = await asyncio.gather(
-        *(ctx.sample(problem, p, options.candidates, "repair", i) for i, p in fitting.items())
+    groups = yield from together(
+        ctx.sample(problem, p, options.candidates, "repair", i) for i, p in fitting.items()
     )
     found = zip(fitting, groups, strict=True)
     return Episode(problem, rollouts, extras=tuple(Extra("repair", i, 0, r) for i, g in found for r in g))

@@ -17,7 +17,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from functools import partial
 from typing import Literal
@@ -27,6 +26,7 @@ from pydantic import Field
 from kintsugi.algorithms.base import Algorithm, group_rows, outcome_rows, step_starts
 from kintsugi.config import Section
 from kintsugi.engines.base import derive_seed
+from kintsugi.engines.play import Run, together
 from kintsugi.internalize.context import Context
 from kintsugi.internalize.repair import mendable
 from kintsugi.internalize.select import nearest_anchor
@@ -39,40 +39,38 @@ class Options(Section):
     continuations: int = Field(4, ge=2, description="new rollouts from a reset")
 
 
-async def run(problem: Problem, ctx: Context, options: Options) -> Episode:
+def run(problem: Problem, ctx: Context, options: Options) -> Run[Episode]:
     """Rollouts, and as extras the repairs that locate a step and the continuations from it."""
-    rollouts = await ctx.group(problem)
+    rollouts = yield from ctx.group(problem)
     failures = [i for i, r in enumerate(rollouts) if mendable(r)][: options.failures]
-    resets = await asyncio.gather(*(reset(problem, rollouts, i, ctx, options) for i in failures))
+    resets = yield from together(reset(problem, rollouts, i, ctx, options) for i in failures)
     return Episode(problem, rollouts, extras=tuple(extra for made in resets for extra in made))
 
 
-async def reset(
+def reset(
     problem: Problem, rollouts: tuple[Rollout, ...], i: int, ctx: Context, options: Options
-) -> list[Extra]:
+) -> Run[list[Extra]]:
     """What was sampled to reset rollout i: its location and its continuations."""
     ids = rollouts[i].completion.token_ids
     starts = step_starts(ids, ctx.codec)
     at = random.Random(derive_seed(ctx.recipe.seed, ctx.step, problem.id, "reset", i)).choice(starts)
-    tried = await repair(problem, rollouts, i, ctx) if options.at == "self" else ()
+    tried = (yield from repair(problem, rollouts, i, ctx)) if options.at == "self" else ()
     for r in tried:
         place = first_difference(ids, r.completion.token_ids)
         at = at if place is None else max(s for s in starts if s <= place)
     prompt, n = ctx.solve_prompt(problem), options.continuations
-    again = await ctx.sample(problem, prompt, n, "check", f"reset/{i}", prefix=ids[:at])
+    again = yield from ctx.sample(problem, prompt, n, "check", f"reset/{i}", prefix=ids[:at])
     return [*(Extra("repair", i, 0, r) for r in tried), *(Extra("check", i, at, r) for r in again)]
 
 
-async def repair(
-    problem: Problem, rollouts: tuple[Rollout, ...], i: int, ctx: Context
-) -> tuple[Rollout, ...]:
+def repair(problem: Problem, rollouts: tuple[Rollout, ...], i: int, ctx: Context) -> Run[tuple[Rollout, ...]]:
     """The model's own repair of rollout i; none where its prompt is too long."""
     anchor = nearest_anchor(rollouts[i], [r for r in rollouts if r.verdict.passed and not r.truncated])
     message = ctx.prompts.repair(problem.prompt, rollouts[i].text, anchor.text if anchor else None)
     prompt = ctx.ask(problem, message)
     if ctx.max_prompt is not None and len(prompt) > ctx.max_prompt:
         return ()
-    return await ctx.sample(problem, prompt, 1, "repair", i)
+    return (yield from ctx.sample(problem, prompt, 1, "repair", i))
 
 
 def first_difference(a: tuple[int, ...], b: tuple[int, ...]) -> int | None:

@@ -21,15 +21,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kintsugi.algorithms.base import Algorithm, judged, uniform_row
+from kintsugi.engines.play import Run
 from kintsugi.internalize.context import Context
 from kintsugi.internalize.repair import mendable
 from kintsugi.internalize.select import nearest_anchor
 from kintsugi.records import Episode, Problem, Row
 
 
-async def run(problem: Problem, ctx: Context) -> Episode:
+def run(problem: Problem, ctx: Context) -> Run[Episode]:
     """Rollouts, and a teacher's prompt for each failure that has a passing sibling."""
-    rollouts = await ctx.group(problem)
+    rollouts = yield from ctx.group(problem)
     passing = [r for r in rollouts if r.verdict.passed and not r.truncated]
     teachers = {}
     for i, rollout in enumerate(rollouts):

@@ -16,7 +16,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from functools import partial
 
@@ -24,6 +23,7 @@ from pydantic import Field
 
 from kintsugi.algorithms.base import Algorithm, judged, leave_one_out, step_starts, uniform_row
 from kintsugi.config import Section
+from kintsugi.engines.play import Run, together
 from kintsugi.internalize.context import Context
 from kintsugi.records import Episode, Extra, Problem, Rollout, Row
 
@@ -39,20 +39,18 @@ def spread(places: tuple[int, ...], most: int) -> tuple[int, ...]:
     return places if n <= most else tuple(places[(2 * k + 1) * n // (2 * most)] for k in range(most))
 
 
-async def run(problem: Problem, ctx: Context, options: Options) -> Episode:
+def run(problem: Problem, ctx: Context, options: Options) -> Run[Episode]:
     """Rollouts, and as extras K continuations of every valued beginning."""
-    rollouts = await ctx.group(problem)
+    rollouts = yield from ctx.group(problem)
     places: dict[tuple[int, ...], tuple[int, int]] = {}
     for i, rollout in enumerate(rollouts):
         ids = rollout.completion.token_ids
         for at in spread(step_starts(ids, ctx.codec)[1:], options.states):
             places.setdefault(ids[:at], (i, at))
     prompt, k = ctx.solve_prompt(problem), options.continuations
-    groups = await asyncio.gather(
-        *(
-            ctx.sample(problem, prompt, k, "check", f"{i}/{at}", prefix=prefix)
-            for prefix, (i, at) in places.items()
-        )
+    groups = yield from together(
+        ctx.sample(problem, prompt, k, "check", f"{i}/{at}", prefix=prefix)
+        for prefix, (i, at) in places.items()
     )
     found = zip(places.values(), groups, strict=True)
     return Episode(problem, rollouts, extras=tuple(Extra("check", *of, r) for of, g in found for r in g))

@@ -1,28 +1,22 @@
-"""A group that another trainer has sampled and judged, as the surroundings of an algorithm's coroutine.
+"""A group that another trainer has sampled and judged, as the surroundings of an algorithm's run.
 
-The coroutine asks for its rollouts first and has them judged at once: both are answered with what is there already.
-What it asks for afterwards is sampled and judged.
+The run gets its group without asking. What it asks for is sampled and judged.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from kintsugi.bridges.common import problem_of
-from kintsugi.engines.base import SamplingParams
-from kintsugi.engines.gather import Gatherer
-from kintsugi.engines.sample import Limits, Sample
+from kintsugi.engines.play import Run
 from kintsugi.internalize.context import Context
-from kintsugi.records import Completion, Problem, Verdict
-from kintsugi.verifiers.base import Verifier
+from kintsugi.records import Completion, Problem, Rollout, Verdict
 from kintsugi.verifiers.user import reward_verdict
 
 Item = TypeVar("Item")
@@ -61,50 +55,25 @@ def grouped(members: Sequence[Member], rewards: Sequence[float], size: int) -> l
     return groups
 
 
-@dataclass(slots=True)
-class Replay:
-    """Sampler and verifier of one group: the first call of each is answered from it, later ones by the rest."""
-
-    group: Group
-    rounds: Gatherer[Sample, Completion]
-    limits: Limits
-    judge: Verifier
-    sampled: bool = False
-    judged: bool = False
-
-    async def generate(
-        self, prompt_ids: Sequence[int], params: SamplingParams, n: int = 1
-    ) -> list[Completion]:
-        if not self.sampled:
-            self.sampled = True
-            return list(self.group.completions)
-        return await self.rounds.ask(self.limits.samples(tuple(prompt_ids), params, n))
-
-    def __call__(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
-        if not self.judged:
-            self.judged = True
-            return list(self.group.verdicts)
-        return self.judge(problem, texts)
-
-
 @dataclass(frozen=True, slots=True)
 class GroupContext(Context):
-    """A context whose problem is asked as the other trainer asked it, to the token."""
+    """A context whose problem was asked, sampled and judged by another trainer."""
 
-    asked: tuple[int, ...] = ()
+    given: Group | None = None
 
     def solve_prompt(self, problem: Problem) -> tuple[int, ...]:
-        return self.asked
+        """The prompt as the other trainer asked it, to the token."""
+        assert self.given is not None
+        return self.given.prompt_ids
 
-
-def finished(coroutine: Coroutine[Any, Any, Item]) -> Item:
-    """What the coroutine returns. In a notebook, whose own loop is running, another thread runs it meanwhile."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(coroutine)
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, coroutine).result()
+    def group(self, problem: Problem) -> Run[tuple[Rollout, ...]]:
+        """The other trainer's rollouts: nothing is asked for."""
+        assert self.given is not None
+        yield from ()
+        drawn = zip(self.given.completions, self.given.verdicts, strict=True)
+        return tuple(
+            Rollout(self.given.prompt_ids, c, self.codec.decode(c.token_ids), verdict) for c, verdict in drawn
+        )
 
 
 class Lockstep:

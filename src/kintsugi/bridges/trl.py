@@ -3,7 +3,7 @@
     from kintsugi.bridges.trl import KintsugiGRPOTrainer
     trainer = KintsugiGRPOTrainer(model=..., reward_funcs=..., args=..., train_dataset=..., algorithm="iop")
 
-1. TRL samples and rewards a batch as ever. Then every group runs the algorithm's coroutine: its rollouts are what TRL
+1. TRL samples and rewards a batch as ever. Then every group plays the algorithm's run: its rollouts are what TRL
    sampled, and whatever it samples beside them goes through TRL's generation, in rounds.
 2. Credit turns episodes into rows. Their place in the loss is folded into their advantages, so that TRL's sum over
    tokens is the algorithm's loss; gates are TRL's tool mask.
@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -31,12 +30,13 @@ from trl.trainer.utils import use_adapter
 from kintsugi.algorithms import ALGORITHMS
 from kintsugi.algorithms.base import settled
 from kintsugi.bridges.common import bridge_recipe, keep_memory, kept_memory, told
-from kintsugi.bridges.replay import Group, GroupContext, Lockstep, Replay, finished, grouped
+from kintsugi.bridges.replay import Group, GroupContext, Lockstep, grouped
 from kintsugi.bridges.trl_rows import Layout, bare, dealt, unpadded
 from kintsugi.bridges.trl_settings import on_policy, outcome_index, settle
 from kintsugi.bridges.trl_words import RewardVerifier, TextCodec, wording
 from kintsugi.config import Spec, split_spec
-from kintsugi.engines.gather import Gatherer
+from kintsugi.engines.play import play
+from kintsugi.engines.rounds import Rounds
 from kintsugi.engines.sample import Limits, Sample
 from kintsugi.models.loading import HFCodec
 from kintsugi.records import Completion, Episode, KintsugiError, Row
@@ -146,34 +146,27 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         return grouped(members, self._rewards[:, self._outcome].tolist(), self.num_generations)
 
     def _episodes(self, groups: Sequence[Group]) -> list[Episode]:
-        """Every group's episode, on every process; each process runs the coroutines of its share."""
-        rounds: Gatherer[Sample, Completion] = Gatherer(
-            lambda samples: [list(samples)], lambda batch: self._processes.answer(batch, self._sample) or []
-        )
-
-        async def run_all() -> list[Episode]:
-            share = self._processes.share(groups)
-            return await asyncio.gather(
-                *(self._algorithm.run(g.problem, self._context(g, rounds)) for g in share)
-            )
-
-        mine = finished(run_all())
+        """Every group's episode, on every process; each process plays the runs of its share."""
+        share = self._processes.share(groups)
+        mine = play([self._algorithm.run(g.problem, self._context(g)) for g in share], self)
         while self._processes.answer([], self._sample) is not None:
             pass  # others are still sampling, and every process takes part in that
         return self._processes.together(mine)
 
-    def _context(self, group: Group, rounds: Gatherer[Sample, Completion]) -> GroupContext:
-        replay = Replay(group, rounds, self._limits, self._judge)
+    def session(self) -> Rounds:
+        """Sampling by all processes in step: each round answers what all of them ask for."""
+        return Rounds(self._limits.samples, lambda batch: self._processes.answer(batch, self._sample) or [])
+
+    def _context(self, group: Group) -> GroupContext:
         return GroupContext(
-            sampler=replay,
             codec=self._codec(is_conversational(group.problem.columns["example"])),
-            verifier=replay,
+            verifier=self._judge,
             prompts=self._prompts,
             recipe=self._recipe,
             step=self.state.global_step,
             memory=self._memory,
             max_prompt=None if self._limits.positions is None else self._limits.positions - 1,
-            asked=group.prompt_ids,
+            given=group,
         )
 
     def _codec(self, conversational: bool) -> HFCodec:

@@ -2,7 +2,7 @@
 
     python -m verl.trainer.main_ppo hydra.searchpath=[pkg://kintsugi.bridges.conf] +kintsugi=default ...
 
-1. Each prompt runs the algorithm's coroutine in one agent loop: verl's servers draw rollouts, repairs and checks alike.
+1. Each prompt plays the algorithm's run in one agent loop: verl's servers draw rollouts, repairs and checks alike.
    The loop returns one output per row; the gate is verl's response mask, the credit its token scores.
 2. With all rows of a batch at hand the trainer folds each row's place in the loss into its credit, drops the rows that
    train nothing, and makes as many optimizer steps as `train_batch_size / ppo_mini_batch_size` says.

@@ -20,11 +20,12 @@ from kintsugi.bridges.common import problem_of
 from kintsugi.bridges.verl_rows import NOTE, Note, place_of
 from kintsugi.bridges.verl_settings import ANCHOR, NAME, plan, verifier
 from kintsugi.engines.base import SamplingParams, derive_seed
+from kintsugi.engines.play import Ask, Meter, Run
 from kintsugi.engines.sample import positions_of
 from kintsugi.internalize.context import Context
 from kintsugi.models.loading import HFCodec, stop_tokens
 from kintsugi.prompts import load_prompts
-from kintsugi.records import Completion, Episode, Finish, Row
+from kintsugi.records import Completion, Episode, Finish, Rollout, Row
 from kintsugi.verifiers import begun_in_thoughts
 
 
@@ -45,16 +46,17 @@ def model_facts(path: str, trust: bool) -> tuple[GenerationConfig | None, int | 
 
 
 class ServerSampler:
-    """A Sampler over verl's servers. `versions` are the policies, by global step, that sampled."""
+    """Answers asks by verl's servers. `versions` are the policies, by global step, that sampled."""
 
     def __init__(self, client: Any, sampling: Mapping[str, Any], seeded: bool) -> None:
         self.client, self.sampling, self.seeded = client, sampling, seeded
         self.versions: set[int] = set()
 
-    async def generate(
-        self, prompt_ids: Sequence[int], params: SamplingParams, n: int = 1
-    ) -> list[Completion]:
-        return await asyncio.gather(*(self._one(prompt_ids, params, i) for i in range(n)))
+    async def answered(self, ask: Ask, meter: Meter) -> tuple[Rollout, ...]:
+        request = ask.request
+        with meter.phase(ask.phase):
+            drawn = (self._one(request.prompt_ids, request.params, i) for i in range(request.n))
+            return ask.judge(await asyncio.gather(*drawn))
 
     async def _one(self, prompt_ids: Sequence[int], params: SamplingParams, index: int) -> Completion:
         seed = derive_seed(params.seed, index)
@@ -73,6 +75,18 @@ class ServerSampler:
         self.versions.add(version)
         finish: Finish = "stop" if ids and ids[-1] in params.stop_ids else "length"
         return Completion(ids, tuple(found.log_probs), finish, version)
+
+
+async def played(run: Run[Episode], sampler: ServerSampler, meter: Meter) -> Episode:
+    """What the run returns; its asks go to the servers as they come."""
+    answers: Any = None
+    while True:
+        try:
+            asks = run.send(answers)
+        except StopIteration as end:
+            episode: Episode = end.value
+            return episode
+        answers = list(await asyncio.gather(*(sampler.answered(ask, meter) for ask in asks)))
 
 
 class RowOutput(AgentLoopOutput):  # type: ignore[misc]
@@ -119,7 +133,7 @@ def outputs(
 
 @register(NAME)
 class KintsugiAgentLoop(AgentLoopBase):  # type: ignore[misc]
-    """Runs the algorithm's coroutine on one prompt: a whole group, its repairs and its checks."""
+    """Plays the algorithm's run on one prompt: a whole group, its repairs and its checks."""
 
     def __init__(self, *args: Any, hf_model_type: str | None = None, **kwargs: Any) -> None:
         try:
@@ -142,7 +156,6 @@ class KintsugiAgentLoop(AgentLoopBase):  # type: ignore[misc]
         codec = HFCodec(self.tokenizer, stops, prompts.thinking, dict(self.apply_chat_template_kwargs))
         judge = verifier(self.config, truth)
         ctx = Context(
-            sampler=sampler,
             codec=codec,
             verifier=begun_in_thoughts(judge) if codec.opens_thoughts() else judge,
             prompts=prompts,
@@ -151,5 +164,5 @@ class KintsugiAgentLoop(AgentLoopBase):  # type: ignore[misc]
             memory={problem.id: kwargs[ANCHOR]} if kwargs.get(ANCHOR) else {},
             max_prompt=None if most is None else most - 1,
         )
-        episode = await algorithm.run(problem, ctx)
+        episode = await played(algorithm.run(problem, ctx), sampler, ctx.meter)
         return outputs(episode, algorithm.rows(episode), sampler.versions, ctx.meter.seconds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 import resource
@@ -22,8 +21,8 @@ from kintsugi.checkpoint import Progress
 from kintsugi.config import Recipe, derived
 from kintsugi.diagnose import tolerated_gap
 from kintsugi.doctor.check import Check, graded
-from kintsugi.engines.base import SamplingParams
-from kintsugi.internalize.context import Meter
+from kintsugi.engines.base import Request, SamplingParams, generate
+from kintsugi.engines.play import Meter
 from kintsugi.learner import LocalLearner
 from kintsugi.metrics import step_metrics
 from kintsugi.records import Problem, Rollout, Row
@@ -64,7 +63,7 @@ def attempt(recipe: Recipe) -> Trial:
     problems = batch(parts.train_problems, recipe, 1)
     same = seeds_hold(parts, problems[0])
     meter = Meter()
-    episodes = asyncio.run(run_all(parts, algorithm, problems, 1, Progress(), meter))
+    episodes = run_all(parts, algorithm, problems, 1, Progress(), meter)
     rollouts = [r for e in episodes for r in e.rollouts]
     gap = disagreement(rollouts, learner, recipe.sampling.top_p)  # before the update: it changes the learner
     rows = settled([row for e in episodes for row in algorithm.rows(e)], learner.logprobs)
@@ -251,10 +250,8 @@ def seeds_hold(parts: Parts, problem: Problem) -> bool:
         codec.stop_ids,
     )
 
-    async def sample(n: int) -> list[Any]:
-        return await parts.sampler.generate(prompt, params, n)
-
-    (alone,), (first, _) = asyncio.run(sample(1)), asyncio.run(sample(2))
+    ((alone,),) = generate(parts.sampler, [Request(prompt, params, 1)])
+    ((first, _),) = generate(parts.sampler, [Request(prompt, params, 2)])
     return bool(alone.token_ids == first.token_ids)
 
 

@@ -1,4 +1,4 @@
-"""The two protocols that an engine offers; everything else in the house is written against them."""
+"""The protocols that an engine offers; everything else in the house is written against them."""
 
 from __future__ import annotations
 
@@ -61,12 +61,45 @@ class StepStats:
     """Updates that were not made because the gradient was not finite."""
 
 
-class Sampler(Protocol):
-    async def generate(
-        self, prompt_ids: Sequence[int], params: SamplingParams, n: int = 1
-    ) -> list[Completion]:
-        """n completions of one prompt. A continuation of a prefix is just a longer prompt."""
+@dataclass(frozen=True, slots=True)
+class Request:
+    """n completions of one prompt. A continuation of a prefix is just a longer prompt."""
+
+    prompt_ids: tuple[int, ...]
+    params: SamplingParams
+    n: int = 1
+
+
+class Session(Protocol):
+    """Requests on their way through an engine. An engine may answer each as it ends, or all that wait at once."""
+
+    def put(self, ticket: int, request: Request) -> None:
+        """Hands a request in, under a number of the caller's.
+
+        ValueError on arguments that make no sense, KintsugiError when the prompt leaves no position free.
+        """
         ...
+
+    def take(self) -> list[tuple[int, list[Completion]]]:
+        """Waits until something has ended: tickets with their completions. Whatever goes wrong is raised here."""
+        ...
+
+
+class Sampler(Protocol):
+    def session(self) -> Session:
+        """A fresh session; one at a time. It samples from the policy that the model is at that moment."""
+        ...
+
+
+def generate(sampler: Sampler, requests: Sequence[Request]) -> list[list[Completion]]:
+    """The completions of each request."""
+    session = sampler.session()
+    found: dict[int, list[Completion]] = {}
+    for ticket, request in enumerate(requests):
+        session.put(ticket, request)
+    while len(found) < len(requests):
+        found |= dict(session.take())
+    return [found[ticket] for ticket in range(len(requests))]
 
 
 class Learner(Protocol):

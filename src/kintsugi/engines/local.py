@@ -1,17 +1,16 @@
-"""The embedded engine: any Hugging Face causal LM as a Sampler, many coroutines' calls in one batch.
+"""The embedded engine: any Hugging Face causal LM as a Sampler.
 
-What waits together (see gather.py) is decoded together (see decode.py).
+What waits together (see rounds.py) is decoded together (see decode.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kintsugi.engines.base import SamplingParams
 from kintsugi.engines.decode import Forward, decode
-from kintsugi.engines.gather import Gatherer
+from kintsugi.engines.rounds import Rounds
 from kintsugi.engines.sample import Limits, Sample
 from kintsugi.engines.selftest import check_sampler
 from kintsugi.records import Completion
@@ -47,9 +46,10 @@ class LocalEngine:
 class LocalSampler:
     """A Sampler over `model` (on its device, at its present weights).
 
-    `pad_id` may be any token id. `token_budget` bounds rows x (prompt + new tokens) of a decoding batch.
-    `version` is asked for the learner's step count when a batch starts. `autocast` is a dtype to compute in.
-    One event loop at a time, and one thread; a later asyncio.run may use the same sampler.
+    A sample is the same whatever is decoded beside it. Near the model's last position completions are cut to what
+    fits (finish "length"). `pad_id` may be any token id. `token_budget` bounds rows x (prompt + new tokens) of a
+    decoding batch. `version` is asked for the learner's step count when a batch starts. `autocast` is a dtype to
+    compute in.
     """
 
     def __init__(
@@ -64,23 +64,16 @@ class LocalSampler:
         self._pad_id = pad_id
         self._version = version
         self._limits = Limits.of(model)
-        self._rounds: Gatherer[Sample, Completion] = Gatherer(
-            lambda samples: batches(samples, token_budget), self._decode
-        )
+        self._token_budget = token_budget
 
-    async def generate(
-        self, prompt_ids: Sequence[int], params: SamplingParams, n: int = 1
-    ) -> list[Completion]:
-        """n completions of the prompt; sample i is the same whatever else is being decoded.
+    def session(self) -> Rounds:
+        return Rounds(self._limits.samples, self._answer)
 
-        Near the model's last position completions are cut to what fits (finish "length"). Raises
-        ValueError on arguments that make no sense and KintsugiError when the prompt leaves no position free;
-        whatever goes wrong in decoding reaches every call of the round.
-        """
-        return await self._rounds.ask(self._limits.samples(tuple(prompt_ids), params, n))
-
-    def _decode(self, batch: list[Sample]) -> list[Completion]:
-        return decode(self._forward, batch, self._pad_id, self._version())
+    def _answer(self, samples: list[Sample]) -> list[Completion]:
+        found: dict[Sample, Completion] = {}
+        for batch in batches(samples, self._token_budget):
+            found.update(zip(batch, decode(self._forward, batch, self._pad_id, self._version()), strict=True))
+        return [found[sample] for sample in samples]
 
 
 def batches(samples: Iterable[Sample], token_budget: int) -> Iterator[list[Sample]]:

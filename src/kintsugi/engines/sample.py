@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kintsugi.engines.base import SamplingParams
+from kintsugi.engines.base import Request, SamplingParams
 from kintsugi.records import Completion, Finish, KintsugiError
 
 if TYPE_CHECKING:
@@ -66,11 +66,12 @@ class Limits:
     def of(cls, model: PreTrainedModel) -> Limits:
         return cls(model.config.get_text_config().vocab_size, positions_of(model.config))
 
-    def samples(self, prompt: tuple[int, ...], params: SamplingParams, n: int) -> tuple[Sample, ...]:
-        """The n samples of a call, each cut to the positions there are after the prompt.
+    def samples(self, request: Request) -> tuple[Sample, ...]:
+        """The n samples of a request, each cut to the positions there are after the prompt.
 
         ValueError on arguments that make no sense, KintsugiError when the prompt leaves no position free.
         """
+        prompt, params, n = tuple(request.prompt_ids), request.params, request.n
         if not prompt:
             raise ValueError(
                 "generate: the prompt is empty; a causal LM needs at least one token to go on from"

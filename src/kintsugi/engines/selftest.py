@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from kintsugi.engines.base import SamplingParams
+from kintsugi.engines.base import Request, SamplingParams
 from kintsugi.engines.decode import Forward, decode
 from kintsugi.engines.sample import Limits, Sample
 from kintsugi.records import KintsugiError
@@ -74,7 +74,7 @@ def prompts(model: Any, pad_id: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def draws(model: Any, prompt: tuple[int, ...], new: int, n: int) -> tuple[Sample, ...]:
-    return Limits.of(model).samples(prompt, SamplingParams(new, seed=1), n)
+    return Limits.of(model).samples(Request(prompt, SamplingParams(new, seed=1), n))
 
 
 def compare(model: Any, who: str, found: Scored) -> None:

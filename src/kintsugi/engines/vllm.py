@@ -2,7 +2,7 @@
 
 1. vLLM is started from the model's config alone, with placeholder weights; no weight is ever read from or
    written to a file. Before a round of calls, weights newer than the ones vLLM holds are pushed into it.
-2. Calls that wait together (see gather.py) are given to vLLM together, each sample as a request of its own
+2. Requests that wait together (see rounds.py) are given to vLLM together, each sample as a request of its own
    with a seed of its own; vLLM batches them as it goes and keeps the cache of shared prefixes.
 3. Log-probabilities are those of the distribution sampled from: after temperature and top-p.
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kintsugi.engines.base import SamplingParams, derive_seed
-from kintsugi.engines.gather import Gatherer
+from kintsugi.engines.base import Request, derive_seed
+from kintsugi.engines.rounds import Rounds
 from kintsugi.engines.sample import Limits, Sample
 from kintsugi.records import Completion, KintsugiError
 from kintsugi.tasks.base import check_count
@@ -86,7 +86,8 @@ class VllmSampler:
     """A Sampler over vLLM at the weights of `model`, computing in `dtype`.
 
     `version` is asked for the learner's step count when a round of calls begins; where it is not the one
-    whose weights vLLM holds, they are pushed first. One event loop at a time, and one thread.
+    whose weights vLLM holds, they are pushed first. docs/engines.md says how far samples depend on what else is
+    decoded. Near the last position completions are cut to what fits (finish "length").
     """
 
     def __init__(
@@ -98,23 +99,16 @@ class VllmSampler:
         self._limits = Limits(limits.vocabulary, engine.positions(limits.positions))
         self._llm = start(model, engine, dtype, self._limits.positions)
         self._held: int | None = None
-        self._rounds: Gatherer[Sample, Completion] = Gatherer(lambda samples: [list(samples)], self._answer)
 
-    async def generate(
-        self, prompt_ids: Sequence[int], params: SamplingParams, n: int = 1
-    ) -> list[Completion]:
-        """n completions of the prompt; see docs/engines.md for how far they depend on what else is decoded.
+    def session(self) -> Rounds:
+        return Rounds(self._samples, self._answer)
 
-        Near the last position completions are cut to what fits (finish "length"). Raises ValueError on
-        arguments that make no sense and KintsugiError when the prompt leaves no position free or vLLM does
-        not sample at such a temperature.
-        """
+    def _samples(self, request: Request) -> tuple[Sample, ...]:
         low, high = TEMPERATURES
-        if params.temperature > high or 0 < params.temperature < low:
-            raise KintsugiError(
-                f"engine vllm: temperature: expected 0 or {low} to {high}, got {params.temperature}"
-            )
-        return await self._rounds.ask(self._limits.samples(tuple(prompt_ids), params, n))
+        temperature = request.params.temperature
+        if temperature > high or 0 < temperature < low:
+            raise KintsugiError(f"engine vllm: temperature: expected 0 or {low} to {high}, got {temperature}")
+        return self._limits.samples(request)
 
     def push(self) -> None:
         """Gives vLLM the model's present weights and forgets what it cached under older ones."""

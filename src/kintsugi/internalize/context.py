@@ -1,15 +1,15 @@
-"""What every coroutine of a step works with: sampler, verifier, words and tokens, settings, clock."""
+"""What every run of a step works with: verifier, words and tokens, settings, clock."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from kintsugi.config import Recipe
-from kintsugi.engines.base import Sampler, SamplingParams, derive_seed
+from kintsugi.engines.base import Request, SamplingParams, derive_seed
+from kintsugi.engines.play import Ask, Meter, Run
 from kintsugi.prompts import Prompts
 from kintsugi.records import Completion, Phase, Problem, Rollout, Turn
 from kintsugi.verifiers.base import Verifier
@@ -36,33 +36,6 @@ class Codec(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Meter:
-    """Wall seconds by phase. While calls of several phases wait at once, each gets its share by count."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    _waiting: dict[str, int] = field(default_factory=dict)
-    _since: float = 0.0
-
-    @contextmanager
-    def phase(self, name: Phase) -> Iterator[None]:
-        self._settle()
-        self._waiting[name] = self._waiting.get(name, 0) + 1
-        try:
-            yield
-        finally:
-            self._settle()
-            self._waiting[name] -= 1
-
-    def _settle(self) -> None:
-        now = time.perf_counter()
-        total = sum(self._waiting.values())
-        for name, count in self._waiting.items():
-            if count:
-                self.seconds[name] = self.seconds.get(name, 0.0) + (now - self._since) * count / total
-        self._since = now
-
-
 @dataclass(frozen=True, slots=True)
 class Context:
     """One step's surroundings. `memory` maps problem ids to the text of an earlier pass.
@@ -70,7 +43,6 @@ class Context:
     Prompts longer than `max_prompt` tokens leave the model no room to answer (None: no limit).
     """
 
-    sampler: Sampler
     codec: Codec
     verifier: Verifier
     prompts: Prompts
@@ -88,20 +60,21 @@ class Context:
         """The prompt of a user message about the problem, after the turns of its conversation."""
         return self.codec.chat(message, self.prompts.opening(problem.before))
 
-    async def rollouts(self, problem: Problem, n: int) -> tuple[Rollout, ...]:
+    def rollouts(self, problem: Problem, n: int) -> Run[tuple[Rollout, ...]]:
         """n rollouts of the policy on the problem, with verdicts."""
-        return await self.sample(problem, self.solve_prompt(problem), n, "rollout")
+        return self.sample(problem, self.solve_prompt(problem), n, "rollout")
 
-    async def group(self, problem: Problem) -> tuple[Rollout, ...]:
+    def group(self, problem: Problem) -> Run[tuple[Rollout, ...]]:
         """The problem's group: G rollouts, of which the first `sampling.scouts` alone where none of them passes."""
         size, scouts = self.recipe.sampling.group_size, self.recipe.sampling.scouts
-        first = await self.rollouts(problem, min(scouts, size) or size)
-        missing = size - len(first)  # none where another trainer has drawn the group already
+        first = yield from self.rollouts(problem, min(scouts, size) or size)
+        missing = size - len(first)
         if not missing or not any(r.verdict.passed for r in first):
             return first
-        return (*first, *await self.sample(problem, self.solve_prompt(problem), missing, "rollout", "rest"))
+        rest = yield from self.sample(problem, self.solve_prompt(problem), missing, "rollout", "rest")
+        return (*first, *rest)
 
-    async def sample(
+    def sample(
         self,
         problem: Problem,
         prompt_ids: tuple[int, ...],
@@ -109,22 +82,8 @@ class Context:
         phase: Phase,
         index: object = 0,
         prefix: tuple[int, ...] = (),
-    ) -> tuple[Rollout, ...]:
-        """n completions of `prompt_ids + prefix`, each judged as prefix + completion (see `generate`)."""
-        completions = await self.generate(problem, prompt_ids, n, phase, index, prefix)
-        with self.meter.phase(phase):
-            return self.judge(problem, (*prompt_ids, *prefix), completions, prefix)
-
-    async def generate(
-        self,
-        problem: Problem,
-        prompt_ids: tuple[int, ...],
-        n: int,
-        phase: Phase,
-        index: object = 0,
-        prefix: tuple[int, ...] = (),
-    ) -> list[Completion]:
-        """n completions of `prompt_ids + prefix`, in seconds of `phase`.
+    ) -> Run[tuple[Rollout, ...]]:
+        """n completions of `prompt_ids + prefix`, each judged as prefix + completion.
 
         `index` tells calls of one problem and phase apart, so that each has a seed of its own.
         """
@@ -136,8 +95,10 @@ class Context:
             seed=derive_seed(self.recipe.seed, self.step, problem.id, phase, index),
             stop_ids=self.codec.stop_ids,
         )
-        with self.meter.phase(phase):
-            return await self.sampler.generate((*prompt_ids, *prefix), params, n)
+        whole = (*prompt_ids, *prefix)
+        judge = partial(self.judge, problem, whole, prefix=prefix)
+        (rollouts,) = yield [Ask(Request(whole, params, n), phase, judge)]
+        return rollouts
 
     def judge(
         self,

@@ -6,10 +6,10 @@ A repair is a rewrite (arXiv:2605.05226), the whole solution again, or [ours] a 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kintsugi.engines.play import Run, together
 from kintsugi.internalize.align import align, distance, gates
 from kintsugi.internalize.audit import Suspect, audit
 from kintsugi.internalize.context import Context
@@ -35,9 +35,9 @@ def mendable(rollout: Rollout) -> bool:
     return rollout.verdict.state in ("fail", "unscorable") and not rollout.truncated
 
 
-async def repair_failures(
+def repair_failures(
     problem: Problem, rollouts: Sequence[Rollout], ctx: Context, how: Mending
-) -> tuple[tuple[Repair, ...], str]:
+) -> Run[tuple[tuple[Repair, ...], str]]:
     """(repairs of the mendable failures, why there are none).
 
     The anchor is a passing sibling; a group without one takes an earlier pass of the problem, or is skipped.
@@ -48,13 +48,13 @@ async def repair_failures(
         return (), "all passed" if all(r.verdict.passed for r in rollouts) else "nothing mendable"
     if not passing and (how.source == "sibling" or problem.id not in ctx.memory):
         return (), "all failed"
-    groups = await asyncio.gather(
-        *(repair_one(Mender(problem, rollouts[i], i, ctx, how), passing) for i in failures)
+    groups = yield from together(
+        repair_one(Mender(problem, rollouts[i], i, ctx, how), passing) for i in failures
     )
     return tuple(repair for group in groups for repair in group), ""
 
 
-async def repair_one(mender: Mender, passing: Sequence[Rollout]) -> list[Repair]:
+def repair_one(mender: Mender, passing: Sequence[Rollout]) -> Run[list[Repair]]:
     """The repairs of one failure from rho(. | x, y, a): G_rep of them, or its sibling."""
     problem, failed, ctx, how = mender.problem, mender.failed, mender.ctx, mender.how
     nearest = nearest_anchor(failed, passing)
@@ -65,7 +65,7 @@ async def repair_one(mender: Mender, passing: Sequence[Rollout]) -> list[Repair]
     prompt_ids = ctx.ask(problem, ctx.prompts.repair(problem.prompt, failed.text, anchor))
     if ctx.max_prompt is not None and len(prompt_ids) > ctx.max_prompt:
         return []  # metrics show it: fewer failures tried than there were
-    written = await ctx.sample(problem, prompt_ids, how.candidates, "repair", mender.index)
+    written = yield from ctx.sample(problem, prompt_ids, how.candidates, "repair", mender.index)
     return [judged(mender, anchor, rollout) for rollout in written]
 
 
@@ -87,27 +87,22 @@ def judged(mender: Mender, anchor: str | None, rollout: Rollout, *, written: boo
     return Repair(mender.index, anchor, rollout, reason, apart, score, written)
 
 
-async def join_seams(
+def join_seams(
     problem: Problem, rollouts: Sequence[Rollout], repairs: Sequence[Repair], ctx: Context, how: Mending
-) -> tuple[Seam, ...]:
+) -> Run[tuple[Seam, ...]]:
     """One seam per failure that has a repair which mends it."""
     chosen = [(i, select(repairs, i)) for i in sorted({r.failed for r in repairs})]
-    return tuple(
-        await asyncio.gather(
-            *(
-                join_one(Mender(problem, rollouts[i], i, ctx, how), repairs[j], j)
-                for i, j in chosen
-                if j is not None
-            )
-        )
+    seams = yield from together(
+        join_one(Mender(problem, rollouts[i], i, ctx, how), repairs[j], j) for i, j in chosen if j is not None
     )
+    return tuple(seams)
 
 
-async def join_one(mender: Mender, repair: Repair, chosen: int) -> Seam:
+def join_one(mender: Mender, repair: Repair, chosen: int) -> Run[Seam]:
     """Aligns failure and repair, settles K*, and gates the first K* difference tokens on both sides."""
     failed, repaired = mender.failed, repair.ids
     edits = align(failed.completion.token_ids, repaired)
-    kept, kept_by, checks = await truncate(
+    kept, kept_by, checks = yield from truncate(
         mender.problem, failed, repaired, edits, mender.ctx, mender.how, mender.index
     )
     failed_mask, repaired_mask = gates(len(failed.completion.token_ids), len(repaired), edits[:kept])

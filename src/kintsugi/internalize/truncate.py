@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kintsugi.engines.play import Run
 from kintsugi.internalize.align import graft
 from kintsugi.internalize.context import Context
 from kintsugi.internalize.options import Mending
 from kintsugi.records import Check, Completion, Edit, KeptBy, Problem, Rollout
 
 
-async def truncate(
+def truncate(
     problem: Problem,
     failed: Rollout,
     repaired: Sequence[int],
@@ -25,7 +26,7 @@ async def truncate(
     ctx: Context,
     how: Mending,
     index: int,
-) -> tuple[int, KeptBy, tuple[Check, ...]]:
+) -> Run[tuple[int, KeptBy, tuple[Check, ...]]]:
     """(K*, which try fixed it, the checks made). Nothing is checked once K reaches the number of edits."""
     if how.check == "none":
         return min(how.k, len(edits)), "K", ()
@@ -34,14 +35,14 @@ async def truncate(
     for k, name in tries:
         if k >= len(edits):
             break
-        tried = await try_edits(problem, failed, repaired, edits[:k], ctx, how, f"{index}/{k}")
+        tried = yield from try_edits(problem, failed, repaired, edits[:k], ctx, how, f"{index}/{k}")
         checks.append(Check(k, tried))
         if tried.verdict.passed:
             return k, name, tuple(checks)
     return len(edits), "all", tuple(checks)
 
 
-async def try_edits(
+def try_edits(
     problem: Problem,
     failed: Rollout,
     repaired: Sequence[int],
@@ -49,13 +50,13 @@ async def try_edits(
     ctx: Context,
     how: Mending,
     index: str,
-) -> Rollout:
+) -> Run[Rollout]:
     """The failure with `edits` applied, judged: continued by the policy, or as it stands."""
     prompt = failed.prompt_ids
     head, tail = graft(failed.completion.token_ids, repaired, edits, len(edits))
     finished = bool(head) and head[-1] in ctx.codec.stop_ids
     if how.check == "continue" and not finished:
-        return (await ctx.sample(problem, prompt, 1, "check", index, prefix=head))[0]
+        return (yield from ctx.sample(problem, prompt, 1, "check", index, prefix=head))[0]
     text = head if how.check == "continue" else head + tail
     nothing_new = Completion((), (), "stop", failed.completion.version)
     with ctx.meter.phase("check"):

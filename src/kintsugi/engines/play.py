@@ -1,0 +1,131 @@
+"""Algorithms as generators: what they want sampled (`Ask`), and the player that has it sampled.
+
+A run yields a list of asks, is resumed with their rollouts, and returns its result. So an algorithm is written for
+one problem, and still samples in full batches on any engine: the player drives the runs of a whole step and hands
+their asks to the sampler as they come.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, TypeVar
+
+from kintsugi.engines.base import Request, Sampler
+from kintsugi.records import Completion, Phase, Rollout
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Completions that an algorithm wants.
+
+    request  What is sampled.
+    phase    Whose tokens and seconds these are.
+    judge    Makes verified rollouts of the completions.
+    """
+
+    request: Request
+    phase: Phase
+    judge: Callable[[Sequence[Completion]], tuple[Rollout, ...]]
+
+
+Run = Generator[list[Ask], list[tuple[Rollout, ...]], Result]
+"""Yields asks, at least one at a time; is sent the rollouts of each, in order."""
+
+
+@dataclass(slots=True)
+class Meter:
+    """Wall seconds by phase. While several phases wait at once, each gets its share by count."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    _waiting: dict[str, int] = field(default_factory=dict)
+    _since: float = 0.0
+
+    def begin(self, name: Phase) -> None:
+        self._settle()
+        self._waiting[name] = self._waiting.get(name, 0) + 1
+
+    def end(self, name: Phase) -> None:
+        self._settle()
+        self._waiting[name] -= 1
+
+    @contextmanager
+    def phase(self, name: Phase) -> Iterator[None]:
+        self.begin(name)
+        try:
+            yield
+        finally:
+            self.end(name)
+
+    def _settle(self) -> None:
+        now = time.perf_counter()
+        total = sum(self._waiting.values())
+        for name, waiting in self._waiting.items():
+            if waiting:
+                self.seconds[name] = self.seconds.get(name, 0.0) + (now - self._since) * waiting / total
+        self._since = now
+
+
+def together(runs: Iterable[Run[Result]]) -> Run[list[Result]]:
+    """Several runs as one, side by side: what they ask for at the same time is asked for at the same time."""
+    runs = list(runs)
+    results: dict[int, Result] = {}
+    asked: dict[int, list[Ask]] = {}
+
+    def resume(i: int, answers: Any) -> None:
+        try:
+            asked[i] = runs[i].send(answers)
+        except StopIteration as end:
+            results[i] = end.value
+
+    for i in range(len(runs)):
+        resume(i, None)
+    while asked:
+        now = dict(asked)
+        asked.clear()
+        answers = iter((yield [ask for asks in now.values() for ask in asks]))
+        for i, asks in now.items():
+            resume(i, [next(answers) for _ in asks])
+    return [results[i] for i in range(len(runs))]
+
+
+def play(runs: Sequence[Run[Result]], sampler: Sampler, meter: Meter | None = None) -> list[Result]:
+    """What the runs return. Each is resumed as soon as its own asks are answered, whatever the others wait for."""
+    meter, session, tickets = meter or Meter(), sampler.session(), count()
+    results: dict[int, Result] = {}
+    asked: dict[int, list[Ask]] = {}
+    found: dict[int, dict[int, tuple[Rollout, ...]]] = {}
+    places: dict[int, tuple[int, int]] = {}  # ticket -> (run, which of its asks)
+
+    def resume(i: int, answers: Any) -> None:
+        try:
+            asked[i] = runs[i].send(answers)
+        except StopIteration as end:
+            results[i] = end.value
+            return
+        found[i] = {}
+        for place, ask in enumerate(asked[i]):
+            ticket = next(tickets)
+            places[ticket] = (i, place)
+            meter.begin(ask.phase)
+            session.put(ticket, ask.request)
+
+    for i in range(len(runs)):
+        resume(i, None)
+    while places:
+        touched: dict[int, None] = {}
+        for ticket, completions in session.take():
+            i, place = places.pop(ticket)
+            ask = asked[i][place]
+            found[i][place] = ask.judge(completions)
+            meter.end(ask.phase)
+            touched[i] = None
+        for i in touched:
+            if len(found[i]) == len(asked[i]):
+                resume(i, [found[i][place] for place in range(len(asked[i]))])
+    return [results[i] for i in range(len(runs))]
