@@ -162,6 +162,8 @@ $(PEER)/.ready: pyproject.toml constraints-trl.txt
 
 # The bases of recipes/learning start from the nano base, which can copy and add already: short problems first.
 SFT = $(BIN)/kintsugi sft --overwrite
+# The last stage teaches repairs of long problems: without it a base mends one failure in six there, and seams gain nothing.
+REPAIRS = sft.repair_share=0.8 steps=500 eval.every=0
 BRACKETS = $(SFT) recipes/brackets_base.yaml task.slip_facts=0.3 sampling.max_new_tokens=120 optim.lr=1.5e-3 eval.every=500
 nano-brackets: setup
 	$(BRACKETS) model=nano 'task.brackets=[1,2]' steps=500 optim.lr=2e-3 sft.batch=44 \
@@ -172,7 +174,9 @@ nano-brackets: setup
 	  steps=1400 sft.batch=40 output_dir=runs/brackets_3
 	$(BRACKETS) model=runs/brackets_3/checkpoints/step-001400 'task.brackets=[3,4]' \
 	  steps=1000 sft.batch=40 sft.repair_share=0.6 output_dir=runs/brackets_4
-	$(SFT) recipes/brackets_base.yaml
+	$(SFT) recipes/brackets_base.yaml output_dir=runs/brackets_5
+	$(SFT) recipes/brackets_base.yaml model=runs/brackets_5/checkpoints/step-000800 'task.brackets=[4,7]' \
+	  $(REPAIRS)
 	$(BIN)/python -m kintsugi.models.ship runs/brackets_base recipes/learning/brackets.yaml
 
 CHAIN = $(SFT) recipes/chain_base.yaml task.slip_facts=0.3 sampling.max_new_tokens=170 eval.every=0 optim.lr=1.2e-3
@@ -202,7 +206,9 @@ nano-dot: setup nano-brackets
 	  sft.batch=40 sft.repair_share=0.3 output_dir=runs/dot_1
 	$(DOT) model=runs/dot_1/checkpoints/step-000600 'task.terms=[3,5]' steps=700 \
 	  sft.batch=36 sft.repair_share=0.4 output_dir=runs/dot_2
-	$(SFT) recipes/dot_base.yaml
+	$(SFT) recipes/dot_base.yaml output_dir=runs/dot_3
+	$(SFT) recipes/dot_base.yaml model=runs/dot_3/checkpoints/step-000800 'task.terms=[4,7]' \
+	  $(REPAIRS)
 	$(BIN)/python -m kintsugi.models.ship runs/dot_base recipes/learning/dot.yaml
 
 clean:
