@@ -144,7 +144,7 @@ def test_a_reward_function_is_asked_as_trl_asks_it(conversational: bool, tmp_pat
         tmp_path,
         train_dataset=Dataset.from_list(rows),
         reward_funcs=spy,
-        algorithm={"name": "iop", "anchor": "none", "check": "none"},
+        algorithm={"name": "iop", "check": "none"},
     )
     trainer.train()
     rollouts, *repairs = spy.calls
@@ -264,7 +264,6 @@ async def later(completions: list[Any], **columns: Any) -> list[float]:
             "algorithm iop clips each row at a range of its own, which TRL cannot",
         ),
         ({"algorithm": "ioq"}, "algorithm: unknown 'ioq'; did you mean 'iop'"),
-        ({"algorithm": {"name": "iop", "hold": 0.1}}, "hold keeps tokens near a reference model"),
         ({"prompts": {"name": "plain-v1", "system": "Hello"}}, "prompts: expected a name here"),
         ({"reward_funcs": later}, "this one is async"),
         ({"rollout_func": lambda *_: {}}, "expected text in and text out"),

@@ -24,7 +24,7 @@ IN_TURNS = AT_ONCE | {"per_device_train_batch_size": 4, "steps_per_generation": 
 """The same batch in three updates, twice."""
 RUNS: dict[str, tuple[Any, dict[str, Any]]] = {
     "one": ({"name": "kintsugi", "source": "rewrite"}, AT_ONCE | {"learning_rate": 1e-9}),
-    "kintsugi": ({"name": "kintsugi", "check": "continue"}, IN_TURNS),
+    "kintsugi": ("kintsugi", IN_TURNS),
     "iop": ("iop", AT_ONCE | {"max_steps": 2}),
     "sdpo": ("sdpo", IN_TURNS),
     "dapo": ("dapo", IN_TURNS),
