@@ -163,7 +163,8 @@ class Recipe(Section):
     output_dir: Annotated[str, AfterValidator(as_place)] = Field("runs/run", description="the run directory")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="compute type; auto measures it"
+        "auto",
+        description="compute type; auto: bfloat16 on a GPU or CPU with instructions for it, else float32",
     )
     threads: int | None = Field(
         None, ge=1, le=256, description="CPU threads; null: OMP_NUM_THREADS or all cores"

@@ -1,6 +1,10 @@
 """The objectives, as pure functions of tensors. Shapes: B rows, T completion tokens (right-padded).
 
 Each returns per-row losses to minimise (B,), so that the learner can weigh and average them.
+
+With one update a batch (`optim.minibatches: 1`) training is on policy: pi_old is the present policy, every ratio is 1,
+no clip acts, and GRPO and GSPO have one and the same gradient, A grad log pi. Ratios and clip ranges decide something
+from the second update of a batch on.
 """
 
 from __future__ import annotations

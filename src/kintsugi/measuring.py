@@ -53,8 +53,6 @@ def measure(
         parts = assemble(recipe.model_copy(update={"model": model}))
         for note in parts.notes:
             say(f"note: {note}")
-        # `dtype: auto` is settled by a timing: what is compared must not differ by that.
-        recipe = recipe.model_copy(update={"dtype": "bfloat16" if parts.autocast else "float32"})
         seen = Seen(spec_name(model), evaluate(parts), fit(parts, text) if text is not None else None)
         found.append((seen, parts.eval_problems))
     # What is too long for one of the two models is left out for it alone: they are compared on what both were asked.

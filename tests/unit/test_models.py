@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kintsugi.config import Recipe, Spec
-from kintsugi.models.loading import HFCodec, load_model, settle_tokenizer
+from kintsugi.models.loading import HFCodec, load_model, pick_autocast, settle_tokenizer
 from kintsugi.models.nano import nano_model, nano_tokenizer
 from kintsugi.prompts import CHAT, TERSE, load_prompts
 from kintsugi.records import KintsugiError, Turn
@@ -170,3 +170,20 @@ def test_an_end_that_only_the_template_knows_ends_answers_and_is_said(tmp_path: 
     assert note.startswith("the chat template ends a turn with '<|pad|>', which neither the tokenizer nor")
     assert set(again.codec.stop_ids) == {again.tokenizer.eos_token_id, again.codec.end_id}
     assert again.codec.answer(again.codec.chat("1+1?"), "2")[-1] == again.tokenizer.pad_token_id
+
+
+@pytest.mark.parametrize(
+    ("dtype", "flags", "found"),
+    [
+        ("auto", "fpu sse2 amx_bf16 amx_tile", torch.bfloat16),
+        ("auto", "fpu sse2 avx2", None),
+        ("auto", "fpu avx512_bf16", None),  # not measured
+        ("float32", "amx_bf16", None),
+        ("bfloat16", "avx2", torch.bfloat16),
+    ],
+)
+def test_the_precision_of_a_cpu_is_a_rule_of_its_instructions(
+    dtype: str, flags: str, found: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kintsugi.models.loading.processor", {"flags": flags}.__getitem__)
+    assert pick_autocast(dtype, "cpu") is found
