@@ -128,7 +128,7 @@ def test_credit_of_a_users_own_algorithm_that_verl_cannot_give_is_refused(scene:
     from kintsugi.bridges.verl_rows import place_of
 
     with pytest.raises(KintsugiError, match="cannot be given in verl"):
-        place_of(replace(scene.rows[0], hold=0.1))
+        place_of(replace(scene.rows[0], teacher_prompt_ids=(1,)))
 
 
 def test_a_mistake_in_the_reward_function_is_told_before_anything_starts(tmp_path: Path) -> None:

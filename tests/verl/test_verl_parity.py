@@ -43,7 +43,6 @@ def assert_same(scene: Scene, config: DictConfig, metrics: dict[str, Any], worke
 
 ALGORITHMS: list[Any] = [
     "kintsugi", "iop", "grpo", "gspo", "dr_grpo", "dapo", "raft", "rloo", "mgrpo",
-    {"name": "kintsugi", "source": "rewrite", "reduction": "row"},
     {"name": "iop", "k": 1, "check": "graft"},
 ]  # fmt: skip
 

@@ -212,7 +212,7 @@ def test_a_grouped_query_model_with_and_without_an_output_head_of_its_own(tied: 
     ((c,),) = run(call(sampler, prompt, SamplingParams(100, 0.0)))
     assert len(c.token_ids) == 60
     assert c.logprobs == pytest.approx(expected(model, prompt, c), abs=ROUNDING)
-    ((ours,),) = run(LocalSampler(model, pad_id=0).generate(prompt, SamplingParams(100, 0.0)))
+    ((ours,),) = run(call(LocalSampler(model, pad_id=0), prompt, SamplingParams(100, 0.0)))
     assert c.token_ids == ours.token_ids
 
 
