@@ -13,6 +13,7 @@ from benchmarks.engine.report import block
 from benchmarks.engine.results import Book, medians, paired, read
 from benchmarks.first_errors import LabelledSums, first_error, lucky
 from benchmarks.gates import blamed
+from benchmarks.verdicts import main as verdicts
 
 
 def test_the_ratio_is_the_median_of_the_pairs_own() -> None:
@@ -139,3 +140,20 @@ def test_passes_by_luck_are_counted_by_how_many_pass_beside_them(tmp_path: Path)
     rows.append(rows[0] | {"kind": "repair"})
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "step.parquet")
     assert lucky([tmp_path / "step.parquet"]) == {1: (1, 1), 2: (1, 4)}
+
+
+def test_verdicts_on_a_file_count_what_passes_and_what_is_equal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Six problems with answers 1, 2, 3, 4, 5 and 1.0: of 24 pairs with others, 1.0 meets 1 and 1 meets 1.0, one step
+    # and five steps on; all else differs.
+    lines = [
+        f'{{"question": "Q{i}", "answer": "So #### {a}"}}'
+        for i, a in enumerate(["1", "2", "3", "4", "5", "1.0"])
+    ]
+    (tmp_path / "data.jsonl").write_text("\n".join(lines) + "\n")
+    verdicts(tmp_path / "data.jsonl")
+    said = capsys.readouterr().out.splitlines()
+    assert said[:3] == ["6 problems: 24 of 24 right texts pass", "2 of 24 answers of others pass in another spelling",
+                        "  '1.0' for '1'"]  # fmt: skip
+    assert said[3] == "  '1' for '1.0'" and said[4].startswith("48 texts in ")
