@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from kintsugi.algorithms import dapo, extra_rollouts, iop, kintsugi, mgrpo, resets, vineppo
 from kintsugi.algorithms.base import Algorithm, Family, plain
-from kintsugi.algorithms.dr_grpo import DR_GRPO
-from kintsugi.algorithms.grpo import GRPO
-from kintsugi.algorithms.gspo import GSPO
-from kintsugi.algorithms.raft import RAFT
-from kintsugi.algorithms.rloo import RLOO
+from kintsugi.algorithms.outcome import DR_GRPO, GRPO, GSPO, RAFT, RLOO
 from kintsugi.algorithms.sdpo import SDPO
 from kintsugi.config import Spec, parse_section, split_spec
 from kintsugi.loading import is_file_spec, load_object
