@@ -242,7 +242,7 @@ def remember(memory: dict[str, str], episodes: Sequence[Episode]) -> None:
 def check_algorithm(recipe: Recipe) -> Algorithm:
     """The recipe's algorithm; KintsugiError where the recipe does not suit it."""
     algorithm = believed(load_algorithm(recipe.algorithm), recipe.sampling.witnesses)
-    if algorithm.needs_group and recipe.sampling.group_size < 2:
+    if recipe.sampling.group_size < 2:
         raise KintsugiError(
             f"sampling.group_size: {algorithm.name} compares the rollouts of a group, expected at least 2, "
             f"got {recipe.sampling.group_size}"

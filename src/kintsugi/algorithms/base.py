@@ -23,7 +23,7 @@ class Algorithm:
 
     `level` is where ratios are taken (token or sequence), clipped at 1 - clip_low and 1 + clip_high;
     `widen` scales that range with the gate, `reduction` is how rows come to one loss (both in
-    kintsugi.objective.Objective). `needs_group`: refuses G = 1. `note` tells what the options come to.
+    kintsugi.objective.Objective). `note` tells what the options come to.
     """
 
     name: str
@@ -34,7 +34,6 @@ class Algorithm:
     clip_high: float = 0.2
     widen: bool = False
     reduction: Reduction = "row"
-    needs_group: bool = True
     note: str = ""
 
     def objective(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from kintsugi.records import Completion, Row
+from kintsugi.records import Completion
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +100,6 @@ def generate(sampler: Sampler, requests: Sequence[Request]) -> list[list[Complet
     while len(found) < len(requests):
         found |= dict(session.take())
     return [found[ticket] for ticket in range(len(requests))]
-
-
-class Learner(Protocol):
-    def step(self, rows: Sequence[Row], done: float = 0.0) -> StepStats: ...
 
 
 def derive_seed(*parts: object) -> int:
