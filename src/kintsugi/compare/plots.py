@@ -21,6 +21,9 @@ COLOURS = {
     "raft": "#B07A00",
     "extra_rollouts": "#2F93CC",
     "exact_labels": "#000000",
+    "dapo": "#6A3D9A",
+    "kintsugi without seams": "#009E73",
+    "kintsugi random seams": "#8C5A2B",
 }
 """The main table's algorithms look the same in every plot."""
 INK, FAINT = "#222222", "#d8d8d8"
@@ -38,7 +41,7 @@ STYLE = {
     "svg.hashsalt": "kintsugi",
     "svg.fonttype": "none",
 }
-MOST_CURVES = 9
+MOST_CURVES = 10
 """More algorithms than this are drawn as dots with intervals, not as curves."""
 
 
