@@ -67,11 +67,11 @@ def killing(original):
 """
 PHASES = {
     "sampling": (
-        "import kintsugi.engines.local as m",
-        "m.LocalSampler.generate = killing(m.LocalSampler.generate)",
+        "import kintsugi.engines.rounds as m",
+        "m.Rounds.put = killing(m.Rounds.put)",
         30,
     ),
-    "repair": ("import kintsugi.internalize.repair as m", "m.rewrite = killing(m.rewrite)", 4),
+    "repair": ("import kintsugi.internalize.repair as m", "m.repair_one = killing(m.repair_one)", 4),
     "update": ("import torch", "torch.optim.AdamW.step = killing(torch.optim.AdamW.step)", 4),
     "writing tables": ("import pyarrow.parquet as m", "m.write_table = killing(m.write_table)", 5),
     "writing metrics": ("import json", "json.dumps = killing(json.dumps)", 30),
