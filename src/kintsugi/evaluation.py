@@ -173,9 +173,7 @@ def judge_all(parts: Parts, problems: Sequence[Problem], k: int) -> list[Judged]
     found: list[Judged] = []
     for start in range(0, len(problems), EVAL_CHUNK):
         chunk = problems[start : start + EVAL_CHUNK]
-        requests = [
-            request for problem in chunk for request in (asked(parts, problem, k), asked(parts, problem, 0))
-        ]
+        requests = [request for problem in chunk for request in asked(parts, problem, k)]
         drawn = generate(parts.sampler, requests)
         found += [
             judge_one(parts, problem, [*sampled, *greedy])
@@ -184,15 +182,17 @@ def judge_all(parts: Parts, problems: Sequence[Problem], k: int) -> list[Judged]
     return found
 
 
-def asked(parts: Parts, problem: Problem, k: int) -> Request:
-    """k samples of a problem; 0: one, greedily."""
+def asked(parts: Parts, problem: Problem, k: int) -> tuple[Request, Request]:
+    """k samples of a problem, and one drawn greedily."""
     codec, sampling = parts.loaded.codec, parts.recipe.sampling
     prompt_ids = codec.chat(*parts.prompts.solving(problem.prompt, problem.before))
-    seed = derive_seed(parts.recipe.seed, "eval", problem.id)
-    heat, top_p = (sampling.temperature, sampling.top_p) if k else (0.0, 1.0)
-    return Request(
-        prompt_ids, SamplingParams(sampling.max_new_tokens, heat, top_p, seed, codec.stop_ids), k or 1
-    )
+
+    def params(temperature: float) -> SamplingParams:
+        seed = derive_seed(parts.recipe.seed, "eval", problem.id)
+        top_p = sampling.top_p if temperature else 1.0
+        return SamplingParams(sampling.max_new_tokens, temperature, top_p, seed, codec.stop_ids)
+
+    return Request(prompt_ids, params(sampling.temperature), k), Request(prompt_ids, params(0.0), 1)
 
 
 def judge_one(parts: Parts, problem: Problem, completions: Sequence[Completion]) -> Judged:

@@ -55,20 +55,18 @@ def grouped(members: Sequence[Member], rewards: Sequence[float], size: int) -> l
     return groups
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GroupContext(Context):
     """A context whose problem was asked, sampled and judged by another trainer."""
 
-    given: Group | None = None
+    given: Group
 
     def solve_prompt(self, problem: Problem) -> tuple[int, ...]:
         """The prompt as the other trainer asked it, to the token."""
-        assert self.given is not None
         return self.given.prompt_ids
 
     def group(self, problem: Problem) -> Run[tuple[Rollout, ...]]:
         """The other trainer's rollouts: nothing is asked for."""
-        assert self.given is not None
         yield from ()
         drawn = zip(self.given.completions, self.given.verdicts, strict=True)
         return tuple(
