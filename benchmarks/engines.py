@@ -61,8 +61,9 @@ def measure(recipe: Recipe) -> str:
 
 
 def row(prompt: tuple[int, ...], c: Completion) -> Row:
-    ones = (1,) * len(c.token_ids)
-    return Row(prompt, c.token_ids, ones, tuple(map(float, ones)), c.logprobs, "policy", "p", "g")
+    return Row(prompt, c.token_ids, c.logprobs, "p", "rollout", 0, mask=(1,) * len(c.token_ids)).add(
+        "group", 1.0
+    )
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kintsugi.algorithms import Algorithm, plain
-from kintsugi.algorithms.base import uniform_row
+from kintsugi.algorithms.base import row
 from kintsugi.engines.play import Run
 from kintsugi.internalize.context import Context
 from kintsugi.records import Episode, KintsugiError, Problem, Row
@@ -47,10 +47,7 @@ def mixed_rows(episode: Episode) -> list[Row]:
     """The rows of a mixed group; those of another count in the mean, without credit."""
     if len({rollout.verdict.passed for rollout in episode.rollouts}) == 2:
         return rows(episode)
-    return [
-        uniform_row(rollout, 0.0, "policy", episode.problem, episode.problem.id)
-        for rollout in episode.rollouts
-    ]
+    return [row(episode, i) for i in range(len(episode.rollouts))]
 
 
 def load_labelled(spec: Any) -> Labelled:
@@ -63,13 +60,12 @@ def load_labelled(spec: Any) -> Labelled:
 
 def exact_row(task: Labelled, decode: Decode, episode: Episode, index: int) -> Row:
     """Rollout number `index`: +1 on every token before the first wrong one, -1 on that one, 0 after it."""
-    rollout, name = episode.rollouts[index], episode.problem.id
+    rollout = episode.rollouts[index]
     ids = rollout.completion.token_ids
     found = wrong_tokens(task, episode.problem.prompt, ids, decode, ended=not rollout.truncated)
     wrong = found[0] if found else len(ids)
     credit = tuple(1.0 if t < wrong else -1.0 if t == wrong else 0.0 for t in range(len(ids)))
-    gate = tuple(int(c != 0) for c in credit)
-    return Row(rollout.prompt_ids, ids, gate, credit, rollout.completion.logprobs, "policy", name, name)
+    return row(episode, index).add("label", credit).credited()
 
 
 EXACT_MIXED = plain(Algorithm("exact_mixed", run, mixed_rows, level="token", clip_low=0.2, clip_high=0.2))

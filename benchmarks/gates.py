@@ -1,7 +1,7 @@
 """How well the gates of a finished run find the truly wrong tokens, on a task with exact labels.
 
 Of every failure that a repair's seam blamed, or, where an algorithm repairs nothing, of every rollout it blamed:
-precision, the share of blamed tokens (gate 1, negative credit) that are wrong; recall, the share of wrong tokens
+precision, the share of blamed tokens (those of negative credit) that are wrong; recall, the share of wrong tokens
 that are blamed; first, the share of failures whose first wrong token is blamed. `kintsugi` blames failures that it
 could not mend as GRPO does, whole; these are left out, and `seams` is the share of blamed rollouts that are in. Of what
 `soft` blames with a seam only the seam counts: the tokens that are blamed most.
@@ -20,11 +20,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from kintsugi import Recipe
 from kintsugi.config import split_spec
-from kintsugi.models.loading import HFCodec, load_model
+from kintsugi.models.codec import HFCodec
+from kintsugi.models.loading import load_model
+from kintsugi.reading import Run
 from kintsugi.records import KintsugiError
 from kintsugi.tasks import load_task
 from kintsugi.tasks.labels import GateScore, Labelled, score_gates, wrong_tokens
@@ -34,27 +34,25 @@ PARTS = ("early", "middle", "late")
 RESULTS = Path(__file__).parent / "results" / "credit.jsonl"
 
 
-def blamed(role: str, mask: Sequence[int], advantages: Sequence[float]) -> tuple[int, ...]:
-    """1 where a row blames; in one with a seam ("failed") only where it blames most, which is the seam."""
-    most = min(advantages) if role == "failed" else 0.0
-    return tuple(int(m and a < 0 and a <= most) for m, a in zip(mask, advantages, strict=True))
+def blamed(credit: Mapping[str, Sequence[float]]) -> tuple[str, tuple[int, ...]]:
+    """("seam", 1 where a seam blames) or, where none does, ("group", 1 where the sum of all reasons blames)."""
+    seam = credit.get("seam", ())
+    if any(a < 0 for a in seam):
+        return "seam", tuple(int(a < 0) for a in seam)
+    return "group", tuple(int(sum(values) < 0) for values in zip(*credit.values(), strict=True))
 
 
 def blames(directory: Path, task: Labelled, codec: HFCodec) -> Iterator[tuple[int, str, Blame]]:
-    """(step, role, (blame mask, wrong tokens)) of every row that blames a rollout: by its seam where it is "failed"."""
-    texts = pq.read_table(directory / "rollouts", columns=["problem_id", "question"]).to_pylist()
-    questions: Mapping[str, str] = {line["problem_id"]: line["question"] for line in texts}
-    columns = ["step", "role", "problem_id", "completion_ids", "mask", "advantages"]
-    for row in pq.read_table(directory / "rows", columns=columns).to_pylist():
-        mask = blamed(row["role"], row["mask"], row["advantages"])
-        if row["role"] in ("policy", "failed") and any(mask):
-            ids = row["completion_ids"]
-            ended = ids[-1] in codec.stop_ids
-            yield (
-                row["step"],
-                row["role"],
-                (mask, wrong_tokens(task, questions[row["problem_id"]], ids, codec.decode, ended=ended)),
-            )
+    """(step, for what, (blame mask, wrong tokens)) of every rollout that is blamed: by its "seam", or as a "group"."""
+    run = Run.open(directory)
+    for step in run.written:
+        for problem in run.problems(step):
+            for i, rollout in enumerate(problem.episode.rollouts):
+                by, mask = blamed(problem.credit("rollout", i))
+                if any(mask):
+                    ids = rollout.completion.token_ids
+                    question, ended = problem.episode.problem.prompt, ids[-1] in codec.stop_ids
+                    yield step, by, (mask, wrong_tokens(task, question, ids, codec.decode, ended=ended))
 
 
 def measure(directory: Path) -> dict[str, tuple[float, GateScore]]:
@@ -65,11 +63,11 @@ def measure(directory: Path) -> dict[str, tuple[float, GateScore]]:
         raise KintsugiError(f"task {recipe.task!r} has no exact labels (tasks.labels.Labelled)")
     found = list(blames(directory, task, load_model(recipe.model, device="cpu").codec))
     steps = max((step for step, _, _ in found), default=1)
-    scored = "failed" if any(role == "failed" for _, role, _ in found) else "policy"
+    scored = "seam" if any(by == "seam" for _, by, _ in found) else "group"
     parts: defaultdict[str, list[tuple[str, Blame]]] = defaultdict(list)
-    for step, role, blame in found:
-        parts[PARTS[(step - 1) * len(PARTS) // steps]].append((role, blame))
-    kept = {part: [blame for role, blame in parts[part] if role == scored] for part in PARTS}
+    for step, by, blame in found:
+        parts[PARTS[(step - 1) * len(PARTS) // steps]].append((by, blame))
+    kept = {part: [blame for by, blame in parts[part] if by == scored] for part in PARTS}
     return {part: (len(mine) / len(parts[part]), score_gates(mine)) for part, mine in kept.items() if mine}
 
 

@@ -23,11 +23,11 @@ def build(options: Options) -> Algorithm:
 
 def moved(episode: Episode) -> Episode:
     """The episode with each seam at one random position, the same one in the failure and in the repair."""
-    return replace(episode, seams=tuple(anywhere(seam, episode.problem.id) for seam in episode.seams))
+    return replace(episode, seams=tuple(anywhere(seam, episode) for seam in episode.seams))
 
 
-def anywhere(seam: Seam, problem: str) -> Seam:
-    drawn = random.Random(f"{problem}/{seam.failed}/{seam.repaired_ids}")
+def anywhere(seam: Seam, episode: Episode) -> Seam:
+    drawn = random.Random(f"{episode.problem.id}/{seam.failed}/{episode.repairs[seam.repair].ids}")
     at = drawn.randrange(min(len(seam.failed_mask), len(seam.repaired_mask)))
     return replace(
         seam,

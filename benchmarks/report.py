@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 from kintsugi.reading import Run
 from kintsugi.report import write_report
-from kintsugi.runlog import MARKS, TABLES
+from kintsugi.runlog import MARKS
+from kintsugi.tables import TABLES
 
 OPENINGS = 5
 
@@ -39,7 +40,7 @@ def grown(run: Run, rollouts: int, place: Path) -> Path:
             found = pq.read_table(run.directory / table / f"step-{old:06d}.parquet")
             numbers = pa.array([step] * found.num_rows, pa.int32())
             pq.write_table(found.set_column(0, "step", numbers), place / table / f"step-{step:06d}.parquet")
-        made += sum(len(p.rollouts) for p in run.problems(old))
+        made += sum(len(p.episode.rollouts) for p in run.problems(old))
         lines.append(dict(run.steps[old - 1]) | {"step": step, "tokens/total": 5000 * step})
     (place / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return place

@@ -131,13 +131,12 @@ class Ours:
             Row(
                 prompt_ids=ids(prompt_tokens),
                 completion_ids=ids(completion_tokens),
-                mask=(1,) * completion_tokens,
-                advantages=(float(1 - 2 * (i % 2)),) * completion_tokens,
                 sampling_logprobs=None,
-                role="policy",
                 problem_id="p",
-                group_id="p",
-            )
+                kind="rollout",
+                index=i,
+                mask=(1,) * completion_tokens,
+            ).add("group", 1 - 2 * (i % 2))
             for i in range(rows)
         ]
         watch = Watch(self.device)

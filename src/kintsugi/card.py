@@ -11,7 +11,8 @@ import yaml
 
 from kintsugi.config import spec_name
 from kintsugi.files import write_whole
-from kintsugi.reading import Line, Run
+from kintsugi.reading import Run
+from kintsugi.tables import Line
 
 PATIENCE = 5.0
 """Seconds that the Hub has to say under which license a base model stands."""

@@ -144,8 +144,9 @@ def sft_row(parts: Parts, example: Solution) -> Row:
     codec = parts.loaded.codec
     prompt_ids = codec.chat(example.prompt, parts.prompts.opening(example.before))
     ids = codec.answer(prompt_ids, example.text)
-    ones = (1,) * len(ids)
-    return Row(prompt_ids, ids, ones, tuple(map(float, ones)), None, "sft", "sft", "sft")
+    return Row(prompt_ids, ids, None, "sft", "demonstration", 0, mask=(1,) * len(ids)).add(
+        "demonstration", 1.0
+    )
 
 
 def read_examples(path: Path) -> tuple[list[Solution], list[RepairPair]]:

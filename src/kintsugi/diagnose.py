@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kintsugi.reading import Line, Run
+from kintsugi.reading import Run
+from kintsugi.tables import Line
 
 ENOUGH = 5
 """Steps below which a run is too young to be judged: groups of a few problems vary more than the thresholds."""

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from kintsugi.config import Optim
-from kintsugi.engines.base import RowStats, StepStats
+from kintsugi.engines.base import RowStats, Score, StepStats
 from kintsugi.loss import LOSSES, RowLosses
 from kintsugi.objective import Objective, row_scales
 from kintsugi.records import KintsugiError, Row
-from kintsugi.scoring import Scorer, Target, micro_batches, sequences
+from kintsugi.scoring import Scorer, Target, micro_batches, sequences, whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -86,8 +86,7 @@ class LocalLearner:
             for row in rows:
                 check_constant(row)
         live = [i for i, row in enumerate(rows) if row.active and any(row.advantages)]
-        # By role, because rows come in pairs of failure and repair: every update needs its share of both.
-        parts = split_evenly(sorted(live, key=lambda i: rows[i].role), self.optim.minibatches)
+        parts = split_evenly(sorted(live, key=lambda i: stratum(rows[i])), self.optim.minibatches)
         plans = [micro_batches(sequences(rows, part), self.token_budget) for part in parts]
         # In the very micro-batches that are trained on, so that ratios start at 1 in any precision.
         everything = [chunk for plan in plans for chunk in plan]
@@ -126,11 +125,10 @@ class LocalLearner:
         left = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
         return self.optim.lr * warm * (WARM_DOWN + (1 - WARM_DOWN) * left)
 
-    def logprobs(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
-        """log pi(completion token | prompt) of every row under the present weights, without gradient."""
-        asked = sequences(rows, range(len(rows)), every_token=True)
-        found = self._score(micro_batches(asked, self.token_budget))
-        return [tuple(found.get(i, ())) for i in range(len(rows))]
+    def logprobs(self, scores: Sequence[Score]) -> list[tuple[float, ...]]:
+        """log pi(completion token | prompt) under the present weights, without gradient."""
+        found = self._score(micro_batches(whole(scores), self.token_budget))
+        return [tuple(found.get(i, ())) for i in range(len(scores))]
 
     def moments(self) -> dict[str, Tensor]:
         """AdamW's state by `parameter's number/name`: with the weights and `version` all that an update depends on."""
@@ -283,9 +281,15 @@ def check_constant(row: Row) -> None:
     credits = {a for a, m in zip(row.advantages, row.mask, strict=True) if m}
     if len(credits) > 1:
         raise ValueError(
-            f"row {row.role} (problem {row.problem_id}): a sequence-level ratio takes one advantage where the "
-            f"mask is 1, got {sorted(credits)[:3]}"
+            f"row of {row.kind} {row.index} (problem {row.problem_id}): a sequence-level ratio takes one advantage "
+            f"where the mask is 1, got {sorted(credits)[:3]}"
         )
+
+
+def stratum(row: Row) -> tuple[bool, bool, bool]:
+    """The kind of a row: every update gets its share of seams, of other rollouts, of repairs and of repair mode."""
+    mends = "repair" in (row.term, row.kind)
+    return mends, row.term == "policy", "seam" not in row.credit
 
 
 def sampler_gap(row: Row, logprobs: Sequence[float]) -> float:

@@ -112,7 +112,7 @@ def repair_metrics(episodes: Sequence[Episode]) -> dict[str, Any]:
 
 def gate_metrics(rows: Sequence[Row]) -> dict[str, Any]:
     """Row counts, and the share of tokens that are trained on in policy rows that have any credit."""
-    policy = [row for row in rows if row.role != "repair"]
+    policy = [row for row in rows if row.term != "repair"]
     credited = [row for row in policy if any(row.advantages)]
     tokens = sum(len(row.mask) for row in credited)
     return {

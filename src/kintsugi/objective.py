@@ -41,11 +41,6 @@ def share(objective: Objective, active: int) -> tuple[float, float]:
     return 1, 1
 
 
-def term_of(row: Row) -> str:
-    """Which mean a row belongs to: J_rep for repair rows, J_pol for all others."""
-    return "repair" if row.role == "repair" else "policy"
-
-
 def row_scales(rows: Sequence[Row], objective: Objective) -> list[float]:
     """What each row's loss, a mean over its gated tokens, is multiplied by; the products add up to the batch's loss.
 
@@ -53,19 +48,21 @@ def row_scales(rows: Sequence[Row], objective: Objective) -> list[float]:
     """
     divisors = defaultdict[str, float](float)
     for row in rows:
-        divisors[term_of(row)] += share(objective, row.active)[1]
+        divisors[row.term] += share(objective, row.active)[1]
     # A divisor of 0: nothing is gated there, and nothing gets credit.
-    return [row.weight * share(objective, row.active)[0] / (divisors[term_of(row)] or 1.0) for row in rows]
+    return [row.weight * share(objective, row.active)[0] / (divisors[row.term] or 1.0) for row in rows]
 
 
 def flattened(rows: Sequence[Row], objective: Objective) -> list[Row]:
-    """The rows with their place in the loss folded into their advantages, for trainers that know none of it.
+    """The rows with their place in the loss folded into their credit, for trainers that know none of it.
 
     The sum over all gated tokens of all rows of -min(w A, clip(w) A), with w the token's or the sequence's
     ratio, is then the batch's loss: both are proportional to A, so a factor that is never negative may move
     into it. `weight` is 1 afterwards.
     """
     return [
-        replace(row, advantages=tuple(scale / max(1, row.active) * a for a in row.advantages), weight=1.0)
+        replace(row, credit={}, weight=1.0).add(
+            "loss", [scale / max(1, row.active) * a for a in row.advantages]
+        )
         for row, scale in zip(rows, row_scales(rows, objective), strict=True)
     ]

@@ -1,6 +1,7 @@
-"""A run directory read back: metrics, and each problem's texts joined with their seams and credit. No torch.
+"""A run directory read back: its metrics, and each problem's episode with the rows made of it. No torch.
 
-run = Run.open("runs/quickstart"); run.steps[-1]["accuracy"]; run.problems(step=1)[0].mends[0].seam
+run = Run.open("runs/quickstart"); run.steps[-1]["accuracy"]
+problem = run.problems(step=1)[0]; problem.episode.seams; problem.credit("rollout", 0)
 
 What is read may be of a run that goes on, or that was killed: a step counts when its tables are all there.
 """
@@ -8,8 +9,7 @@ What is read may be of a run that goes on, or that was killed: a step counts whe
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,101 +20,14 @@ import pyarrow.parquet as pq
 import yaml
 
 from kintsugi.files import numbered, read_json
-from kintsugi.records import KintsugiError
-from kintsugi.runlog import MARKS, SECONDS, TABLES
+from kintsugi.records import KintsugiError, Repair
+from kintsugi.runlog import MARKS, SECONDS
+from kintsugi.tables import TABLES, Line, ProblemStep, problem_steps
 
-Line = Mapping[str, Any]
 NEEDED = ("model", "task", "algorithm", "verifier", "output_dir")
 """Keys that every run's recipe has."""
 ODD = (KeyError, TypeError, ValueError, IndexError, AttributeError)
 """What reading raises where a file holds something else than was written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Credit:
-    """What training made of a text: one gate and one advantage per token; `loss` and `ratio` where it cost a pass."""
-
-    role: str
-    gates: tuple[int, ...]
-    advantages: tuple[float, ...]
-    weight: float
-    ratio: float | None
-    loss: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """One text of a run. `line` is its line in rollouts/, every column; `pieces` its tokens' texts ("" where a
-    character is not complete yet), empty where the run has no tokenizer. `credit` holds one entry per training row."""
-
-    line: Line
-    pieces: tuple[str, ...]
-    credit: tuple[Credit, ...] = ()
-
-    @property
-    def text(self) -> str:
-        return str(self.line["text"])
-
-    @property
-    def verdict(self) -> str:
-        return str(self.line["verdict"])
-
-
-@dataclass(frozen=True, slots=True)
-class SeamView:
-    """Where a failure and its repair differ (kintsugi.records.Seam). `edits` are (kind, failed_at, repaired_at),
-    the first `kept` of them are trained on. `pieces` are the tokens of the mended solution, `failed_credit` and
-    `repaired_credit` what they were credited with (empty where no row was made)."""
-
-    edits: tuple[tuple[str, int, int], ...]
-    kept: int
-    kept_by: str
-    failed_mask: tuple[int, ...]
-    repaired_mask: tuple[int, ...]
-    repaired_ids: tuple[int, ...]
-    pieces: tuple[str, ...]
-    failed_credit: tuple[Credit, ...]
-    repaired_credit: tuple[Credit, ...]
-    repaired_logprobs: tuple[float | None, ...] = ()
-    """Of the mended solution's gated tokens given the problem alone, under the policy that was sampled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mend:
-    """One candidate repair of rollout number `failed`; `seam` where it was selected, `checks` what tried it."""
-
-    failed: int
-    repair: Text
-    seam: SeamView | None
-    checks: tuple[Text, ...]
-
-    @property
-    def why(self) -> str:
-        """Why the repair was taken or not, in words."""
-        line = self.repair.line
-        if line["audit"]:
-            return f"rejected by the audit ({line['audit']}); the verifier said {line['verdict']}"
-        if line["verdict"] != "pass":
-            return f"the verifier said {line['verdict']}"
-        if line["selected"]:
-            own = "" if line["written"] else " (a passing sibling)"
-            return (
-                f"accepted: it passes the verifier and every audit rule, distance {line['distance']:.2f}{own}"
-            )
-        return "passes, but another candidate scored higher"
-
-
-@dataclass(frozen=True, slots=True)
-class ProblemStep:
-    """Everything that happened to one problem in one step. `others` are extras and continuations."""
-
-    step: int
-    problem_id: str
-    question: str
-    gold: str
-    rollouts: tuple[Text, ...]
-    mends: tuple[Mend, ...]
-    others: tuple[Text, ...]
 
 
 @dataclass(frozen=True)
@@ -193,67 +106,15 @@ class Run:
         return tuple(stream.step(self.tokenizer, token) or "" for token in ids)
 
     def problems(self, step: int) -> list[ProblemStep]:
-        """Each problem of a step, in the order of the run, its texts joined with seams and credit.
-
-        KintsugiError where one of the step's tables is damaged.
-        """
-        tables = [self.table(name, step) for name in TABLES]
+        """Each problem of a step, in the order of the run. KintsugiError where one of the step's tables is damaged."""
+        tables = [self.table(name, step) for name in ("rollouts", "seams", "rows")]
         try:
-            texts, seams, rows = map(by_problem, tables)
-            return [self._problem(lines, seams[name], rows[name]) for name, lines in texts.items()]
+            return problem_steps(step, *tables)
         except ODD as error:
             raise KintsugiError(
-                f"{self.directory}: step {step} is damaged ({type(error).__name__}: {' '.join(str(error).split())})"
+                f"{self.directory}: step {step} is damaged, or of another version of Kintsugi "
+                f"({type(error).__name__}: {' '.join(str(error).split())})"
             ) from None
-
-    def _problem(self, lines: Sequence[Line], seams: Sequence[Line], rows: Sequence[Line]) -> ProblemStep:
-        def texts(*kinds: str) -> list[Text]:
-            return [
-                Text(line, self.pieces(line["token_ids"]), spread(rows, line))
-                for line in lines
-                if line["kind"] in kinds
-            ]
-
-        joined = {(seam["failed"], seam["repair"]): self._seam(seam, rows) for seam in seams}
-        blamed = {seam["failed"]: joined[seam["failed"], seam["repair"]].failed_credit for seam in seams}
-        rollouts = tuple(
-            Text(t.line, t.pieces, blamed.get(t.line["index"], t.credit)) for t in texts("rollout")
-        )
-        checks = texts("check")
-        mends = tuple(
-            Mend(
-                t.line["failed"],
-                t,
-                joined.get((t.line["failed"], t.line["index"])),
-                tuple(c for c in checks if c.line["failed"] == t.line["failed"] and t.line["selected"]),
-            )
-            for t in texts("repair")
-        )
-        first = lines[0]
-        return ProblemStep(
-            first["step"],
-            first["problem_id"],
-            first["question"],
-            first["gold"],
-            rollouts,
-            mends,
-            tuple(texts("extra")),
-        )
-
-    def _seam(self, seam: Line, rows: Sequence[Line]) -> SeamView:
-        own = [row for row in rows if row["group_id"].endswith(f"/seam/{seam['failed']}")]
-        return SeamView(
-            tuple(zip(seam["edit_kinds"], seam["edit_failed_at"], seam["edit_repaired_at"], strict=True)),
-            seam["kept"],
-            seam["kept_by"],
-            tuple(seam["failed_mask"]),
-            tuple(seam["repaired_mask"]),
-            tuple(seam["repaired_ids"]),
-            self.pieces(seam["repaired_ids"]),
-            tuple(credit(row) for row in own if row["role"] == "failed"),
-            tuple(credit(row) for row in own if row["role"] == "repaired"),
-            next((tuple(row["old_logprobs"] or ()) for row in own if row["role"] == "repaired"), ()),
-        )
 
 
 def read_metrics(path: Path) -> list[Line]:
@@ -275,27 +136,14 @@ def read_metrics(path: Path) -> list[Line]:
     return [{**line, **seconds} for line, seconds in zip(found, took, strict=True)]
 
 
-def by_problem(lines: Iterable[Line]) -> defaultdict[str, list[Line]]:
-    found: defaultdict[str, list[Line]] = defaultdict(list)
-    for line in lines:
-        found[line["problem_id"]].append(line)
-    return found
-
-
-def credit(row: Line) -> Credit:
-    return Credit(
-        row["role"], tuple(row["mask"]), tuple(row["advantages"]), row["weight"], row["ratio"], row["loss"]
-    )
-
-
-def spread(rows: Sequence[Line], line: Line) -> tuple[Credit, ...]:
-    """The credit of a text that no seam touched: rows of its very prompt and tokens. Two equal texts of a group share
-    theirs, as they get the same."""
-    same = (
-        row
-        for row in rows
-        if row["role"] in ("policy", "repair")
-        and row["completion_ids"] == line["token_ids"]
-        and row["prompt_ids"] == line["prompt_ids"]
-    )
-    return tuple(credit(row) for row in same)[:1]
+def why(repair: Repair, selected: bool) -> str:
+    """Why a repair was taken or not, in words."""
+    verdict = repair.rollout.verdict.state
+    if repair.audit:
+        return f"rejected by the audit ({repair.audit}); the verifier said {verdict}"
+    if verdict != "pass":
+        return f"the verifier said {verdict}"
+    if selected:
+        own = "" if repair.written else " (a passing sibling)"
+        return f"accepted: it passes the verifier and every audit rule, distance {repair.distance:.2f}{own}"
+    return "passes, but another candidate scored higher"

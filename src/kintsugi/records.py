@@ -7,7 +7,7 @@ the two. Credit turns an episode into `Row`s, the only thing a learner sees. Not
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 VerdictState = Literal["pass", "fail", "unscorable", "error"]
@@ -16,7 +16,8 @@ EditKind = Literal["replace", "insert", "delete"]
 Phase = Literal["rollout", "repair", "audit", "check", "train"]
 Level = Literal["token", "sequence", "nll"]
 Reduction = Literal["row", "token", "constant"]
-Role = Literal["policy", "failed", "repaired", "repair", "sft"]
+Term = Literal["policy", "repair"]
+Kind = Literal["rollout", "repair", "extra", "demonstration"]
 KeptBy = Literal["K", "2K", "all"]
 
 PASS_THRESHOLD = 0.5
@@ -112,8 +113,8 @@ class Rollout:
 class Repair:
     """One candidate repair of rollout number `failed` of the group.
 
-    `rollout` is what repair mode wrote, under the repair prompt; where it wrote nothing (`written` is False)
-    it is the passing sibling that was taken instead.
+    `rollout` is what repair mode wrote, under the repair prompt. Where it wrote nothing it is the passing sibling
+    that was taken instead, rollout number `sibling` of the group.
     `anchor_text` is None where no anchor was shown. `audit` names the rule that rejected the repair, or is
     "" (h = 1). `distance` is D(y, ybar) in [0, 1]; `score` is s_rep (kintsugi.internalize.select).
     """
@@ -124,7 +125,12 @@ class Repair:
     audit: str
     distance: float
     score: float
-    written: bool = True
+    sibling: int | None = None
+
+    @property
+    def written(self) -> bool:
+        """True if repair mode wrote it, False if it is a sibling."""
+        return self.sibling is None
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -169,7 +175,6 @@ class Seam:
 
     failed: int
     repair: int
-    repaired_ids: tuple[int, ...]
     edits: tuple[Edit, ...]
     kept: int
     kept_by: KeptBy
@@ -198,7 +203,8 @@ class Episode:
 
     `skipped` says why nothing was repaired ("all passed", "all failed" without an anchor, "nothing mendable"
     because failures were truncated or the verifier broke down), or is "". `extras` never belong to the
-    group that accuracy is counted on. `teachers` holds, by rollout number, the prompt of its teacher.
+    group that accuracy is counted on. `teachers` holds, by rollout number, log pi(token | the teacher's prompt) -
+    log pi(token) of its tokens.
     """
 
     problem: Problem
@@ -207,7 +213,13 @@ class Episode:
     seams: tuple[Seam, ...] = ()
     skipped: str = ""
     extras: tuple[Extra, ...] = ()
-    teachers: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    teachers: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+
+    def text(self, kind: Kind, index: int) -> Rollout:
+        """Rollout, repair or extra number `index`, as it was sampled."""
+        if kind == "repair":
+            return self.repairs[index].rollout
+        return self.rollouts[index] if kind == "rollout" else self.extras[index].rollout
 
     @property
     def checks(self) -> tuple[Rollout, ...]:
@@ -229,38 +241,56 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One sequence to train on. T = len(completion_ids).
+    """One completion to train on. Per-token fields have T = len(completion_ids) entries.
 
-    `mask[t]` is the gate: 1 where token t is trained on. `advantages[t]` is its credit.
-    `sampling_logprobs` are the sampler's log-probabilities where this policy sampled the completion from
-    this very prompt, else None. The learner computes pi_old itself and compares the two (sampler_gap).
-    `weight` scales the row in the loss (lambda_rep for repair rows).
-    With `teacher_prompt_ids` the credit is still to be multiplied by what that prompt makes of the same tokens
-    (kintsugi.algorithms.base.settled).
+    prompt_ids         Token ids that the completion is conditioned on. A repair is conditioned on the problem alone,
+                       not on the repair prompt that it was written under.
+    sampling_logprobs  The sampler's natural log-probabilities; None if it saw another prompt. The learner computes
+                       pi_old itself and compares the two (sampler_gap).
+    kind, index        The text of the problem's episode that the completion is (Episode.text).
+    mask               1 where a token counts in the loss's mean. A token may count without credit.
+    credit             Advantage of each token by reason: {"group": (...), "seam": (...)}.
+    term               Whose mean the row counts in: that of the policy, or that of repair mode.
+    weight             Factor on the row's loss (lambda_rep for rows of repair mode).
+    advantages         The sum of the credit, which is what the loss takes.
     """
 
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
-    mask: tuple[int, ...]
-    advantages: tuple[float, ...]
     sampling_logprobs: tuple[float, ...] | None
-    role: Role
     problem_id: str
-    group_id: str
+    kind: Kind
+    index: int
+    mask: tuple[int, ...]
+    credit: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    term: Term = "policy"
     weight: float = 1.0
-    teacher_prompt_ids: tuple[int, ...] | None = None
+    advantages: tuple[float, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        expected = len(self.completion_ids)
-        for name in ("mask", "advantages", "sampling_logprobs"):
-            values: Sequence[float] | None = getattr(self, name)
-            if values is not None and len(values) != expected:
+        columns = {"mask": self.mask, "sampling_logprobs": self.sampling_logprobs, **self.credit}
+        for name, values in columns.items():
+            if values is not None and len(values) != len(self.completion_ids):
                 raise ValueError(
-                    f"row {self.role} (problem {self.problem_id}): {len(values)} {name} "
-                    f"for {expected} completion tokens"
+                    f"row of {self.kind} {self.index} (problem {self.problem_id}): {len(values)} {name} "
+                    f"for {len(self.completion_ids)} completion tokens"
                 )
+        reasons = tuple(self.credit.values()) or ((0.0,) * len(self.completion_ids),)
+        total = reasons[0] if len(reasons) == 1 else tuple(map(sum, zip(*reasons, strict=True)))
+        object.__setattr__(self, "advantages", total)
 
     @property
     def active(self) -> int:
-        """Number of tokens trained on."""
+        """Number of tokens that count in the mean."""
         return sum(self.mask)
+
+    def add(self, reason: str, credit: float | Sequence[float]) -> Row:
+        """The row with this credit for one more reason: one value for all its tokens, or a value for each."""
+        values = (
+            tuple(credit) if isinstance(credit, Sequence) else (float(credit),) * len(self.completion_ids)
+        )
+        return replace(self, credit={**self.credit, reason: values})
+
+    def credited(self) -> Row:
+        """The row in whose mean only those tokens count that have credit."""
+        return replace(self, mask=tuple(int(a != 0) for a in self.advantages))

@@ -6,7 +6,7 @@
     tokenizer/                     turns the token ids below into text
     rollouts/step-000001.parquet   one line per text: rollout, repair, check or extra, with verdict
     seams/step-000001.parquet      one line per mended failure: edits, K*, gates
-    rows/step-000001.parquet       one line per training row: gate, advantage, log-probabilities, loss
+    rows/step-000001.parquet       one line per training row: gate, credit by reason, log-probabilities, loss
     checkpoints/step-000050/       loads with AutoModelForCausalLM
 
 Each folder reads as one table: `pyarrow.parquet.read_table("run/rows")`.
@@ -20,7 +20,6 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
@@ -33,7 +32,8 @@ from kintsugi.config import Recipe, spec_name
 from kintsugi.engines.base import RowStats
 from kintsugi.files import LOCK, clean, cleaned, lock, numbered, partial_of, write_whole, writing
 from kintsugi.owned import MARK, mark, may_replace, remove
-from kintsugi.records import Episode, KintsugiError, Rollout, Row
+from kintsugi.records import Episode, KintsugiError, Row
+from kintsugi.tables import TABLES, rollout_lines, row_lines, seam_lines
 
 PACKAGES = (
     "kintsugi-rl",
@@ -45,7 +45,6 @@ PACKAGES = (
     "math-verify",
     "reasoning-gym",
 )
-TABLES = ("rollouts", "seams", "rows")
 OTHER_FOLDERS = ("tokenizer", "tensorboard", "wandb")
 FOLDERS = (*TABLES, "checkpoints", *OTHER_FOLDERS)
 STEP_OF_OURS = re.compile(r"\.?step-\d+(\.parquet)?(\.partial)?")
@@ -56,35 +55,6 @@ BEGUN = {LOCK, MARK, "versions.json", ".versions.json.partial", ".recipe.yaml.pa
 """All that a run killed at its very beginning may have left."""
 """MARKS are the files that make a folder a run directory; FOLDERS and FILES all that a run may leave in it."""
 NOTHING: Mapping[str, str] = MappingProxyType({})
-INTS, FLOATS = pa.list_(pa.int32()), pa.list_(pa.float64())
-
-ROLLOUTS = pa.schema(
-    {
-        "step": pa.int32(), "problem_id": pa.string(), "question": pa.string(), "gold": pa.string(),
-        "kind": pa.string(), "index": pa.int32(), "failed": pa.int32(), "edits": pa.int32(),
-        "phase": pa.string(), "of": pa.int32(), "at": pa.int32(),
-        "text": pa.string(), "anchor": pa.string(), "verdict": pa.string(), "reward": pa.float64(),
-        "message": pa.string(), "audit": pa.string(), "distance": pa.float64(), "score": pa.float64(),
-        "selected": pa.bool_(), "written": pa.bool_(), "finish": pa.string(), "version": pa.int32(), "prompt_ids": INTS,
-        "token_ids": INTS, "logprobs": FLOATS,
-    }
-)  # fmt: skip
-SEAMS = pa.schema(
-    {
-        "step": pa.int32(), "problem_id": pa.string(), "failed": pa.int32(), "repair": pa.int32(),
-        "edit_kinds": pa.list_(pa.string()), "edit_failed_at": INTS, "edit_repaired_at": INTS,
-        "kept": pa.int32(), "kept_by": pa.string(), "failed_mask": INTS, "repaired_mask": INTS,
-        "repaired_ids": INTS,
-    }
-)  # fmt: skip
-ROWS = pa.schema(
-    {
-        "step": pa.int32(), "role": pa.string(), "problem_id": pa.string(), "group_id": pa.string(),
-        "weight": pa.float64(), "prompt_ids": INTS, "completion_ids": INTS, "mask": INTS,
-        "advantages": FLOATS, "sampling_logprobs": FLOATS, "old_logprobs": FLOATS, "logprobs": FLOATS,
-        "ratio": pa.float64(), "clipped": pa.float64(), "loss": pa.float64(),
-    }
-)  # fmt: skip
 
 
 class RunLog:
@@ -168,9 +138,9 @@ class RunLog:
         self, step: int, episodes: Sequence[Episode], rows: Sequence[Row], stats: Sequence[RowStats | None]
     ) -> None:
         """Writes the step's three tables."""
-        self._table("rollouts", step, (line for e in episodes for line in rollout_lines(step, e)), ROLLOUTS)
-        self._table("seams", step, (line for e in episodes for line in seam_lines(step, e)), SEAMS)
-        self._table("rows", step, row_lines(step, rows, stats), ROWS)
+        self._table("rollouts", step, (line for e in episodes for line in rollout_lines(step, e)))
+        self._table("seams", step, (line for e in episodes for line in seam_lines(step, e)))
+        self._table("rows", step, row_lines(step, rows, stats))
 
     def rewind(self, step: int, lines: int) -> int:
         """Drops what was written after step `step` and the first `lines` metrics: a resumed run makes it again.
@@ -190,7 +160,8 @@ class RunLog:
         self.lines = lines
         return last
 
-    def _table(self, name: str, step: int, lines: Iterable[Mapping[str, Any]], schema: Any) -> None:
+    def _table(self, name: str, step: int, lines: Iterable[Mapping[str, Any]]) -> None:
+        schema = TABLES[name]
         texts = [field.name for field in schema if field.type == pa.string()]
         made = [{**line, **{k: clean(line[k]) for k in texts if line.get(k) is not None}} for line in lines]
         path = self.directory / name / f"step-{step:06d}.parquet"
@@ -234,56 +205,6 @@ def is_seconds(key: str) -> bool:
 def finite(value: Any) -> Any:
     """The value, or None where JSON has no word for it (NaN, infinity)."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def rollout_lines(step: int, episode: Episode) -> Iterable[dict[str, Any]]:
-    """One mapping per text of the episode; a repair that is a sibling (`written` False) was sampled as a rollout."""
-    chosen = {seam.repair for seam in episode.seams}
-
-    def line(kind: str, index: int, rollout: Rollout, **more: Any) -> dict[str, Any]:
-        verdict, completion = rollout.verdict, rollout.completion
-        return {
-            "step": step, "problem_id": episode.problem.id, "question": episode.problem.prompt,
-            "gold": episode.problem.answer, "kind": kind, "index": index, "text": rollout.text,
-            "verdict": verdict.state, "reward": verdict.reward, "message": verdict.message,
-            "finish": completion.finish, "version": completion.version, "prompt_ids": rollout.prompt_ids,
-            "token_ids": completion.token_ids, "logprobs": completion.logprobs, **more,
-        }  # fmt: skip
-
-    for i, rollout in enumerate(episode.rollouts):
-        yield line("rollout", i, rollout)
-    for i, repair in enumerate(episode.repairs):
-        yield line(
-            "repair", i, repair.rollout, failed=repair.failed, anchor=repair.anchor_text, audit=repair.audit,
-            distance=repair.distance, score=repair.score, selected=i in chosen, written=repair.written,
-        )  # fmt: skip
-    for seam in episode.seams:
-        for i, check in enumerate(seam.checks):
-            yield line("check", i, check.rollout, failed=seam.failed, edits=check.edits)
-    for i, extra in enumerate(episode.extras):
-        yield line("extra", i, extra.rollout, phase=extra.phase, of=extra.of, at=extra.at)
-
-
-def seam_lines(step: int, episode: Episode) -> Iterable[dict[str, Any]]:
-    for seam in episode.seams:
-        yield {
-            "step": step, "problem_id": episode.problem.id, "failed": seam.failed, "repair": seam.repair,
-            "edit_kinds": [e.kind for e in seam.edits], "edit_failed_at": [e.failed_at for e in seam.edits],
-            "edit_repaired_at": [e.repaired_at for e in seam.edits], "kept": seam.kept, "kept_by": seam.kept_by,
-            "failed_mask": seam.failed_mask, "repaired_mask": seam.repaired_mask, "repaired_ids": seam.repaired_ids,
-        }  # fmt: skip
-
-
-def row_lines(step: int, rows: Sequence[Row], stats: Sequence[RowStats | None]) -> Iterable[dict[str, Any]]:
-    """One mapping per row; rows that cost no forward pass have no log-probabilities and no loss."""
-    for row, found in zip(rows, stats, strict=True):
-        # By name: asdict would copy every float of every token.
-        learned = {field.name: getattr(found, field.name) for field in fields(RowStats)} if found else {}
-        yield {
-            "step": step, "role": row.role, "problem_id": row.problem_id, "group_id": row.group_id,
-            "weight": row.weight, "prompt_ids": row.prompt_ids, "completion_ids": row.completion_ids,
-            "mask": row.mask, "advantages": row.advantages, "sampling_logprobs": row.sampling_logprobs, **learned,
-        }  # fmt: skip
 
 
 def versions() -> dict[str, str]:

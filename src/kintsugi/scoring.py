@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from kintsugi.engines.base import Score
 from kintsugi.loss import token_logprobs
 from kintsugi.records import Row
 
@@ -53,24 +54,33 @@ class Target:
     rows: tuple[int, ...]
 
 
-def sequences(rows: Sequence[Row], indices: Iterable[int], *, every_token: bool = False) -> list[Target]:
+def sequences(rows: Sequence[Row], indices: Iterable[int]) -> list[Target]:
     """The distinct sequences of the rows at `indices`, each cut after the last token asked for.
 
-    Rows without a token asked for are left out. `every_token` asks for all of them.
+    Rows without a token asked for are left out.
     """
     owners: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
     for i in indices:
         owners.setdefault((rows[i].prompt_ids, rows[i].completion_ids), []).append(i)
     found = []
     for (prompt, completion), places in owners.items():
-        masks = [rows[i].mask for i in places]
-        wanted = (
-            [True] * len(completion) if every_token else [any(gates) for gates in zip(*masks, strict=True)]
-        )
+        wanted = [any(gates) for gates in zip(*(rows[i].mask for i in places), strict=True)]
         end = max((t + 1 for t, asked in enumerate(wanted) if asked), default=0)
         if end:
             found.append(Target(prompt, completion[:end], tuple(wanted[:end]), tuple(places)))
     return found
+
+
+def whole(scores: Sequence[Score]) -> list[Target]:
+    """The distinct sequences of the scores, every token asked for; `rows` are the places of the scores."""
+    owners: dict[Score, list[int]] = {}
+    for i, score in enumerate(scores):
+        owners.setdefault(score, []).append(i)
+    return [
+        Target(s.prompt_ids, s.completion_ids, (True,) * len(s.completion_ids), tuple(places))
+        for s, places in owners.items()
+        if s.completion_ids
+    ]
 
 
 def micro_batches(items: Sequence[Target], token_budget: int) -> list[list[Target]]:

@@ -6,8 +6,9 @@ Every text here was written by a model or a data set: it is shown as text, never
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -15,8 +16,12 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text as Line
 
-from kintsugi.reading import Credit, Mend, ProblemStep, Run, SeamView, Text
+from kintsugi.reading import Run, why
 from kintsugi.records import KintsugiError
+from kintsugi.tables import ProblemStep
+
+Credit = Mapping[str, Sequence[float]]
+"""The credit of a text's tokens by reason."""
 
 GOLD, FAILED, MENDED, QUIET = "bold #d4a017", "#d55e00", "#0072b2", "dim"
 """Gold for what is trained on; orange and blue, which colour-blind people tell apart, for the two sides."""
@@ -47,8 +52,8 @@ def show(run: Run, choice: Choice, console: Console) -> None:
         )
     console.print(Line(f"step {step} of {run.directory}: {LEGEND}", style=QUIET))
     shown = found[: choice.limit or None]
-    for problem, rollout, mends in shown:
-        console.print(failure(problem, rollout, mends, choice.anchor, console.width))
+    for problem, index in shown:
+        console.print(failure(run, problem, index, choice.anchor, console.width))
     if len(shown) < len(found):
         more = (
             f"{len(found) - len(shown)} more in this step: --limit 0 shows all; --step 1..{run.written[-1]}"
@@ -78,41 +83,64 @@ def nothing(choice: Choice) -> str:
     return f"no failed rollout{where}" if choice.every else f"no mended failure{where}"
 
 
-Failure = tuple[ProblemStep, Text, Sequence[Mend]]
+Failure = tuple[ProblemStep, int]
+"""A problem, and the number of one of its failed rollouts."""
 
 
 def failures(problems: Iterable[ProblemStep], choice: Choice) -> Iterator[Failure]:
-    """(problem, failed rollout, its repairs): mended ones, or every one."""
+    """The mended failures, or every one."""
     for problem in problems:
-        if choice.problem is not None and choice.problem not in problem.problem_id:
+        if choice.problem is not None and choice.problem not in problem.episode.problem.id:
             continue
-        for rollout in problem.rollouts:
-            mends = [m for m in problem.mends if m.failed == rollout.line["index"]]
-            mended = any(m.seam for m in mends)
-            if mended or (choice.every and rollout.verdict != "pass"):
-                yield problem, rollout, mends
+        mended = {seam.failed for seam in problem.episode.seams}
+        for i, rollout in enumerate(problem.episode.rollouts):
+            if i in mended or (choice.every and rollout.verdict.state != "pass"):
+                yield problem, i
 
 
-def failure(
-    problem: ProblemStep, rollout: Text, mends: Sequence[Mend], anchor: bool, width: int
-) -> RenderableType:
+def failure(run: Run, problem: ProblemStep, index: int, anchor: bool, width: int) -> RenderableType:
     """One failed rollout with what became of it."""
-    name = Line(visible(f"{problem.problem_id}, rollout {rollout.line['index']}"))
-    parts: list[RenderableType] = [Rule(name, style=GOLD, align="left"), Line(visible(problem.question))]
-    parts.append(Line(f"gold answer {visible(problem.gold)}", style=QUIET))
-    chosen = next((m for m in mends if m.seam), None)
-    if chosen is None or chosen.seam is None:
+    episode = problem.episode
+    rollout = episode.rollouts[index]
+    name = Line(visible(f"{episode.problem.id}, rollout {index}"))
+    parts: list[RenderableType] = [
+        Rule(name, style=GOLD, align="left"),
+        Line(visible(episode.problem.prompt)),
+    ]
+    parts.append(Line(f"gold answer {visible(episode.problem.answer)}", style=QUIET))
+    seam = next((s for s in episode.seams if s.failed == index), None)
+    tried = [(j, r) for j, r in enumerate(episode.repairs) if r.failed == index]
+    reasons = [Line(f"repair {j}  {why(r, seam is not None and seam.repair == j)}") for j, r in tried]
+    if seam is None:
         parts.append(Padding(Line(visible(rollout.text)), (1, 0, 0, 2)))
-        parts += [Line(why(m)) for m in mends] or [Line("no repair was tried")]
+        parts += reasons or [Line("no repair was tried")]
+        parts += [Line(line) for line in credit_lines("rollout", problem.credit("rollout", index), None, ())]
         return Padding(Group(*parts), (1, 0, 0, 0))
-    left, right = sides(rollout, chosen, chosen.seam)
-    titles = Line(f"failed ({rollout.verdict})", style=FAILED), Line("mended (pass)", style=MENDED)
+    repair = episode.repairs[seam.repair]
+    failed, mended = run.pieces(rollout.completion.token_ids), run.pieces(repair.ids)
+    left, right = Line(visible(rollout.text)), Line(visible(repair.rollout.text))
+    if failed:  # the run has a tokenizer
+        left = marked(
+            failed, {e.failed_at for e in seam.edits if e.kind != "insert"}, seam.failed_mask, ("[-", "-]")
+        )
+        edited = {e.repaired_at for e in seam.edits if e.kind != "delete"}
+        right = marked(mended, edited, seam.repaired_mask, ("{+", "+}"))
+    titles = Line(f"failed ({rollout.verdict.state})", style=FAILED), Line("mended (pass)", style=MENDED)
     pairs = [(titles[0], left), (titles[1], right)]
-    if anchor and chosen.repair.line["anchor"] is not None:
-        pairs.append((Line("anchor", style=QUIET), Line(visible(chosen.repair.line["anchor"]))))
+    if anchor and repair.anchor_text is not None:
+        pairs.append((Line("anchor", style=QUIET), Line(visible(repair.anchor_text))))
     parts.append(Padding(columns(pairs, width), (1, 0, 1, 2)))
-    parts += [Line(line) for line in seam_lines(rollout, chosen.seam)]
-    parts += [Line(why(m)) for m in mends]
+    parts.append(Line(f"seam      {seam.kept} of {len(seam.edits)} edits kept ({seam.kept_by})"))
+    for title, credit, gates, pieces in (
+        ("failed", problem.credit("rollout", index), seam.failed_mask, failed),
+        ("mended", problem.credit("repair", seam.repair), seam.repaired_mask, mended),
+    ):
+        parts += [Line(line) for line in credit_lines(title, credit, gates, pieces)]
+    modes = [r for r in problem.rows_of("repair", seam.repair) if r.term == "repair"]
+    parts += [
+        Line(f"  repair mode  {reasons_of(r.credit, 0)} on every token, weight {r.weight:g}") for r in modes
+    ]
+    parts += reasons
     return Padding(Group(*parts), (1, 0, 0, 0))
 
 
@@ -128,16 +156,6 @@ def columns(pairs: Sequence[tuple[Line, Line]], width: int) -> RenderableType:
     return grid
 
 
-def sides(rollout: Text, mend: Mend, seam: SeamView) -> tuple[Line, Line]:
-    """Both texts with their differing tokens marked; unmarked where the run has no tokenizer."""
-    if not rollout.pieces:
-        return Line(visible(rollout.text)), Line(visible(mend.repair.text))
-    failed_at = {at for kind, at, _ in seam.edits if kind != "insert"}
-    repaired_at = {at for kind, _, at in seam.edits if kind != "delete"}
-    left = marked(rollout.pieces, failed_at, seam.failed_mask, ("[-", "-]"))
-    return left, marked(seam.pieces, repaired_at, seam.repaired_mask, ("{+", "+}"))
-
-
 def marked(pieces: Sequence[str], edited: set[int], gates: Sequence[int], signs: tuple[str, str]) -> Line:
     """The tokens as one text: gated ones within `signs`, other edits within tildes. Signs, for colour may be off."""
     line = Line()
@@ -151,18 +169,40 @@ def marked(pieces: Sequence[str], edited: set[int], gates: Sequence[int], signs:
     return line
 
 
-def seam_lines(rollout: Text, seam: SeamView) -> Iterator[str]:
-    """Which tokens are trained on and with what credit, a line per side."""
-    yield f"seam      {seam.kept} of {len(seam.edits)} edits kept ({seam.kept_by})"
-    for name, gates, pieces, credits in (
-        ("failed", seam.failed_mask, rollout.pieces, seam.failed_credit),
-        ("mended", seam.repaired_mask, seam.pieces, seam.repaired_credit),
+def credit_lines(
+    title: str, credit: Credit, gates: Sequence[int] | None, pieces: Sequence[str]
+) -> Iterator[str]:
+    """Each token of the seam with its credit by reason; other tokens in runs of equal credit."""
+    if not credit:
+        yield f"  {title}  no credit: nothing is trained on it"
+        return
+    seam = [t for t, gate in enumerate(gates or ()) if gate]
+    said = [f"token {t}{quoted(pieces, t)}: {reasons_of(credit, t)}" for t in seam]
+    if said:
+        yield f"  {title}  {', '.join(said)}"
+    others = [t for t in range(len(next(iter(credit.values())))) if t not in seam]
+    for (words, _), alike in groupby(
+        enumerate(others), key=lambda it: (reasons_of(credit, it[1]), it[1] - it[0])
     ):
-        tokens = [
-            f"token {i}{quoted(pieces, i)}: {advantage(credits, i)}" for i, gate in enumerate(gates) if gate
-        ]
-        if tokens:
-            yield f"  {name}  {', '.join(tokens)}"
+        places = [t for _, t in alike]
+        if words != NOTHING:
+            yield f"  {title}  {spanned(places)}: {words}"
+
+
+NOTHING = "+0.00"
+
+
+def reasons_of(credit: Credit, at: int) -> str:
+    """A token's credit by reason, and the sum where there are several: "seam -10.00, group +0.71 = -9.29"."""
+    given = [(reason, values[at]) for reason, values in credit.items() if values[at]]
+    if not given:
+        return NOTHING
+    total = f" = {sum(value for _, value in given):+.2f}" if len(given) > 1 else ""
+    return ", ".join(f"{reason} {value:+.2f}" for reason, value in given) + total
+
+
+def spanned(places: Sequence[int]) -> str:
+    return f"token {places[0]}" if len(places) == 1 else f"tokens {places[0]} to {places[-1]}"
 
 
 def quoted(pieces: Sequence[str], at: int) -> str:
@@ -171,15 +211,6 @@ def quoted(pieces: Sequence[str], at: int) -> str:
         return ""
     text = visible(pieces[at]).replace("\n", escape("\n"))
     return f' "{text}"'
-
-
-def advantage(credits: Sequence[Credit], at: int) -> str:
-    """The sum of what the rows say of one token (rows of one text open different tokens)."""
-    return f"{sum(c.advantages[at] * c.gates[at] for c in credits):+.2f}" if credits else "no row"
-
-
-def why(mend: Mend) -> str:
-    return f"repair {mend.repair.line['index']}  {visible(mend.why)}"
 
 
 def visible(text: str) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 
 from kintsugi import checkpoint
 from kintsugi.algorithms import Algorithm, load_algorithm
-from kintsugi.algorithms.base import believed, settled
+from kintsugi.algorithms.base import believed
 from kintsugi.assembly import Parts, assemble
 from kintsugi.card import write_card
 from kintsugi.checkpoint import Progress
@@ -174,8 +174,8 @@ def one_step(
     step = progress.step + 1
     meter = Meter()
     problems = batch(parts.train_problems, parts.recipe, step)
-    episodes = run_all(parts, algorithm, problems, step, progress, meter)
-    rows = settled([row for episode in episodes for row in algorithm.rows(episode)], learner.logprobs)
+    episodes = run_all(parts, algorithm, learner, problems, step, progress, meter)
+    rows = [row for episode in episodes for row in algorithm.rows(episode)]
     stats = learner.step(rows, share_done(parts.recipe, progress))
     metrics = step_metrics(step, episodes, rows, stats, meter.seconds)
     progress.step = step
@@ -200,6 +200,7 @@ def one_step(
 def run_all(
     parts: Parts,
     algorithm: Algorithm,
+    learner: LocalLearner,
     problems: Sequence[Problem],
     step: int,
     progress: Progress,
@@ -216,7 +217,7 @@ def run_all(
         meter=meter,
         max_prompt=parts.max_prompt,
     )
-    return play([algorithm.run(problem, ctx) for problem in problems], parts.sampler, meter)
+    return play([algorithm.run(problem, ctx) for problem in problems], parts.sampler, meter, learner.logprobs)
 
 
 def batch(problems: Sequence[Problem], recipe: Recipe, step: int) -> list[Problem]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from kintsugi.algorithms.base import settled
 from kintsugi.bridges.common import bridge_recipe
 from kintsugi.config import Optim, Spec
 from kintsugi.engines.base import Request, Sampler, Session
@@ -109,14 +108,14 @@ def freeze(algorithm: Spec, problems: int = 4, seed: int = 5) -> Scene:
     )
     asked = tuple(task.train()[:problems])
 
-    episodes = play([chosen.run(problem, ctx) for problem in asked], recorder)
     learner = LocalLearner(
         copy.deepcopy(loaded.model),
         Optim(lr=1e-9, warmup=0, grad_clip=1e9),
         chosen.objective(LONGEST),
         pad_id=loaded.tokenizer.pad_token_id,
     )
-    rows = settled([row for episode in episodes for row in chosen.rows(episode)], learner.logprobs)
+    episodes = play([chosen.run(problem, ctx) for problem in asked], recorder, scorer=learner.logprobs)
+    rows = [row for episode in episodes for row in chosen.rows(episode)]
     stats = learner.step(rows)
     gradient = {name: p.grad for name, p in learner.model.named_parameters() if p.grad is not None}
     return Scene(loaded, asked, recorder.tape, tuple(rows), stats.loss, stats.grad_norm, gradient)
@@ -137,4 +136,4 @@ def objective_loss(
 
 def credit(rows: Sequence[Row]) -> list[tuple]:
     """What training reads of the rows, whatever their problems are called and whoever sampled them."""
-    return [(r.role, r.prompt_ids, r.completion_ids, r.mask, r.advantages, r.weight) for r in rows]
+    return [(r.term, r.prompt_ids, r.completion_ids, r.mask, r.advantages, r.weight) for r in rows]

@@ -99,7 +99,7 @@ def test_links_lead_from_a_curve_to_a_step_a_problem_and_a_token(page: Any, repo
     page.wait_for_function("location.hash.includes('problem=p%2F1')")
     page.locator(".card .tok.seam.blame").click()
     detail = page.locator(".card .detail").inner_text()
-    for fact in ("token 7 “4”", "log-probability -0.500", "gate 1", "advantage −10.00", "replaced by “5”"):
+    for fact in ("token 7 “4”", "log-probability -0.500", "gate 1", "credit seam −10.00", "replaced by “5”"):
         assert fact in detail
     shared = page.url
     assert "token=7" in shared

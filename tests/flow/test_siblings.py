@@ -24,10 +24,11 @@ def test_siblings_mend_without_a_generated_token_and_every_credit_is_learned(tmp
     assert taken
     own = {(t["problem_id"], tuple(t["token_ids"])) for t in texts if t["kind"] == "rollout"}
     assert all((t["problem_id"], tuple(t["token_ids"])) in own for t in taken)
-    assert {row["role"] for row in rows} == {"failed", "repaired", "policy"}
+    assert {(row["kind"], row["term"]) for row in rows} == {("rollout", "policy"), ("repair", "policy")}
+    assert {reason for row in rows for reason, _ in row["credit"]} == {"group", "prefix", "seam"}
     # Every row with credit went through the learner, as did siblings' own sampling log-probabilities.
     for row in rows:
-        assert (row["loss"] is not None) == any(row["advantages"])
+        assert (row["loss"] is not None) == any(a for _, values in row["credit"] for a in values)
         assert row["sampling_logprobs"] is not None
     assert metrics["sampler_gap"] < 1e-3
     assert 0 < metrics["active_ratio"] <= 1

@@ -59,7 +59,7 @@ def test_a_seam_on_disk_joins_a_failure_and_a_passing_repair(iop_run: TrainResul
         (failed,) = [r for r in here if r["kind"] == "rollout" and r["index"] == seam["failed"]]
         (repair,) = [r for r in here if r["kind"] == "repair" and r["index"] == seam["repair"]]
         assert failed["verdict"] in ("fail", "unscorable")
-        assert (repair["verdict"], repair["audit"], repair["selected"]) == ("pass", "", True)
+        assert (repair["verdict"], repair["audit"]) == ("pass", "")
         assert 1 <= seam["kept"] <= len(seam["edit_kinds"])
         gated = [t for t, g in enumerate(seam["failed_mask"]) if g]
         # Strict masks gate the failure where the first edits are; extended ones add at most one a side.
@@ -70,15 +70,15 @@ def test_a_seam_on_disk_joins_a_failure_and_a_passing_repair(iop_run: TrainResul
 def test_the_loss_of_a_policy_row_can_be_recomputed_from_the_file(iop_run: TrainResult) -> None:
     # From file to number: w = exp(sum g (log pi - log pi_old) / sum g), loss = -min(w A, clip(w) A) with
     # IOP's clip 1 - 3e-4 s .. 1 + 4e-4 s, where s = sqrt(T / active tokens).
-    rows = [r for r in table(iop_run, "rows") if r["role"] in ("failed", "repaired")]
+    rows = [r for r in table(iop_run, "rows") if "seam" in dict(r["credit"])]
     assert any(r["ratio"] != 1.0 for r in rows)  # the second minibatch is off the old policy
     for row in rows:
         g = row["mask"]
         w = math.exp(
             sum(a - b for m, a, b in zip(g, row["logprobs"], row["old_logprobs"], strict=True) if m) / sum(g)
         )
-        advantage = -1.0 if row["role"] == "failed" else 1.0
-        assert {a for a, m in zip(row["advantages"], g, strict=True) if m} == {advantage}
+        advantage = -1.0 if row["kind"] == "rollout" else 1.0
+        assert {a for a, m in zip(dict(row["credit"])["seam"], g, strict=True) if m} == {advantage}
         s = math.sqrt(len(g) / sum(g))
         clipped = min(max(w, 1 - 3e-4 * s), 1 + 4e-4 * s)
         assert row["ratio"] == pytest.approx(w, abs=1e-5)
@@ -91,7 +91,7 @@ def test_the_log_probabilities_on_disk_are_those_of_the_model_given_the_problem_
     # Step 1 starts from the shipped weights: a fresh forward pass of prompt + completion must agree, for the
     # failure and for the repair, which was sampled under another prompt.
     model = AutoModelForCausalLM.from_pretrained(NANO_DIR, dtype=torch.float32)
-    rows = [r for r in table(iop_run, "rows") if r["step"] == 1 and r["role"] in ("failed", "repaired")]
+    rows = [r for r in table(iop_run, "rows") if r["step"] == 1 and "seam" in dict(r["credit"])]
     for row in rows[:4]:
         ids = torch.tensor([row["prompt_ids"] + row["completion_ids"]])
         with torch.no_grad():
@@ -200,7 +200,7 @@ def test_every_algorithm_trains(name: str, tmp_path: Path) -> None:
     # Every sampled text is on disk, and its tokens count once, in the phase they were spent in.
     spent = Counter[str]()
     for text in table(result, "rollouts"):
-        if text["written"] is False:
+        if text["sibling"] is not None:
             continue  # a passing sibling taken as the repair: its tokens are those of its rollout
         spent[text["phase"] or text["kind"]] += len(text["token_ids"])
     assert sum(spent.values()) == step["tokens/generated"]

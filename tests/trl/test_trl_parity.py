@@ -12,6 +12,7 @@ from scene import LONGEST, Scene, credit, freeze, objective_loss
 
 from kintsugi.algorithms import load_algorithm
 from kintsugi.config import Optim
+from kintsugi.engines.base import Score
 from kintsugi.learner import LocalLearner
 
 SAME = 1e-5
@@ -117,8 +118,9 @@ def test_ratios_and_clips_are_the_objectives_once_the_policy_has_moved(
     # The objective's own losses, from log-probabilities of the local learner before and after.
     objective = load_algorithm(algorithm).objective(LONGEST)
     rows = scene.rows
+    scores = [Score(row.prompt_ids, row.completion_ids) for row in rows]
     old, now = (
-        LocalLearner(model, Optim(lr=1e-9), objective, pad_id=0).logprobs(rows)
+        LocalLearner(model, Optim(lr=1e-9), objective, pad_id=0).logprobs(scores)
         for model in (scene.loaded.model, trainer.model)
     )
     total, clipped = objective_loss(rows, old, now, objective)

@@ -66,7 +66,7 @@ def test_a_process_with_nothing_to_mend_helps_the_other(both: list[dict[str, Any
     assert one["asked"] == other["asked"]
     assert one["asked"][0] == 12 and len(one["asked"]) > 1
     assert 2 * sum(one["asked"][1:]) - one["samples"][0] in (0, 1)
-    owners = {row.problem_id for row in one["rows"] if row.role == "repair"}
+    owners = {row.problem_id for row in one["rows"] if row.term == "repair"}
     assert len(owners) in (1, 2)  # of the three groups, the second has no failure
 
 

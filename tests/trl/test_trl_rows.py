@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from kintsugi.bridges.replay import Lockstep
-from kintsugi.bridges.trl_rows import Layout, bare, dealt, unpadded
+from kintsugi.bridges.trl_rows import Layout, dealt, idle, unpadded
 from kintsugi.objective import Objective
 from kintsugi.records import Row
 
 OBJECTIVE = Objective("token", reduction="token")
 LAYOUT = Layout(9, None, torch.device("cpu"))
-FILLER = bare([9], [9])
+FILLER = idle(9)
 
 
 def row(completion: tuple[int, ...], mask: tuple[int, ...], credit: float) -> Row:
-    return Row((1, 2), completion, mask, tuple(credit * g for g in mask), None, "policy", "p", "g")
+    return Row((1, 2), completion, None, "p", "rollout", 0, mask).add("group", [credit * g for g in mask])
 
 
 WHOLE, SEAM, NOTHING = (
@@ -62,7 +63,7 @@ def test_a_batch_without_credit_is_fillers() -> None:
 
 def test_tensors_are_padded_as_trl_pads_and_credit_undoes_its_division() -> None:
     rows, items = share(0, 1, 1)
-    batch = LAYOUT.batch([*rows, bare([7, 7, 7], [7])], items, "token")
+    batch = LAYOUT.batch([*rows, replace(FILLER, prompt_ids=(7, 7, 7), completion_ids=(7,))], items, "token")
     assert batch["prompt_ids"].tolist() == [[9, 1, 2], [9, 1, 2], [7, 7, 7]]
     assert batch["prompt_mask"].tolist() == [[0, 1, 1], [0, 1, 1], [1, 1, 1]]
     assert batch["completion_ids"].tolist() == [[3, 4, 9], [5, 6, 7], [7, 9, 9]]
@@ -77,7 +78,7 @@ def test_a_ratio_of_the_sequence_has_one_credit() -> None:
     rows, items = share(0, 1, 1)
     batch = LAYOUT.batch([*rows, FILLER], items, "sequence")
     assert torch.allclose(batch["advantages"], torch.tensor([0.5, -1.0, 0.0]))
-    mixed = Row((1,), (2, 3), (1, 1), (1.0, 2.0), None, "policy", "p", "g")
+    mixed = row((2, 3), (1, 1), 1.0).add("seam", (0.0, 1.0))
     with pytest.raises(ValueError, match="a sequence-level ratio takes one advantage"):
         LAYOUT.batch([mixed], 2, "sequence")
 

@@ -160,7 +160,7 @@ def test_a_reward_function_is_asked_as_trl_asks_it(conversational: bool, tmp_pat
         assert call["prompts"][0] in rollouts["prompts"]
     assert trainer.logged("asked") == [32]  # what is logged of repairs does not mix with the rollouts'
     # Prompts are TRL's own to the token: the chat template's for conversations, the bare text otherwise.
-    own = {tuple(row.prompt_ids) for row in trainer.rows[0] if row.role != "repair"}
+    own = {tuple(row.prompt_ids) for row in trainer.rows[0] if row.term != "repair"}
     asked = {
         codec.chat(p.prompt)
         if conversational

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 from kintsugi.config import Recipe
 from kintsugi.engines.base import Request, SamplingParams, Session
-from kintsugi.engines.play import Run, play
+from kintsugi.engines.play import Run, Scorer, play
 from kintsugi.internalize.context import Context
 from kintsugi.prompts import TERSE, Prompts
-from kintsugi.records import Completion, Finish, Problem, Repair, Rollout, Turn, Verdict
+from kintsugi.records import Completion, Finish, Problem, Repair, Rollout, Row, Turn, Verdict
 
 STOP = 0
 LOGPROB = -0.5
@@ -171,10 +171,10 @@ def make_context(
     return ctx, sampler
 
 
-def run(asking: Run[Result], ctx: Context) -> Result:
+def run(asking: Run[Result], ctx: Context, scorer: Scorer | None = None) -> Result:
     """What the run returns, its asks answered by the script of its context."""
     assert isinstance(ctx, Scripted)
-    return play([asking], ctx.sampler, ctx.meter)[0]
+    return play([asking], ctx.sampler, ctx.meter, scorer)[0]
 
 
 def make_rollout(
@@ -183,6 +183,41 @@ def make_rollout(
     """A judged rollout of the text on a prompt."""
     verdict = reward if isinstance(reward, Verdict) else Verdict.scored(reward)
     return Rollout(CharCodec().chat(prompt), complete(text, finish=finish), text, verdict)
+
+
+def make_row(
+    prompt: Sequence[int],
+    completion: Sequence[int],
+    credit: float | Sequence[float] = 1.0,
+    mask: Sequence[int] | None = None,
+    part: str = "policy",
+    **more: Any,
+) -> Row:
+    """A row of this part (see `part_of`) with this credit where its mask is 1."""
+    gate = tuple(mask) if mask is not None else (1,) * len(completion)
+    values = credit if isinstance(credit, Sequence) else [credit] * len(gate)
+    row = Row(
+        prompt_ids=tuple(prompt),
+        completion_ids=tuple(completion),
+        sampling_logprobs=more.pop("sampling_logprobs", None),
+        problem_id="p",
+        kind="repair" if part in ("repair", "repaired") else "rollout",
+        index=0,
+        mask=gate,
+        term="repair" if part == "repair" else "policy",
+        **more,
+    )
+    reason = "seam" if part in ("failed", "repaired") else "group"
+    return row.add(reason, tuple(a * g for a, g in zip(values, gate, strict=True)))
+
+
+def part_of(row: Row) -> str:
+    """The part a row plays: "failed" or "repaired", the sides of a seam; "repair", in repair mode; else "policy"."""
+    if row.term == "repair":
+        return "repair"
+    if row.kind == "repair":
+        return "repaired"
+    return "failed" if "seam" in row.credit else "policy"
 
 
 def make_repair(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fakes import encode, make_recipe, make_repair, make_rollout
+from fakes import make_recipe, make_repair, make_rollout
 from tokenizers import Tokenizer, decoders, models
 
 from kintsugi.algorithms import load_algorithm
@@ -22,7 +22,7 @@ def make_episode(failed: str = FAILED, mended: str = MENDED) -> Episode:
     """Rollout 0 fails and is mended, 1 passes, 2 fails and its repair was rejected."""
     at = next(i for i, (a, b) in enumerate(zip(failed, mended, strict=True)) if a != b)
     gates = tuple(int(i == at) for i in range(len(failed) + 1))
-    seam = Seam(0, 0, (*encode(mended), 0), (Edit("replace", at, at),), 1, "K", (), gates, gates)
+    seam = Seam(0, 0, (Edit("replace", at, at),), 1, "K", (), gates, gates)
     return Episode(
         Problem("p/1", "2+3?", "5"),
         rollouts=(make_rollout(failed), make_rollout("#### 5", 1.0), make_rollout("#### 9")),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import LOGPROB, STOP, encode, make_repair, make_rollout
+from fakes import LOGPROB, STOP, encode, make_repair, make_rollout, part_of
 
 from kintsugi.algorithms import load_algorithm
 from kintsugi.algorithms.base import group_advantages
@@ -58,10 +58,12 @@ def test_outcome_rows_of_two_failures_and_a_pass(name: str) -> None:
     assert [row.mask for row in rows] == [(1, 1, 1), (1, 1, 1, 1), (1,)]
     assert [row.completion_ids for row in rows] == [(*encode("no"), STOP), (*encode("yes"), STOP), (STOP,)]
     assert rows[1].sampling_logprobs == (LOGPROB,) * 4
-    assert {(row.role, row.weight, row.prompt_ids, row.problem_id) for row in rows} == {
+    assert {(row.term, row.weight, row.prompt_ids, row.problem_id) for row in rows} == {
         ("policy", 1.0, encode("[Q]"), "gsm8k/412")
     }
-    assert len({row.group_id for row in rows}) == 1
+    assert [(row.kind, row.index, set(row.credit)) for row in rows] == [
+        ("rollout", i, {"group"}) for i in range(3)
+    ]
 
 
 @pytest.mark.parametrize("name", ["grpo", "gspo"])
@@ -136,7 +138,6 @@ def iop_episode() -> Episode:
     seam = Seam(
         failed=0,
         repair=1,
-        repaired_ids=(*encode("axy"), STOP),
         edits=(Edit("replace", 1, 1), Edit("insert", 2, 2)),
         kept=1,
         kept_by="K",
@@ -150,7 +151,7 @@ def iop_episode() -> Episode:
 
 def iop_rows(role: str) -> list[Row]:
     rows = load_algorithm({"name": "iop", "lambda_rep": 0.3}).rows(iop_episode())
-    return [row for row in rows if row.role == role]
+    return [row for row in rows if part_of(row) == role]
 
 
 def test_iop_gates_the_seam_on_both_sides() -> None:
@@ -164,7 +165,7 @@ def test_iop_gates_the_seam_on_both_sides() -> None:
     assert failed.sampling_logprobs == (LOGPROB,) * 3
     assert repaired.sampling_logprobs is None
     assert failed.weight == repaired.weight == 1.0
-    assert failed.group_id == repaired.group_id
+    assert (failed.kind, failed.index, repaired.kind, repaired.index) == ("rollout", 0, "repair", 1)
 
 
 def test_iop_gives_no_credit_to_passing_rollouts_nor_to_unmended_failures() -> None:
@@ -188,12 +189,9 @@ def test_a_rollout_whose_verifier_broke_down_does_not_count_in_the_mean() -> Non
 def test_with_one_candidate_each_the_repairs_of_a_problem_are_the_group() -> None:
     episode = iop_episode()
     single = replace(episode, repairs=(episode.repairs[1], episode.repairs[2]), seams=())
-    rows = [
-        row for row in load_algorithm({"name": "iop", "candidates": 1}).rows(single) if row.role == "repair"
-    ]
+    rows = [r for r in load_algorithm({"name": "iop", "candidates": 1}).rows(single) if r.term == "repair"]
     # Scores 0.9 and -0.1 of two failures: mean 0.4, std 0.5, so +1 and -1.
     assert [row.advantages[0] for row in rows] == pytest.approx([1.0, -1.0])
-    assert len({row.group_id for row in rows}) == 1
 
 
 def test_iop_trains_repair_mode_on_group_relative_scores() -> None:
@@ -207,19 +205,21 @@ def test_iop_trains_repair_mode_on_group_relative_scores() -> None:
     assert [row.prompt_ids for row in rows] == [encode("[mend 0]")] * 2 + [encode("[mend 2]")] * 2
     assert {row.weight for row in rows} == {0.3}
     assert all(row.sampling_logprobs == (LOGPROB,) * len(row.mask) for row in rows)
-    assert rows[0].group_id == rows[1].group_id != rows[2].group_id == rows[3].group_id
+    assert [(row.kind, row.index, set(row.credit)) for row in rows] == [
+        ("repair", j, {"repair"}) for j in range(4)
+    ]
 
 
 def test_two_kept_edits_are_credited_and_nothing_else() -> None:
     """Failure 0, ten characters, mended at its fifth and at its last ("abcd?fghi?" -> "abcdEfghiJ")."""
     gate = (0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0)
     edits = (Edit("replace", 4, 4), Edit("replace", 9, 9))
-    seam = Seam(0, 0, (*encode("abcdEfghiJ"), STOP), edits, 2, "all", (), gate, gate)
+    seam = Seam(0, 0, edits, 2, "all", (), gate, gate)
     rollouts = (make_rollout("abcd?fghi?", 0.0), make_rollout("ok", 1.0), make_rollout("no", 0.0))
     episode = Episode(PROBLEM, rollouts, (make_repair(0, "abcdEfghiJ", score=0.9),), (seam,))
-    rows = [row for row in load_algorithm("iop").rows(episode) if row.role != "repair"]
+    rows = [row for row in load_algorithm("iop").rows(episode) if row.term != "repair"]
     assert all(row.prompt_ids == encode("[Q]") for row in rows)
-    assert [(row.role, row.mask, row.advantages) for row in rows] == [
+    assert [(part_of(row), row.mask, row.advantages) for row in rows] == [
         ("failed", gate, tuple(-1.0 * g for g in gate)),
         ("repaired", gate, tuple(1.0 * g for g in gate)),
         ("policy", (1, 1, 1), (0.0, 0.0, 0.0)),
@@ -233,9 +233,17 @@ def test_two_kept_edits_are_credited_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("mask", (1,), r"row failed \(problem gsm8k/412\): 1 mask for 2 completion tokens"),
-        ("advantages", (1.0,) * 3, r"row failed \(problem gsm8k/412\): 3 advantages for 2 completion tokens"),
-        ("sampling_logprobs", (), r"row failed \(problem gsm8k/412\): 0 sampling_logprobs for 2 completion"),
+        ("mask", (1,), r"row of rollout 3 \(problem gsm8k/412\): 1 mask for 2 completion tokens"),
+        (
+            "credit",
+            {"seam": (1.0,) * 3},
+            r"row of rollout 3 \(problem gsm8k/412\): 3 seam for 2 completion tokens",
+        ),
+        (
+            "sampling_logprobs",
+            (),
+            r"row of rollout 3 \(problem gsm8k/412\): 0 sampling_logprobs for 2 completion",
+        ),
     ],
 )
 def test_rows_refuse_lengths_that_do_not_fit(field: str, value: Any, message: str) -> None:
@@ -243,12 +251,22 @@ def test_rows_refuse_lengths_that_do_not_fit(field: str, value: Any, message: st
         "prompt_ids": (1,),
         "completion_ids": (2, 3),
         "mask": (1, 1),
-        "advantages": (0.5, 0.5),
+        "credit": {"group": (0.5, 0.5)},
         "sampling_logprobs": None,
-        "role": "failed",
+        "kind": "rollout",
+        "index": 3,
         "problem_id": "gsm8k/412",
-        "group_id": "g",
     }
     assert Row(**good).active == 2
     with pytest.raises(ValueError, match=message):
         Row(**good | {field: value})
+
+
+def test_credit_adds_up_by_reason() -> None:
+    row = Row((1,), (2, 3, 4), None, "p", "rollout", 0, mask=(1, 1, 1))
+    assert row.advantages == (0.0, 0.0, 0.0)
+    both = row.add("group", 0.5).add("seam", (0, -10.0, 0))
+    assert both.credit == {"group": (0.5, 0.5, 0.5), "seam": (0, -10.0, 0)}
+    assert both.advantages == (0.5, -9.5, 0.5)
+    assert row.credit == {}  # rows are never changed
+    assert row.add("seam", (0, -10.0, 0)).credited().mask == (0, 1, 0)

@@ -14,8 +14,9 @@ import pytest
 from fakes import LOGPROB, STOP, encode, make_context, make_rollout, run
 
 from kintsugi.algorithms import load_algorithm
-from kintsugi.algorithms.base import settled, step_starts
+from kintsugi.algorithms.base import step_starts
 from kintsugi.algorithms.vineppo import spread
+from kintsugi.engines.base import Score
 from kintsugi.records import Episode, Extra, KintsugiError, Problem, Row, Verdict
 
 PROBLEM = Problem("p", "Q", "4")
@@ -155,7 +156,9 @@ def test_extra_rollouts_replace_the_repairs_of_each_failure() -> None:
     assert len(episode.rollouts) == 3
     up, down = 2 / math.sqrt(6), -3 / math.sqrt(6)
     assert credits(rows) == pytest.approx([up, down, up, down, up])
-    assert len({row.group_id for row in rows}) == 1
+    assert [(row.kind, row.index) for row in rows] == [
+        ("rollout", 0), ("rollout", 1), ("rollout", 2), ("extra", 0), ("extra", 1),
+    ]  # fmt: skip
     assert episode.tokens["rollout"] == 5 * 7
 
 
@@ -256,8 +259,8 @@ def test_resets_try_again_from_the_step_that_the_models_own_repair_changes() -> 
     assert {row.prompt_ids for row in tries} == {encode("[Q]a\n")}  # the prefix is given, not trained
     assert tries[0].completion_ids == (*encode(AGAIN[0]), STOP)
     assert tries[0].sampling_logprobs == (LOGPROB,) * 9
-    assert len({row.group_id for row in base}) == len({row.group_id for row in tries}) == 1
-    assert base[0].group_id != tries[0].group_id
+    assert {reason for row in base for reason in row.credit} == {"group"}
+    assert {reason for row in tries for reason in row.credit} == {"reset"}
     assert episode.tokens == {"rollout": 11 + 9 + 9, "repair": 11, "check": 4 * 9}
 
 
@@ -300,9 +303,10 @@ def test_mgrpo_corrects_failures_in_a_second_layer() -> None:
     assert credits(first) == pytest.approx([-1 / ROOT2, ROOT2, -1 / ROOT2])
     # Groups of two: rewards 1 and 0 make +1 and -1, rewards 0 and 0 nothing.
     assert credits(second) == pytest.approx([1.0, -1.0, 0.0, 0.0])
-    assert {(row.role, row.weight) for row in second} == {("repair", 1.0)}
+    assert {(row.term, row.kind, row.weight, *row.credit) for row in second} == {
+        ("repair", "extra", 1.0, "correction")
+    }
     assert [row.prompt_ids for row in second] == [encode(correct(t)) for t in (BAD, BAD, WORSE, WORSE)]
-    assert second[0].group_id == second[1].group_id != second[2].group_id
     assert episode.tokens == {"rollout": 7 + 7 + 10, "repair": 4 * 7, "check": 0}
 
 
@@ -314,42 +318,41 @@ def test_mgrpo_needs_two_corrections_to_compare() -> None:
 # ---- sdpo
 
 
-def test_sdpo_multiplies_a_failures_credit_with_its_teachers_log_ratio() -> None:
-    episode, rows, asked = sample("sdpo", {"[Q]": [BAD, GOOD, "CRASH"]})
-    assert asked == ["[Q]"]
+def test_sdpo_credits_a_failure_with_its_teachers_log_ratio() -> None:
     teacher = encode(f"[Q\nwrong:\n{BAD}\nright:\n{GOOD}\nmend:\n]")
-    assert episode.teachers == {0: teacher}
     # The student gives every token of the failure log p = -0.5; its teacher finds the wrong digit unlikely
     # (-3) and the rest likelier (-0.1): credit -0.1 + 0.5 = 0.4, and -3 + 0.5 = -2.5 on the digit.
     told = [-0.1] * 5 + [-3.0] + [-0.1]
     given: list[tuple[int, ...]] = []
 
-    def logprobs(scored: Sequence[Row]) -> list[Sequence[float]]:
-        given.extend(row.prompt_ids for row in scored)
-        return [told if row.prompt_ids == teacher else [-0.5] * 7 for row in scored]
+    def logprobs(scored: Sequence[Score]) -> list[Sequence[float]]:
+        given.extend(score.prompt_ids for score in scored)
+        return [told if score.prompt_ids == teacher else [-0.5] * 7 for score in scored]
 
-    failed, passed = settled(rows, logprobs)
-    assert failed.advantages == pytest.approx([0.4] * 5 + [-2.5] + [0.4])
+    ctx, sampler = make_context(
+        {"[Q]": [BAD, GOOD, "CRASH"]}, sampling={"group_size": 3, "max_new_tokens": 20}
+    )
+    algorithm = load_algorithm("sdpo")
+    episode = run(algorithm.run(PROBLEM, ctx), ctx, logprobs)
+    failed, passed = algorithm.rows(episode)
+    assert sampler.prompts() == ["[Q]"]
     assert given == [encode("[Q]"), teacher]
+    assert failed.credit == {"teacher": pytest.approx([0.4] * 5 + [-2.5] + [0.4])}
     # What is trained is the failure given x alone; the pass has no teacher and no credit.
     assert failed.prompt_ids == encode("[Q]")
     assert failed.completion_ids == (*encode(BAD), STOP)
-    assert (passed.teacher_prompt_ids, credits([passed])) == (None, [0.0])
+    assert (passed.index, passed.credit) == (1, {})
 
 
 def test_sdpo_needs_a_passing_sibling() -> None:
-    episode, rows, _ = sample("sdpo", {"[Q]": [BAD, BAD, WORSE]})
+    episode, rows, _ = sample("sdpo", {"[Q]": [BAD, BAD, WORSE]})  # nobody is asked for a score
     assert episode.teachers == {}
     assert credits(rows) == [0.0, 0.0, 0.0]
 
 
-def test_rows_without_a_teacher_are_left_alone_and_not_scored() -> None:
-    rows = load_algorithm("grpo").rows(group(1.0, 0.0, 0.0))
-
-    def refuse(scored: Sequence[Row]) -> list[Sequence[float]]:
-        raise AssertionError(scored)
-
-    assert settled(rows, refuse) == rows
+def test_a_score_that_nobody_can_give_is_an_error() -> None:
+    with pytest.raises(KintsugiError, match="asks for log-probabilities of the trainer"):
+        sample("sdpo", {"[Q]": [BAD, GOOD, GOOD]})
 
 
 # ---- prompts that leave no room

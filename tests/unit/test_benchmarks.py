@@ -121,11 +121,14 @@ def test_where_a_chain_of_sums_goes_wrong(solution: str, wrong: tuple[int, ...])
 
 
 def test_what_counts_as_blame_of_a_gate() -> None:
-    assert blamed("policy", (1, 1, 0), (-0.5, -0.5, -0.5)) == (1, 1, 0)
-    assert blamed("policy", (1, 1), (0.5, 0.5)) == (0, 0)
-    # A seam at 2 on top of the group advantage, after a praised prefix; and one without either.
-    assert blamed("failed", (1, 1, 1, 1), (1.0, -0.6, -3.0, -0.6)) == (0, 0, 1, 0)
-    assert blamed("failed", (0, 0, 1, 0), (0.0, 0.0, -3.0, 0.0)) == (0, 0, 1, 0)
+    assert blamed({"group": (-0.5, -0.5, 0.0)}) == ("group", (1, 1, 0))
+    assert blamed({"group": (0.5, 0.5)}) == ("group", (0, 0))
+    assert blamed({}) == ("group", ())
+    # A seam at 2, after a praised prefix and beside a share of the group advantage: the seam alone counts.
+    mended = {"seam": (0.0, 0.0, -3.0, 0.0), "prefix": (1.0, 0.0, 0.0, 0.0), "group": (0.0, -0.6, 0.0, -0.6)}
+    assert blamed(mended) == ("seam", (0, 0, 1, 0))
+    # A pass that serves as a repair is praised at the seam and is not blamed for it.
+    assert blamed({"group": (-0.1, -0.1), "seam": (0.0, 10.0)}) == ("group", (1, 0))
 
 
 def test_passes_by_luck_are_counted_by_how_many_pass_beside_them(tmp_path: Path) -> None:

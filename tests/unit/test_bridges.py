@@ -98,8 +98,8 @@ def test_a_process_that_asks_nothing_takes_part_until_nobody_asks() -> None:
             return [2 * item for item in mine]
 
         asked = [[1, 2, 3], [4]] if p.rank == 0 else []
-        answers = [p.answer(items, double) for items in asked]
-        while p.answer([], double) is not None:
+        answers = [p.answer(items, {int: double}) for items in asked]
+        while p.answer([], {int: double}) is not None:
             pass
         return answers
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 
 import pytest
+from fakes import FakeSampler, make_row
 
-from kintsugi.engines.base import Request, RowStats, SamplingParams, StepStats
+from kintsugi.engines.base import Request, RowStats, SamplingParams, Score, StepStats
 from kintsugi.engines.mismatch import Gap, MismatchWatch, measure_gap
 from kintsugi.engines.play import Ask, Meter, Run, play, together
 from kintsugi.engines.registry import load_engine
@@ -195,11 +197,34 @@ def test_seconds_of_a_round_are_shared_by_the_asks_that_wait(monkeypatch: pytest
     assert meter.seconds == pytest.approx({"rollout": 4.0, "repair": 2.0})  # two asks of three, and one
 
 
+def test_runs_that_ask_for_nothing_go_on() -> None:
+    def quiet() -> Run[str]:
+        assert (yield []) == []
+        return "done"
+
+    assert play([quiet()], FakeSampler({})) == ["done"]
+
+
+def test_scores_wait_for_what_is_sampled_and_are_asked_for_together() -> None:
+    asked: list[list[Score]] = []
+
+    def scored(name: int) -> Run[list[float]]:
+        (found,) = yield [Score((name,), (1, 2))]
+        return list(found)
+
+    def scorer(scores: Sequence[Score]) -> list[Sequence[float]]:
+        asked.append(list(scores))
+        return [(float(-score.prompt_ids[0]),) * 2 for score in scores]
+
+    assert play([scored(3), scored(4)], FakeSampler({}), scorer=scorer) == [[-3.0, -3.0], [-4.0, -4.0]]
+    assert asked == [[Score((3,), (1, 2)), Score((4,), (1, 2))]]
+
+
 # ---- sampler against learner
 
 
 def row(logprobs: tuple[float, ...] | None) -> Row:
-    return Row((1,), (2, 3), (1, 1), (1.0, 1.0), logprobs, "policy", "p", "g")
+    return make_row((1,), (2, 3), 1.0, sampling_logprobs=logprobs)
 
 
 def stats(*old: tuple[float, ...] | None) -> StepStats:

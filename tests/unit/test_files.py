@@ -51,8 +51,8 @@ def test_what_goes_to_disk_is_clean_everywhere(tmp_path: Path) -> None:
     log.metrics({"step": 2, "note": HALF})
     assert "\\ufffd" in (place / "metrics.jsonl").read_text()
     (problem,) = Run.open(place).problems(1)
-    assert (problem.problem_id, problem.question) == ("p/\ufffd", "2+3? \ufffd")
-    assert problem.rollouts[0].line["message"] == "ValueError: \ufffd"
+    assert (problem.episode.problem.id, problem.episode.problem.prompt) == ("p/\ufffd", "2+3? \ufffd")
+    assert problem.episode.rollouts[0].verdict.message == "ValueError: \ufffd"
     assert write_report(place).read_bytes().decode("utf-8")
     write_whole(tmp_path / "file", f"a{HALF}")
     assert (tmp_path / "file").read_text("utf-8") == "a\ufffd"

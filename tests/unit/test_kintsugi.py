@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from fakes import LOGPROB, encode, make_context, run
+from fakes import LOGPROB, encode, make_context, part_of, run
 
 from kintsugi.algorithms import load_algorithm
 from kintsugi.algorithms.kintsugi import Options
@@ -39,7 +39,7 @@ def rows_of(
 
 
 def by_role(rows: Sequence[Row], role: str) -> list[Row]:
-    return [row for row in rows if row.role == role]
+    return [row for row in rows if part_of(row) == role]
 
 
 def places(row: Row) -> dict[int, float]:
@@ -78,8 +78,11 @@ def test_the_rows_of_a_seam_whole() -> None:
     assert failed.advantages == tuple(-10.0 * gate for gate in only_the_edit)
     assert failed.sampling_logprobs == (LOGPROB,) * 12
     assert repaired.sampling_logprobs is None  # nobody sampled it given x alone
-    assert {failed.group_id, repaired.group_id} == {"p/seam/0"}
-    assert {row.group_id for row in by_role(rows, "policy")} == {"p/rollouts"}
+    assert (failed.kind, failed.index, repaired.kind, repaired.index) == ("rollout", 0, "repair", 0)
+    assert (set(failed.credit), set(repaired.credit)) == ({"seam"}, {"seam"})
+    assert [(row.kind, row.index, set(row.credit)) for row in by_role(rows, "policy")] == [
+        ("rollout", 1, {"group"}), ("rollout", 2, {"group"}),
+    ]  # fmt: skip
 
 
 def test_what_precedes_a_seam_is_praised() -> None:
@@ -87,6 +90,9 @@ def test_what_precedes_a_seam_is_praised() -> None:
     episode, rows = rows_of({"[Q]": [LATE, LATE_GOOD, LATE_GOOD]}, prefix=0.5)
     assert [r.written for r in episode.repairs] == [False]
     assert places(by_role(rows, "failed")[0]) == {0: 0.5, 1: 0.5, 2: 0.5, 3: 0.5, 7: -10.0}
+    assert by_role(rows, "failed")[0].credit == {
+        "seam": tuple(-10.0 * (t == 7) for t in range(15)), "prefix": tuple(0.5 * (t < 4) for t in range(15)),
+    }  # fmt: skip
     _, rows = rows_of({"[Q]": [LATE, LATE_GOOD, LATE_GOOD]}, prefix=0)
     assert places(by_role(rows, "failed")[0]) == {7: -10.0}
 
@@ -99,6 +105,7 @@ def test_what_is_outside_of_a_seam_may_keep_a_share_of_the_group_advantage() -> 
     (failed,) = by_role(rows, "failed")
     assert failed.advantages == pytest.approx([half] * 7 + [-10.0] + [half] * 7)
     assert failed.mask == (1,) * 15
+    assert failed.credit["group"] == pytest.approx([half] * 7 + [0.0] + [half] * 7)
     _, rows = rows_of(script, soft=0.5, prefix=0.3)
     (failed,) = by_role(rows, "failed")
     assert failed.advantages == pytest.approx([0.3] * 4 + [half] * 3 + [-10.0] + [half] * 7)
@@ -126,7 +133,8 @@ def test_a_sibling_that_serves_as_the_repair_was_sampled_given_x_alone() -> None
     (repaired,) = by_role(rows, "repaired")
     assert repaired.completion_ids == (*encode(LATE_GOOD), 0)
     assert repaired.sampling_logprobs == (LOGPROB,) * 15
-    assert (episode.repairs[0].rollout, episode.repairs[0].anchor_text) == (episode.rollouts[1], None)
+    (repair,) = episode.repairs
+    assert (repair.rollout, repair.sibling, repair.anchor_text) == (episode.rollouts[1], 1, None)
     assert not by_role(rows, "repair")  # nothing was written, so repair mode has nothing to learn from
     assert episode.tokens == {"rollout": 45, "repair": 0, "check": 0}
 
@@ -202,10 +210,10 @@ def test_as_many_scouts_as_rollouts_are_all_at_once() -> None:
 def test_a_lone_pass_is_no_witness() -> None:
     script = {"[Q]": [LATE, LATE, LATE_GOOD]}
     _, rows = rows_of(script, {"witnesses": 2})
-    assert [sum(map(abs, row.advantages)) for row in rows] == [0.0] * 3  # they count, without credit
+    assert [row.credit for row in rows] == [{"lone pass": (0.0,) * 15}] * 3  # they count, without credit
     assert [row.mask for row in rows] == [(1,) * 15] * 3
     _, rows = rows_of(script)
-    assert {"failed", "repaired"} < {row.role for row in rows}
+    assert {"failed", "repaired"} < {part_of(row) for row in rows}
     # Two passes bear each other out: rewards 0, 1, 1 have mean 2/3 and spread sqrt(2)/3, a pass gets 1/sqrt(2).
     _, rows = rows_of({"[Q]": [LATE, LATE_GOOD, LATE_GOOD]}, {"witnesses": 2})
     assert [row.advantages[0] for row in by_role(rows, "policy")] == pytest.approx([1 / math.sqrt(2)] * 2)
@@ -215,7 +223,7 @@ def test_what_repair_mode_wrote_is_trained_without_witnesses_too() -> None:
     script = {"[Q]": [FAILED, GOOD, FAILED], REPAIR: [MENDED, FAILED]}
     _, rows = rows_of(script, {"witnesses": 2})
     assert [row.advantages[0] for row in by_role(rows, "repair")] == pytest.approx([0.475, -0.475])
-    assert {a for row in rows if row.role != "repair" for a in row.advantages} == {0.0}
+    assert {a for row in rows if row.term != "repair" for a in row.advantages} == {0.0}
 
 
 def test_witnesses_serve_outcome_algorithms() -> None:

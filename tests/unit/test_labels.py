@@ -80,7 +80,7 @@ def test_exact_labels_credit_every_token_up_to_the_first_wrong_one(
     row = exact_row(TASK, decode, Episode(Problem("p", PROBLEM, "8"), (rollout,)), 0)
     assert list(row.advantages) == credit
     assert list(row.mask) == [abs(c) for c in credit]
-    assert (row.prompt_ids, row.sampling_logprobs, row.role) == ((7,), completion.logprobs, "policy")
+    assert (row.prompt_ids, row.sampling_logprobs, row.term) == ((7,), completion.logprobs, "policy")
 
 
 def test_exact_labels_may_be_kept_to_mixed_groups() -> None:

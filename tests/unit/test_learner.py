@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+from fakes import make_row, part_of
 from torch import Tensor
 
 from kintsugi.config import Optim
-from kintsugi.engines.base import RowStats
+from kintsugi.engines.base import RowStats, Score
 from kintsugi.learner import LocalLearner
 from kintsugi.objective import Objective
-from kintsugi.records import Role, Row
+from kintsugi.records import Row
 from kintsugi.scoring import Target, micro_batches, sequences
 
 GSPO = Objective("sequence", clip_low=0.2, clip_high=0.3)
@@ -51,32 +52,10 @@ def learner(
     return LocalLearner(copy.deepcopy(base), Optim(**settings), objective, pad_id=0, temperature=temperature)
 
 
-def row(
-    prompt: Sequence[int],
-    completion: Sequence[int],
-    advantage: float = 1.0,
-    mask: Sequence[int] | None = None,
-    role: Role = "policy",
-    **more: Any,
-) -> Row:
-    gate = tuple(mask) if mask is not None else (1,) * len(completion)
-    return Row(
-        prompt_ids=tuple(prompt),
-        completion_ids=tuple(completion),
-        mask=gate,
-        advantages=tuple(advantage * g for g in gate),
-        sampling_logprobs=more.pop("sampling_logprobs", None),
-        role=role,
-        problem_id="p",
-        group_id="g",
-        **more,
-    )
-
-
-FAILED = row([5, 6, 7], [11, 12, 13, 14, 0], -1.0, [0, 1, 1, 0, 0], "failed")
-REPAIRED = row([5, 6, 7], [11, 22, 14, 0], 1.0, [0, 1, 0, 0], "repaired")
-LONG_REPAIR = row(range(1, 20), [11, 22, 14, 0], 1.5, role="repair", weight=0.2)
-SHORT_REPAIR = row([9], [31], -0.5, role="repair", weight=0.2)
+FAILED = make_row([5, 6, 7], [11, 12, 13, 14, 0], -1.0, [0, 1, 1, 0, 0], "failed")
+REPAIRED = make_row([5, 6, 7], [11, 22, 14, 0], 1.0, [0, 1, 0, 0], "repaired")
+LONG_REPAIR = make_row(range(1, 20), [11, 22, 14, 0], 1.5, part="repair", weight=0.2)
+SHORT_REPAIR = make_row([9], [31], -0.5, part="repair", weight=0.2)
 MIXED = [FAILED, REPAIRED, LONG_REPAIR, SHORT_REPAIR]
 
 
@@ -99,6 +78,10 @@ def gated_mean(values: Sequence[float], mask: Sequence[int]) -> float:
     return sum(v * g for v, g in zip(values, mask, strict=True)) / sum(mask)
 
 
+def scores(rows: Sequence[Row]) -> list[Score]:
+    return [Score(row.prompt_ids, row.completion_ids) for row in rows]
+
+
 def on_gate(values: Sequence[float], of: Row) -> list[float]:
     """What a learner says of a row: values where the mask is 1, NaN (nothing was computed) elsewhere."""
     return [v if m else math.nan for v, m in zip(values, of.mask, strict=True)]
@@ -108,7 +91,7 @@ def on_gate(values: Sequence[float], of: Row) -> list[float]:
 
 
 def test_logprobs_are_the_models_own_whatever_they_are_padded_with(base: Any) -> None:
-    found = learner(base, temperature=0.7).logprobs(MIXED)
+    found = learner(base, temperature=0.7).logprobs(scores(MIXED))
     for this, logprobs in zip(MIXED, found, strict=True):
         ids = torch.tensor([[*this.prompt_ids, *this.completion_ids]])
         with torch.no_grad():
@@ -123,23 +106,23 @@ def test_logprobs_are_the_models_own_whatever_they_are_padded_with(base: Any) ->
 
 def test_nll_step_against_its_logprobs(base: Any) -> None:
     """Loss = mean over rows of (1/T) sum_t -A_t log pi_t, with the weights as they were before the step."""
-    rows = [row([5, 6], [11, 12, 0], 1.0, [1, 1, 0]), row([7], [21, 22, 23, 0], 0.5)]
+    rows = [make_row([5, 6], [11, 12, 0], 1.0, [1, 1, 0]), make_row([7], [21, 22, 23, 0], 0.5)]
     learned = learner(base, Objective("nll"))
-    first, second = learned.logprobs(rows)
+    first, second = learned.logprobs(scores(rows))
     by_hand = (-(first[0] + first[1]) / 2 + -0.5 * sum(second) / 4) / 2
     stats = learned.step(rows)
     assert stats.loss == pytest.approx(by_hand, rel=1e-5)
     assert stats.rows[0].loss == pytest.approx(-(first[0] + first[1]) / 2, rel=1e-5)
     assert stats.tokens == 5 + 5
     # It was a step downhill.
-    after = learned.logprobs(rows)
+    after = learned.logprobs(scores(rows))
     assert sum(after[0][:2]) / 2 + sum(after[1]) / 8 > sum(first[:2]) / 2 + sum(second) / 8
 
 
 def test_policy_and_repair_rows_have_means_of_their_own(base: Any) -> None:
     # On policy every ratio is 1, so a row's loss is -A. J_pol = (-1 + 1 + 0.25) / 3 over three policy rows;
     # J_rep = (1.5 - 0.5) / 2 over two repair rows, weighted by 0.2. Loss = -(0.25 / 3 + 0.2 * 0.5).
-    rows = [FAILED, LONG_REPAIR, REPAIRED, row([8], [41, 42], 0.25), SHORT_REPAIR]
+    rows = [FAILED, LONG_REPAIR, REPAIRED, make_row([8], [41, 42], 0.25), SHORT_REPAIR]
     stats = learner(base).step(rows)
     assert stats.loss == pytest.approx(-(0.25 / 3 + 0.1), abs=1e-6)
     assert [r.loss for r in stats.rows if r] == pytest.approx([1, -1.5, -1, -0.25, 0.5], abs=1e-6)
@@ -160,7 +143,11 @@ def test_policy_and_repair_rows_have_means_of_their_own(base: Any) -> None:
 def test_a_step_reduces_as_the_objective_says(
     base: Any, reduction: str, expected: float, budget: int
 ) -> None:
-    rows = [row([5, 6], [11, 12, 0]), row([7], [21, 22, 0], -2.0, [0, 1, 0]), row([8], [41, 0], 0.0)]
+    rows = [
+        make_row([5, 6], [11, 12, 0]),
+        make_row([7], [21, 22, 0], -2.0, [0, 1, 0]),
+        make_row([8], [41, 0], 0.0),
+    ]
     objective = Objective("token", reduction=reduction, horizon=8)
     stats = learner(base, objective, token_budget=budget).step(rows)
     assert stats.loss == pytest.approx(expected, abs=1e-6)
@@ -170,7 +157,7 @@ def test_rows_without_credit_count_in_the_mean(base: Any) -> None:
     """A group of equal rewards has advantages of 0: its rows cost nothing, but count in the mean."""
     alone, beside = learner(base), learner(base)
     assert alone.step([REPAIRED]).loss == pytest.approx(-1.0)
-    stats = beside.step([REPAIRED, row([8], [41, 42], 0.0)])
+    stats = beside.step([REPAIRED, make_row([8], [41, 42], 0.0)])
     assert stats.loss == pytest.approx(-0.5)
     assert stats.rows[1] is None
     assert stats.tokens == 3 + 4  # what was gone through
@@ -180,7 +167,7 @@ def test_rows_without_credit_count_in_the_mean(base: Any) -> None:
 
 def test_only_gated_tokens_move_the_weights(base: Any) -> None:
     """What stands behind the last gated token is never looked at: other tokens there, the same gradient."""
-    other_tail = row([5, 6, 7], [11, 12, 13, 44, 45, 46, 0], -1.0, [0, 1, 1, 0, 0, 0, 0], "failed")
+    other_tail = make_row([5, 6, 7], [11, 12, 13, 44, 45, 46, 0], -1.0, [0, 1, 1, 0, 0, 0, 0], "failed")
     first, second = learner(base), learner(base)
     first.step([FAILED])
     second.step([other_tail])
@@ -207,7 +194,7 @@ def test_micro_batches_and_padding_change_nothing(base: Any, objective: Objectiv
 def test_statistics_stay_with_their_rows(base: Any) -> None:
     """Micro-batches go longest first; what is said of a row must still be said of that row."""
     learned = learner(base, token_budget=16)
-    before = learned.logprobs(MIXED)
+    before = learned.logprobs(scores(MIXED))
     stats = learned.step(MIXED)
     for this, found, logprobs in zip(MIXED, stats.rows, before, strict=True):
         assert found.logprobs == pytest.approx(on_gate(logprobs, this), abs=1e-5, nan_ok=True)
@@ -221,7 +208,7 @@ def size(chunk: Sequence[Target]) -> int:
 
 def test_micro_batches_deal_every_row_once_and_keep_the_budget() -> None:
     rng = random.Random(1)
-    rows = [row(range(rng.randrange(1, 40)), [rng.randrange(50) for _ in range(9)]) for _ in range(60)]
+    rows = [make_row(range(rng.randrange(1, 40)), [rng.randrange(50) for _ in range(9)]) for _ in range(60)]
     indices = list(range(0, 60, 2))
     chunks = micro_batches(sequences(rows, indices), token_budget=100)
     assert sorted(i for chunk in chunks for item in chunk for i in item.rows) == indices
@@ -234,7 +221,7 @@ def test_micro_batches_deal_every_row_once_and_keep_the_budget() -> None:
 def test_micro_batches_keep_a_prompts_completions_together_where_that_saves_most() -> None:
     # Two prompts of 60 with four completions of 4 each: by prompts 60 + 4 * 4 = 76 positions a chunk. In the
     # order of completion lengths (4, 4, 3, 3, ...) every chunk would hold both prompts.
-    rows = [row([p] * 60, [t] * n) for n in (4, 3, 2, 1) for p in (1, 2) for t in (7, 8, 9, 10)]
+    rows = [make_row([p] * 60, [t] * n) for n in (4, 3, 2, 1) for p in (1, 2) for t in (7, 8, 9, 10)]
     chunks = micro_batches(sequences(rows, range(len(rows))), token_budget=130)
     assert [len({item.prompt_ids for item in chunk}) for chunk in chunks] == [1, 1]
 
@@ -242,15 +229,18 @@ def test_micro_batches_keep_a_prompts_completions_together_where_that_saves_most
 def test_micro_batches_go_by_completions_where_those_are_what_costs() -> None:
     # 4 prompts of 2 tokens, each with a completion of 400 and one of 4. Together they would be padded to
     # 8 * 402; by length, 4 * 402 and then 4 * 6.
-    rows = [row([p, p], [t] * n) for p in range(4) for t, n in ((7, 400), (8, 4))]
+    rows = [make_row([p, p], [t] * n) for p in range(4) for t, n in ((7, 400), (8, 4))]
     chunks = micro_batches(sequences(rows, range(len(rows))), token_budget=10_000)
     assert [{len(item.completion_ids) for item in chunk} for chunk in chunks] == [{400}, {4}]
 
 
 def test_rows_over_one_completion_are_one_sequence_up_to_its_last_gated_token() -> None:
-    early, late = row([5], [1, 2, 3, 4], 1.0, [1, 0, 0, 0]), row([5], [1, 2, 3, 4], -1.0, [0, 0, 1, 0])
-    other = row([6], [1, 2, 3, 4], 1.0, [0, 1, 0, 0])
-    assert sequences([early, other, late, row([7], [1], 1.0, [0])], range(4)) == [
+    early, late = (
+        make_row([5], [1, 2, 3, 4], 1.0, [1, 0, 0, 0]),
+        make_row([5], [1, 2, 3, 4], -1.0, [0, 0, 1, 0]),
+    )
+    other = make_row([6], [1, 2, 3, 4], 1.0, [0, 1, 0, 0])
+    assert sequences([early, other, late, make_row([7], [1], 1.0, [0])], range(4)) == [
         Target((5,), (1, 2, 3), (True, False, True), (0, 2)),
         Target((6,), (1, 2), (False, True), (1,)),
     ]
@@ -263,7 +253,7 @@ def test_an_empty_gate_warns_and_trains_nothing(base: Any) -> None:
     learned = learner(base)
     before = weights(learned)
     with pytest.warns(UserWarning, match="1 of 1 rows have an empty gate"):
-        stats = learned.step([row([5], [11, 12], -1.0, [0, 0], "failed")])
+        stats = learned.step([make_row([5], [11, 12], -1.0, [0, 0], "failed")])
     assert furthest(weights(learned), before) == 0.0
     assert (stats.updates, stats.lr, stats.loss, stats.tokens, learned.version) == (0, 0.0, 0.0, 0, 0)
     assert stats.rows == (None,)
@@ -284,15 +274,15 @@ def test_a_step_without_rows_does_nothing(base: Any) -> None:
 
 def test_the_second_minibatch_has_ratios_off_one(base: Any) -> None:
     """pi_old is the policy before the step; the second update's ratio is against it."""
-    first = row([5, 6, 7], [11, 12, 0], -1.0, [0, 1, 1])
-    second = row([5, 6, 7], [11, 22, 0], 2.0, [1, 1, 0])
+    first = make_row([5, 6, 7], [11, 12, 0], -1.0, [0, 1, 1])
+    second = make_row([5, 6, 7], [11, 22, 0], 2.0, [1, 1, 0])
     learned = learner(base, lr=1e-3, minibatches=2)
-    old = learned.logprobs([first, second])
+    old = learned.logprobs(scores([first, second]))
     # A learner that sees the first row alone is, after one update, where the second update starts. (The
     # first update weighs its one row by 1 / (2 * 1/2): as if it were alone.)
     shadow = learner(base, lr=1e-3)
     shadow.step([first])
-    (now,) = shadow.logprobs([second])
+    (now,) = shadow.logprobs(scores([second]))
     w = math.exp(gated_mean([b - a for a, b in zip(old[1], now, strict=True)], second.mask))
     assert abs(w - 1) > 1e-3
 
@@ -311,7 +301,7 @@ def test_the_second_minibatch_has_ratios_off_one(base: Any) -> None:
 
 def test_a_ratio_beyond_the_clip_stops_training(base: Any) -> None:
     """The same row twice: the first update takes its ratio beyond 1 + 1e-6, so the second has no gradient."""
-    same = row([5, 6, 7], [11, 22, 0], 1.0)
+    same = make_row([5, 6, 7], [11, 22, 0], 1.0)
     learned = learner(base, Objective("sequence", 1e-6, 1e-6), lr=1e-3, minibatches=2)
     stats = learned.step([same, same])
     assert [r.clipped for r in stats.rows if r] == [0.0, 1.0]
@@ -325,13 +315,15 @@ def test_every_minibatch_holds_failures_and_repairs(base: Any) -> None:
 
     Rows of the first update have a ratio of 1 (it changed nothing yet), those of the second do not.
     """
-    other = [row([8], [43], -1.0, None, "failed"), row([8], [41, 42, 0], 1.0, None, "repaired")]
+    other = [make_row([8], [43], -1.0, None, "failed"), make_row([8], [41, 42, 0], 1.0, None, "repaired")]
     seams = [*other, FAILED, REPAIRED]
     learned = learner(base, lr=1e-2, minibatches=2)
-    old = learned.logprobs(seams)
+    old = learned.logprobs(scores(seams))
     stats = learned.step(seams)
     first = [
-        this.role for this, found in zip(seams, stats.rows, strict=True) if found and off_one(found) < 1e-5
+        part_of(this)
+        for this, found in zip(seams, stats.rows, strict=True)
+        if found and off_one(found) < 1e-5
     ]
     assert sorted(first) == ["failed", "repaired"]
     assert sum(off_one(found) > 1e-3 for found in stats.rows if found) == 2
@@ -347,7 +339,7 @@ def off_one(found: RowStats) -> float:
 def test_minibatches_share_a_steps_weight(base: Any) -> None:
     # Four on-policy rows of A = 1, at a learning rate that moves nothing to speak of: each update is a mean
     # over its own rows, so its loss is -1 and so is the step's.
-    rows = [row([5, 6, t], [11, 12], 1.0) for t in (1, 2, 3, 4)]
+    rows = [make_row([5, 6, t], [11, 12], 1.0) for t in (1, 2, 3, 4)]
     for minibatches, updates in ((2, 2), (8, 4)):  # never more updates than rows
         stats = learner(base, lr=1e-9, minibatches=minibatches).step(rows)
         assert stats.updates == updates
@@ -407,10 +399,12 @@ def test_gradients_are_clipped_at_their_norm(base: Any) -> None:
 
 def test_sampler_gap(base: Any) -> None:
     learned = learner(base)
-    first, second = learned.logprobs([FAILED, REPAIRED])
+    first, second = learned.logprobs(scores([FAILED, REPAIRED]))
     off = (first[0], first[1] - 0.25, *first[2:])
-    sampled = row([5, 6, 7], FAILED.completion_ids, -1.0, FAILED.mask, "failed", sampling_logprobs=off)
-    exact = row([5, 6, 7], REPAIRED.completion_ids, 1.0, REPAIRED.mask, "repaired", sampling_logprobs=second)
+    sampled = make_row([5, 6, 7], FAILED.completion_ids, -1.0, FAILED.mask, "failed", sampling_logprobs=off)
+    exact = make_row(
+        [5, 6, 7], REPAIRED.completion_ids, 1.0, REPAIRED.mask, "repaired", sampling_logprobs=second
+    )
     stats = learner(base).step([sampled, exact])
     assert stats.sampler_gap == pytest.approx(0.25, abs=1e-5)
     assert stats.rows[0].ratio == pytest.approx(1.0)  # pi_old is the learner's own
@@ -486,8 +480,8 @@ def test_lora_trains_the_adapters_alone(base: Any) -> None:
 
     model = adapted(copy.deepcopy(base), "tiny", rank=2, seed=0)
     learned = LocalLearner(model, Optim(lr=1e-2, warmup=0), GSPO, pad_id=0)
-    start = learned.logprobs(MIXED)
-    for found, logprobs in zip(start, learner(base).logprobs(MIXED), strict=True):
+    start = learned.logprobs(scores(MIXED))
+    for found, logprobs in zip(start, learner(base).logprobs(scores(MIXED)), strict=True):
         assert found == pytest.approx(logprobs, abs=1e-5)  # B starts at zero: nothing is changed yet
     before = weights(learned)
     learned.step(MIXED)

@@ -6,11 +6,12 @@ import math
 
 import pytest
 import torch
+from fakes import make_row
 from torch import Tensor
 
 from kintsugi.loss import LOSSES, RowLosses, token_logprobs
 from kintsugi.objective import Objective, flattened, row_scales, share
-from kintsugi.records import Role, Row
+from kintsugi.records import Row
 
 E = math.exp
 WIDE = Objective("sequence", clip_low=0.2, clip_high=0.3)
@@ -253,9 +254,8 @@ def test_share_makes_the_mean_over_rows_or_tokens_or_a_constant(reduction: str, 
     assert total / sum(divisor for _, divisor in shares) == pytest.approx(expected)
 
 
-def row(role: Role, mask: tuple[int, ...], credit: float, weight: float = 1.0) -> Row:
-    advantages = tuple(credit * g for g in mask)
-    return Row((1,), (2,) * len(mask), mask, advantages, None, role, "p", "g", weight)
+def row(part: str, mask: tuple[int, ...], credit: float, weight: float = 1.0) -> Row:
+    return make_row((1,), (2,) * len(mask), credit, mask, part, weight=weight)
 
 
 BATCH = [

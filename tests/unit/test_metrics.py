@@ -26,19 +26,24 @@ STATS = StepStats(
 
 
 def seam(
-    failed: int, repair: int, edits: int, kept: int, kept_by: Any, checks: tuple[Check, ...] = ()
+    failed: int,
+    repair: int,
+    edits: int,
+    kept: int,
+    kept_by: Any,
+    checks: tuple[Check, ...] = (),
+    length: int = 5,
 ) -> Seam:
-    """A seam whose first `kept` of 10 tokens are gated on the failed side, and one on the repaired side."""
+    """A seam whose first `kept` of 10 tokens are gated on the failed side, and one of the repair's `length`."""
     return Seam(
         failed=failed,
         repair=repair,
-        repaired_ids=(7,) * 5,
         edits=(Edit("replace", 0, 0),) * edits,
         kept=kept,
         kept_by=kept_by,
         checks=checks,
         failed_mask=tuple(int(t < kept) for t in range(10)),
-        repaired_mask=(1, 0, 0, 0, 0),
+        repaired_mask=tuple(int(t == 0) for t in range(length)),
     )
 
 
@@ -66,7 +71,10 @@ def episodes() -> list[Episode]:
         Problem("b", "Q", "1"),
         (fail, fail),
         (make_repair(0, "1", distance=0.4, score=0.9), make_repair(1, "1", distance=0.6, score=0.9)),
-        (seam(0, 0, edits=3, kept=3, kept_by="all"), seam(1, 1, edits=9, kept=4, kept_by="2K")),
+        (
+            seam(0, 0, edits=3, kept=3, kept_by="all", length=2),
+            seam(1, 1, edits=9, kept=4, kept_by="2K", length=2),
+        ),
     )
     passed = Episode(Problem("c", "Q", "1"), (good, good), skipped="all passed")
     failed = Episode(Problem("d", "Q", "1"), (fail,), skipped="all failed")
@@ -135,7 +143,7 @@ def test_k_star(metrics: dict[str, Any]) -> None:
 
 
 def test_rows(metrics: dict[str, Any]) -> None:
-    # Three seams, two policy rows each: 3 * (10 + 5) tokens, of which 2 + 3 + 4 and 3 * 1 are gated. Of the
+    # Three seams, two policy rows each: 3 * 10 + 5 + 2 + 2 tokens, of which 2 + 3 + 4 and 3 * 1 are gated. Of the
     # other 7 of 10 rollouts, the one whose verifier broke down has no row, 6 have a row without credit.
     assert_holds(
         metrics,
@@ -144,7 +152,7 @@ def test_rows(metrics: dict[str, Any]) -> None:
             "rows/credited": 6,
             "rows/repair": 6,
             "rows/empty_gate": 0,
-            "active_ratio": (2 + 3 + 4 + 3) / 45,
+            "active_ratio": (2 + 3 + 4 + 3) / 39,
         },
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from fakes import make_row
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -74,20 +75,12 @@ def test_a_graft_begins_as_the_repair_and_ends_as_the_failure(
 
 
 ROWS = st.builds(
-    lambda prompt, completion, mask, group: Row(
-        tuple(prompt),
-        tuple(completion),
-        tuple(mask[: len(completion)] + [0] * (len(completion) - len(mask))),
-        (1.0,) * len(completion),
-        None,
-        "policy",
-        f"p{group}",
-        f"p{group}",
+    lambda prompt, completion, mask: make_row(
+        prompt, completion, 1.0, mask[: len(completion)] + [0] * (len(completion) - len(mask))
     ),
     st.lists(st.integers(0, 3), min_size=1, max_size=6),
     st.lists(st.integers(0, 3), min_size=1, max_size=8),
     st.lists(st.integers(0, 1), max_size=8),
-    st.integers(0, 2),
 )
 
 

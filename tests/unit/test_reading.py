@@ -3,59 +3,73 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import make_repair
-from runs import FAILED, MENDED, make_episode, write_run
+from fakes import make_repair, make_rollout
+from runs import make_episode, write_run
 from tokenizers import Tokenizer, decoders, models
 
-from kintsugi.reading import Run
-from kintsugi.records import Episode, KintsugiError
+from kintsugi.algorithms import load_algorithm
+from kintsugi.reading import Run, why
+from kintsugi.records import Check, Edit, Episode, Extra, KintsugiError, Problem, Repair, Seam, Verdict
 
 
-def test_texts_are_joined_with_their_seam_and_credit(tmp_path: Path) -> None:
-    (problem,) = Run.open(write_run(tmp_path / "run", make_episode())).problems(1)
-    assert (problem.problem_id, problem.question, problem.gold) == ("p/1", "2+3?", "5")
-    failed, passing, other = problem.rollouts
-    assert [t.verdict for t in problem.rollouts] == ["fail", "pass", "fail"]
-    # Blame -10 at the seam, token 7; the first int(0.7 * 7) = 4 tokens are praised, the rest gets nothing.
-    (blame,) = failed.credit
-    assert blame.role == "failed"
-    assert [a * g for a, g in zip(blame.advantages, blame.gates, strict=True)] == [
-        1, 1, 1, 1, 0, 0, 0, -10, 0,
-    ]  # fmt: skip
-    # Rewards 0, 1, 0: mean 1/3, deviation sqrt(2)/3; so (1 - 1/3) / (sqrt(2)/3) = sqrt(2) and -1/sqrt(2).
-    assert math.isclose(passing.credit[0].advantages[0], math.sqrt(2), rel_tol=1e-4)
-    assert math.isclose(other.credit[0].advantages[0], -1 / math.sqrt(2), rel_tol=1e-4)
-    mended, rejected = problem.mends
-    assert mended.seam is not None and rejected.seam is None
-    assert (mended.seam.edits, mended.seam.kept, mended.seam.kept_by) == ((("replace", 7, 7),), 1, "K")
-    assert "".join(failed.pieces) == FAILED + "<stop>" and "".join(mended.seam.pieces) == MENDED + "<stop>"
-    assert mended.seam.repaired_credit[0].advantages[7] == 10
-    assert mended.seam.failed_credit == failed.credit
-    assert mended.why == "accepted: it passes the verifier and every audit rule, distance 0.12"
-    assert rejected.why == "rejected by the audit (answer_only); the verifier said pass"
-
-
-def test_a_verdict_that_is_no_pass_is_the_reason(tmp_path: Path) -> None:
+def test_what_is_written_is_what_is_read_back(tmp_path: Path) -> None:
     episode = make_episode()
-    bare = Episode(episode.problem, episode.rollouts, (make_repair(0, "x", 0.0), make_repair(2, "#### 5")))
-    (problem,) = Run.open(write_run(tmp_path / "run", bare)).problems(1)
-    assert [m.why for m in problem.mends] == [
-        "the verifier said fail",
-        "passes, but another candidate scored higher",
-    ]
+    check = Check(1, make_rollout("a\n#### 5", 1.0))
+    extra = Extra("repair", 2, 3, make_rollout("cut", Verdict("error", message="broke"), finish="length"))
+    (seam,) = episode.seams
+    episode = replace(episode, seams=(replace(seam, checks=(check,)),), extras=(extra,))
+    (found,) = Run.open(write_run(tmp_path / "run", episode)).problems(1)
+    assert found.episode == episode
+    assert list(found.rows) == load_algorithm("kintsugi").rows(episode)
+    assert [s is not None for s in found.stats] == [row.active > 0 for row in found.rows]
 
 
-def test_iop_rows_are_joined_too(tmp_path: Path) -> None:
-    run = Run.open(write_run(tmp_path / "run", make_episode(), algorithm="iop"))
-    seam = run.problems(1)[0].mends[0].seam
-    assert seam is not None
-    # IOP opens the seam alone: one token on either side, blamed and praised by the same amount.
-    (blame,), (praise,) = seam.failed_credit, seam.repaired_credit
-    assert [i for i, g in enumerate(blame.gates) if g] == [7] == [i for i, g in enumerate(praise.gates) if g]
-    assert blame.advantages[7] == -praise.advantages[7] < 0
+def test_credit_is_told_by_reason(tmp_path: Path) -> None:
+    (found,) = Run.open(write_run(tmp_path / "run", make_episode())).problems(1)
+    # Blame -10 at the seam, token 7; the first int(0.7 * 7) = 4 tokens are praised, the rest gets nothing.
+    assert found.credit("rollout", 0) == {
+        "seam": (0, 0, 0, 0, 0, 0, 0, -10, 0), "prefix": (1, 1, 1, 1, 0, 0, 0, 0, 0),
+    }  # fmt: skip
+    # Rewards 0, 1, 0: mean 1/3, deviation sqrt(2)/3; so (1 - 1/3) / (sqrt(2)/3) = sqrt(2) and -1/sqrt(2).
+    assert found.credit("rollout", 1) == {"group": pytest.approx([math.sqrt(2)] * 7)}
+    assert found.credit("rollout", 2) == {"group": pytest.approx([-1 / math.sqrt(2)] * 7)}
+    assert found.credit("repair", 0) == {"seam": (0, 0, 0, 0, 0, 0, 0, 10, 0)}
+    assert found.credit("repair", 1) == {}  # rejected: trained in repair mode alone
+
+
+def test_iop_credits_the_seam_alone(tmp_path: Path) -> None:
+    (found,) = Run.open(write_run(tmp_path / "run", make_episode(), algorithm="iop")).problems(1)
+    assert found.credit("rollout", 0) == {"seam": (0, 0, 0, 0, 0, 0, 0, -1, 0)}
+    assert found.credit("repair", 0) == {"seam": (0, 0, 0, 0, 0, 0, 0, 1, 0)}
+    assert (
+        found.credit("rollout", 1) == {} and len(found.rows_of("rollout", 1)) == 1
+    )  # counts, without credit
+
+
+def test_a_sibling_that_serves_as_a_repair_has_both_its_credits(tmp_path: Path) -> None:
+    """Rollout 0 fails, its sibling 1 passes and is its repair: "#### 4" and "#### 5" differ at token 5."""
+    gates = (0, 0, 0, 0, 0, 1, 0)
+    failed, good = make_rollout("#### 4"), make_rollout("#### 5", 1.0)
+    repair = Repair(0, None, good, "", 1 / 7, 0.9, sibling=1)
+    seam = Seam(0, 0, (Edit("replace", 5, 5),), 1, "K", (), gates, gates)
+    episode = Episode(Problem("p", "2+3?", "5"), (failed, good), (repair,), (seam,))
+    (found,) = Run.open(write_run(tmp_path / "run", episode)).problems(1)
+    # As a rollout: rewards 0 and 1, so +1 on every token. As a repair: +10 at the seam.
+    both = {"group": (1.0,) * 7, "seam": (0, 0, 0, 0, 0, 10, 0)}
+    assert found.credit("rollout", 1) == found.credit("repair", 0) == both
+    assert found.episode == episode
+
+
+def test_why_a_repair_was_taken_or_not() -> None:
+    good, bad = make_episode().repairs
+    assert why(good, True) == "accepted: it passes the verifier and every audit rule, distance 0.12"
+    assert why(bad, False) == "rejected by the audit (answer_only); the verifier said pass"
+    assert why(make_repair(0, "x", 0.0), False) == "the verifier said fail"
+    assert why(good, False) == "passes, but another candidate scored higher"
 
 
 def test_metrics_are_told_apart_from_evaluations(tmp_path: Path) -> None:
@@ -72,7 +86,7 @@ def test_a_run_that_was_cut_off_is_read_up_to_there(tmp_path: Path) -> None:
     (place / "rows" / "step-000002.parquet").unlink()
     run = Run.open(place)
     assert run.written == (1,) and len(run.steps) == 2
-    assert run.problems(1)[0].rollouts[0].pieces == ()
+    assert run.pieces(run.problems(1)[0].episode.rollouts[0].completion.token_ids) == ()
     (place / "seams" / "step-000001.parquet").write_bytes(b"PAR1")
     with pytest.raises(KintsugiError, match=r"step-000001.parquet: cannot be read"):
         run.problems(1)

@@ -71,7 +71,6 @@ def test_a_mixed_group() -> None:
     assert [(e.kind, e.failed_at) for e in seam.edits] == [("replace", place) for place in (4, 6, 10, 17)]
     assert [i for i, gate in enumerate(seam.failed_mask) if gate] == [4]
     assert [i for i, gate in enumerate(seam.repaired_mask) if gate] == [4]
-    assert seam.repaired_ids == episode.repairs[1].rollout.completion.token_ids
     assert episode.skipped == ""
     # Tokens with stop tokens: rollouts 19 + 25 + 20 + 22; repairs 19 + 19 + 21 + 22; the check 13 + 1.
     assert episode.tokens == {"rollout": 86, "repair": 81, "check": 14}

@@ -13,13 +13,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fakes import make_recipe
 from runs import make_episode, with_question, write_run
 
+from kintsugi.algorithms import load_algorithm
 from kintsugi.reading import Run
 from kintsugi.records import KintsugiError
 from kintsugi.report import write_report
 from kintsugi.report.blocks import block, index_lines, packed
 from kintsugi.report.page import evenly, named
+from kintsugi.report.reasons import explained
+from kintsugi.runlog import RunLog
 
 
 def unpacked(text: str) -> Any:
@@ -27,11 +31,14 @@ def unpacked(text: str) -> Any:
 
 
 def test_a_step_holds_what_was_credited_where(tmp_path: Path) -> None:
-    problems = Run.open(write_run(tmp_path / "run", make_episode())).problems(1)
-    (found,) = unpacked(packed(block(problems)))
+    run = Run.open(write_run(tmp_path / "run", make_episode()))
+    problems = block(run.problems(1), run.pieces)
+    (found,) = unpacked(packed(problems))
     # Token 7 of the failure is the seam: -10; the int(0.7 * 7) = 4 tokens before it are praised.
-    assert found["rollouts"][0]["credit"] == [1, 1, 1, 1, 0, 0, 0, -10, 0]
-    assert found["mends"][0]["seam"]["repairedCredit"] == [0, 0, 0, 0, 0, 0, 0, 10, 0]
+    assert found["rollouts"][0]["credit"] == {
+        "seam": [0, 0, 0, 0, 0, 0, 0, -10, 0], "prefix": [1, 1, 1, 1, 0, 0, 0, 0, 0],
+    }  # fmt: skip
+    assert found["mends"][0]["seam"]["credit"] == {"seam": [0, 0, 0, 0, 0, 0, 0, 10, 0]}
     assert found["mends"][0]["seam"]["edits"] == [["replace", 7, 7]]
     assert found["mends"][1]["seam"] is None and "answer_only" in found["mends"][1]["why"]
     assert list(index_lines(1, problems)) == [
@@ -39,6 +46,25 @@ def test_a_step_holds_what_was_credited_where(tmp_path: Path) -> None:
         [1, 0, 1, "p/1", "pass", "", []],
         [1, 0, 2, "p/1", "fail", "rejected", ["answer_only"]],
     ]
+
+
+def test_reasons_are_explained_with_the_numbers_of_the_recipe(tmp_path: Path) -> None:
+    algorithm = {"name": "kintsugi", "seam": 4, "prefix": 0.5, "lambda_rep": 0.3}
+    log = RunLog.open(make_recipe(output_dir=str(tmp_path / "run"), algorithm=algorithm))
+    episode, shipped = make_episode(), load_algorithm(algorithm)
+    rows = shipped.rows(episode)
+    log.write(1, [episode], rows, [None] * len(rows))
+    page = write_report(tmp_path / "run").read_text("utf-8")
+    assert (
+        "<dt>credit: seam</dt><dd>−4 on the tokens of a mended failure that were changed, +4 on those" in page
+    )
+    assert "<dt>credit: prefix</dt><dd>+0.5 on the first 70%" in page
+    assert "mean of its group&#x27;s scores, weight 0.3</dd>" in page
+    assert "credit: teacher" not in page  # nothing got credit for it
+    # A seam's token weighs 1 in the paper (arXiv:2605.05226); of an algorithm of one's own nothing is known.
+    assert explained({"algorithm": "iop"}, ["seam"])["seam"].startswith("−1 on the tokens")
+    own = explained({"algorithm": "mine.py:MINE"}, ["seam", "luck"])
+    assert own["seam"].startswith("blame on the tokens") and own["luck"] == "as the algorithm says"
 
 
 def test_the_page_allows_its_own_script_and_nothing_else(tmp_path: Path) -> None:
@@ -108,7 +134,7 @@ def test_trl_completions_are_read(tmp_path: Path) -> None:
     ]
     first = unpacked(re.search(r'data-step="1">([^<]+)<', page)[1])  # type: ignore[index]
     assert first[0]["question"] == "2+3?" and first[0]["rollouts"][0]["reward"] == 1.5  # 1.0 + 0.5
-    assert first[0]["rollouts"][1]["credit"] == [-0.7]
+    assert first[0]["rollouts"][1]["credit"] == {"advantage": [-0.7]}
 
 
 def test_verl_dumps_are_read(tmp_path: Path) -> None:

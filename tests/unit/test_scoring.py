@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from fakes import make_row
 from torch import Tensor
 
 from kintsugi import scoring
@@ -57,7 +58,7 @@ def rows_of(seed: int = 0) -> list[Row]:
         for size in (1, 5, 9):
             ids = tuple(rng.randrange(1, VOCABULARY) for _ in range(size))
             mask = tuple(int(t == 0 or rng.random() < 0.5) for t in range(size))
-            rows.append(Row(prompt, ids, mask, tuple(map(float, mask)), None, "policy", "p", "g"))
+            rows.append(make_row(prompt, ids, 1.0, mask))
     return rows
 
 

@@ -24,7 +24,8 @@ def test_the_token_and_the_reason_are_there(tmp_path: Path) -> None:
     text = said(write_run(tmp_path / "run", make_episode()), Choice())
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "#### [-4-]<stop> #### {+5+}<stop>" in lines  # side by side
-    assert 'failed token 7 "4": -10.00' in lines and 'mended token 7 "5": +10.00' in lines
+    assert 'failed token 7 "4": seam -10.00' in lines and 'mended token 7 "5": seam +10.00' in lines
+    assert "failed tokens 0 to 3: prefix +1.00" in lines  # int(0.7 * 7) = 4 tokens before the seam
     assert "seam 1 of 1 edits kept (K)" in lines
     assert "repair 0 accepted: it passes the verifier and every audit rule, distance 0.12" in lines
     assert "#### 9" not in text  # rollout 2 was not mended
@@ -49,7 +50,7 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
 
 def test_without_a_tokenizer_the_texts_are_still_there(tmp_path: Path) -> None:
     text = said(write_run(tmp_path / "run", make_episode(), tokenizer=False), Choice())
-    assert "#### 4" in text and "token 7: -10.00" in text
+    assert "#### 4" in text and "token 7: seam -10.00" in text
 
 
 def test_model_output_is_text(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,11 @@ from scene import GROUP, Scene, freeze
 from verl.trainer.ppo.v1 import get_trainer_cls
 
 from kintsugi.bridges.verl import KintsugiTrainer, token_credit
-from kintsugi.bridges.verl_loop import RowOutput, problem_name
+from kintsugi.bridges.verl_loop import RowOutput, ServerSampler, problem_name
 from kintsugi.bridges.verl_rows import NOTE, Note
 from kintsugi.bridges.verl_settings import ANCHOR, plan
+from kintsugi.engines.base import Score
+from kintsugi.engines.play import Meter
 from kintsugi.records import KintsugiError
 
 
@@ -54,7 +55,7 @@ def test_one_call_draws_the_group_its_repairs_and_its_checks(scene: Scene, tmp_p
 
 def test_an_output_is_a_row_as_verl_carries_it(scene: Scene, tmp_path: Path) -> None:
     outputs = run(configuration(tmp_path), scene, TapeServer(scene.tape))
-    seam = next(o for o in outputs if Note.unpacked(o.extra_fields[NOTE]).place["role"] == "repaired")  # type: ignore[index]
+    seam = next(o for o in outputs if Note.unpacked(o.extra_fields[NOTE]).place["kind"] == "repair")  # type: ignore[index]
     found = seam.as_dict()
     assert found["responses"].tolist() == seam.response_ids
     assert found["response_mask"].tolist() == seam.response_mask and sum(seam.response_mask) > 0
@@ -124,11 +125,10 @@ def test_what_would_spoil_the_credit_is_refused(own: dict[str, Any], told: str, 
         plan(configuration(tmp_path, **own))
 
 
-def test_credit_of_a_users_own_algorithm_that_verl_cannot_give_is_refused(scene: Scene) -> None:
-    from kintsugi.bridges.verl_rows import place_of
-
-    with pytest.raises(KintsugiError, match="cannot be given in verl"):
-        place_of(replace(scene.rows[0], teacher_prompt_ids=(1,)))
+def test_log_probabilities_that_verl_cannot_give_are_refused(scene: Scene, tmp_path: Path) -> None:
+    sampler = ServerSampler(TapeServer(scene.tape), {}, True)
+    with pytest.raises(KintsugiError, match="asks for log-probabilities of the trainer"):
+        asyncio.run(sampler.answered(Score((1,), (2,)), Meter()))
 
 
 def test_a_mistake_in_the_reward_function_is_told_before_anything_starts(tmp_path: Path) -> None:

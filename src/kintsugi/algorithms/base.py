@@ -11,7 +11,7 @@ from kintsugi.config import Section
 from kintsugi.engines.play import Run
 from kintsugi.internalize.context import Codec, Context
 from kintsugi.objective import Objective
-from kintsugi.records import Episode, Level, Problem, Reduction, Role, Rollout, Row
+from kintsugi.records import Episode, Kind, Level, Problem, Reduction, Row, Term
 
 Credit = Callable[[Sequence[float]], list[float]]
 """The rewards of a group to their advantages."""
@@ -23,7 +23,8 @@ class Algorithm:
 
     `level` is where ratios are taken (token or sequence), clipped at 1 - clip_low and 1 + clip_high;
     `widen` scales that range with the gate, `reduction` is how rows come to one loss (both in
-    kintsugi.objective.Objective). `note` tells what the options come to.
+    kintsugi.objective.Objective). `note` tells what the options come to. `scores`: the run asks for
+    log-probabilities of the trainer, which not every bridge can give.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Algorithm:
     widen: bool = False
     reduction: Reduction = "row"
     note: str = ""
+    scores: bool = False
 
     def objective(
         self, horizon: int, clip_low: float | None = None, clip_high: float | None = None
@@ -90,20 +92,21 @@ def leave_one_out(rewards: Sequence[float]) -> list[float]:
     return [r - (total - r) / (n - 1) if n > 1 else 0.0 for r in rewards]
 
 
-def uniform_row(
-    rollout: Rollout, advantage: float, role: Role, problem: Problem, group: str, weight: float = 1.0
+def row(
+    episode: Episode, index: int, kind: Kind = "rollout", *, term: Term = "policy", weight: float = 1.0
 ) -> Row:
-    """A row that spreads one advantage over every token of a completion, conditioned on its own prompt."""
-    n = len(rollout.completion.token_ids)
+    """A text of the episode under the prompt that it was sampled from: all tokens count, none has credit."""
+    sampled = episode.text(kind, index)
+    ids, logprobs = sampled.completion.token_ids, sampled.completion.logprobs
     return Row(
-        prompt_ids=rollout.prompt_ids,
-        completion_ids=rollout.completion.token_ids,
-        mask=(1,) * n,
-        advantages=(advantage,) * n,
-        sampling_logprobs=rollout.completion.logprobs,
-        role=role,
-        problem_id=problem.id,
-        group_id=group,
+        prompt_ids=sampled.prompt_ids,
+        completion_ids=ids,
+        sampling_logprobs=logprobs,
+        problem_id=episode.problem.id,
+        kind=kind,
+        index=index,
+        mask=(1,) * len(ids),
+        term=term,
         weight=weight,
     )
 
@@ -113,30 +116,33 @@ def run_rollouts(problem: Problem, ctx: Context) -> Run[Episode]:
     return Episode(problem, (yield from ctx.group(problem)))
 
 
-def judged(rollouts: Iterable[Rollout]) -> list[Rollout]:
-    """The rollouts that have a reward: those whose verifier broke down (`error`) have none."""
-    return [r for r in rollouts if r.verdict.state != "error"]
+def judged(rows: Iterable[Row], episode: Episode) -> list[Row]:
+    """The rows of texts that have a reward: those whose verifier broke down (`error`) have none."""
+    return [r for r in rows if episode.text(r.kind, r.index).verdict.state != "error"]
 
 
-def group_rows(
-    problem: Problem,
-    rollouts: Iterable[Rollout],
-    name: str = "rollouts",
-    credit: Credit = group_advantages,
-    role: Role = "policy",
+def rollout_rows(episode: Episode) -> list[Row]:
+    """A row for every rollout that has a reward, without credit."""
+    return judged((row(episode, i) for i in range(len(episode.rollouts))), episode)
+
+
+def rewards(rows: Iterable[Row], episode: Episode) -> list[float]:
+    """The rewards of the rows' texts."""
+    return [episode.text(r.kind, r.index).verdict.reward for r in rows]
+
+
+def compared(
+    rows: Sequence[Row], episode: Episode, credit: Credit = group_advantages, reason: str = "group"
 ) -> list[Row]:
-    """Every judged rollout with the credit that its reward earns in this group, on every token."""
-    group = judged(rollouts)
-    advantages = credit([r.verdict.reward for r in group])
-    return [
-        uniform_row(rollout, advantage, role, problem, f"{problem.id}/{name}")
-        for rollout, advantage in zip(group, advantages, strict=True)
-    ]
+    """The rows as one group: those that have a reward, with the credit that it earns among them."""
+    group = judged(rows, episode)
+    earned = credit(rewards(group, episode))
+    return [r.add(reason, a) for r, a in zip(group, earned, strict=True)]
 
 
 def outcome_rows(episode: Episode, credit: Credit = group_advantages) -> list[Row]:
     """Every rollout of the group with its outcome's credit on every token."""
-    return group_rows(episode.problem, episode.rollouts, credit=credit)
+    return compared(rollout_rows(episode), episode, credit)
 
 
 def step_starts(ids: Sequence[int], codec: Codec) -> tuple[int, ...]:
@@ -161,25 +167,6 @@ def believed(algorithm: Algorithm, witnesses: int) -> Algorithm:
         if not 0 < sum(r.verdict.passed for r in episode.rollouts) < witnesses:
             return algorithm.rows(episode)
         made = algorithm.rows(replace(episode, seams=()))
-        return [
-            row if row.role == "repair" else replace(row, advantages=(0.0,) * len(row.mask)) for row in made
-        ]
+        return [r if r.term == "repair" else replace(r, credit={}).add("lone pass", 0.0) for r in made]
 
     return replace(algorithm, rows=rows)
-
-
-def settled(rows: Sequence[Row], logprobs: Callable[[Sequence[Row]], Sequence[Sequence[float]]]) -> list[Row]:
-    """The rows with the credit that takes log-probabilities to know. `logprobs` gives the present policy's.
-
-    With a teacher: times log pi(t | teacher's prompt) - log pi(t).
-    """
-    done = list(rows)
-    taught = [i for i, row in enumerate(rows) if row.teacher_prompt_ids is not None]
-    if not taught:
-        return done
-    teachers = [replace(rows[i], prompt_ids=rows[i].teacher_prompt_ids or ()) for i in taught]
-    found = list(logprobs([*(rows[i] for i in taught), *teachers]))
-    for i, own, told in zip(taught, found[: len(taught)], found[len(taught) :], strict=True):
-        credit = tuple(a * (q - p) for a, p, q in zip(rows[i].advantages, own, told, strict=True))
-        done[i] = replace(rows[i], advantages=credit)
-    return done

@@ -17,7 +17,7 @@ from functools import partial
 
 from pydantic import Field
 
-from kintsugi.algorithms.base import Algorithm, group_rows, judged
+from kintsugi.algorithms.base import Algorithm, compared, rollout_rows, row
 from kintsugi.config import Section
 from kintsugi.engines.play import Run
 from kintsugi.internalize.context import Context
@@ -29,8 +29,8 @@ class Options(Section):
 
 
 def mixed(group: tuple[Rollout, ...]) -> bool:
-    """Whether the group's rewards differ."""
-    return len({r.verdict.reward for r in judged(group)}) > 1
+    """Whether the group's rewards differ; those whose verifier broke down have none."""
+    return len({r.verdict.reward for r in group if r.verdict.state != "error"}) > 1
 
 
 def run(problem: Problem, ctx: Context, options: Options) -> Run[Episode]:
@@ -50,11 +50,12 @@ def run(problem: Problem, ctx: Context, options: Options) -> Run[Episode]:
 def rows(episode: Episode) -> list[Row]:
     """The rows of the last group drawn, if its rewards differ; none for truncated rollouts."""
     last = episode.extras[-1].of if episode.extras else 1
-    group = tuple(e.rollout for e in episode.extras if e.of == last) or episode.rollouts
-    if not mixed(group):
+    group = [row(episode, i, "extra") for i, e in enumerate(episode.extras) if e.of == last]
+    group = group or rollout_rows(episode)
+    if not mixed(tuple(episode.text(r.kind, r.index) for r in group)):
         return []
-    made = group_rows(episode.problem, group)
-    return [row for row, r in zip(made, judged(group), strict=True) if not r.truncated]
+    made = compared(group, episode)
+    return [r for r in made if not episode.text(r.kind, r.index).truncated]
 
 
 def dapo(options: Options) -> Algorithm:

@@ -16,7 +16,7 @@ from functools import partial
 
 from pydantic import Field
 
-from kintsugi.algorithms.base import Algorithm, group_rows
+from kintsugi.algorithms.base import Algorithm, compared, rollout_rows, row
 from kintsugi.config import Section
 from kintsugi.engines.play import Run
 from kintsugi.internalize.context import Context
@@ -43,7 +43,8 @@ def run(problem: Problem, ctx: Context, options: Options) -> Run[Episode]:
 
 def rows(episode: Episode) -> list[Row]:
     """One row per rollout of the enlarged group."""
-    return group_rows(episode.problem, (*episode.rollouts, *(e.rollout for e in episode.extras)))
+    extras = [row(episode, i, "extra") for i in range(len(episode.extras))]
+    return compared([*rollout_rows(episode), *extras], episode)
 
 
 def extra_rollouts(options: Options) -> Algorithm:

@@ -17,8 +17,8 @@ from functools import partial
 
 from pydantic import Field
 
-from kintsugi.algorithms.base import Algorithm, uniform_row
-from kintsugi.algorithms.mending import failed_row, repair_rows, repaired_row, run
+from kintsugi.algorithms.base import Algorithm, rollout_rows
+from kintsugi.algorithms.mending import repair_rows, repaired_row, run
 from kintsugi.config import Section
 from kintsugi.internalize.options import Mending, Trial
 from kintsugi.records import Episode, Row
@@ -43,14 +43,12 @@ def rows(episode: Episode, options: Options) -> list[Row]:
     """
     seams = {seam.failed: seam for seam in episode.seams}
     policy: list[Row] = []
-    for i, rollout in enumerate(episode.rollouts):
-        if i in seams:
-            blame = [-1.0 * gate for gate in seams[i].failed_mask]
-            policy += [failed_row(episode, seams[i], blame), repaired_row(episode, seams[i], 1.0)]
-        elif rollout.verdict.state != "error":
-            policy.append(
-                uniform_row(rollout, 0.0, "policy", episode.problem, f"{episode.problem.id}/rollouts")
-            )
+    for member in rollout_rows(episode):
+        if seam := seams.get(member.index):
+            policy.append(member.add("seam", [-1.0 * gate for gate in seam.failed_mask]).credited())
+            policy.append(repaired_row(episode, seam, 1.0))
+        else:
+            policy.append(member)
     return [*policy, *repair_rows(episode, options.lambda_rep)]
 
 

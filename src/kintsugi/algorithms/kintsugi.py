@@ -16,13 +16,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
 from pydantic import Field
 
-from kintsugi.algorithms.base import Algorithm, centred, group_advantages, uniform_row
-from kintsugi.algorithms.mending import failed_row, repair_rows, repaired_row, run
+from kintsugi.algorithms.base import Algorithm, centred, outcome_rows
+from kintsugi.algorithms.mending import repair_rows, repaired_row, run
 from kintsugi.config import Section
 from kintsugi.internalize.options import Mending, Source
 from kintsugi.records import Episode, Row, Seam
@@ -57,25 +58,29 @@ class Options(Section):
 def rows(episode: Episode, options: Options) -> list[Row]:
     """One row per rollout, two for one with a seam (credited or not, it counts), then repair mode's."""
     seams = {seam.failed: seam for seam in episode.seams}
-    members = [i for i, r in enumerate(episode.rollouts) if r.verdict.state != "error"]
-    rewards = [episode.rollouts[i].verdict.reward for i in members]
     made: list[Row] = []
-    for i, advantage in zip(members, group_advantages(rewards), strict=True):
-        if i in seams:
-            made.append(failed_row(episode, seams[i], blame(seams[i], options.soft * advantage, options)))
-            made.append(repaired_row(episode, seams[i], options.seam))
+    for member in outcome_rows(episode):
+        if seam := seams.get(member.index):
+            made.append(blamed(member, seam, options))
+            made.append(repaired_row(episode, seam, options.seam))
         else:
-            name = f"{episode.problem.id}/rollouts"
-            made.append(uniform_row(episode.rollouts[i], advantage, "policy", episode.problem, name))
+            made.append(member)
     return [*made, *repair_rows(episode, options.lambda_rep, centred)]
 
 
-def blame(seam: Seam, spare: float, options: Options) -> list[float]:
-    """A mended failure's credit by token: praise before its seam, blame at it, `spare` on what else it has."""
-    credit = [-options.seam if gate else spare for gate in seam.failed_mask]
-    praised = int(PREFIX_SHARE * seam.edits[0].failed_at) if options.prefix and seam.edits else 0
-    credit[:praised] = [options.prefix] * praised
-    return credit
+def blamed(failure: Row, seam: Seam, options: Options) -> Row:
+    """A mended failure: praised before its seam, blamed at it; of its group advantage it keeps a share elsewhere."""
+    first = seam.edits[0].failed_at if seam.edits else 0
+    praised = int(PREFIX_SHARE * first) if options.prefix else 0
+    own = {
+        "seam": tuple(-options.seam * gate for gate in seam.failed_mask),
+        "prefix": tuple(options.prefix * (t < praised) for t in range(len(failure.mask))),
+        "group": tuple(
+            options.soft * a * (t >= praised and not gate)
+            for t, (a, gate) in enumerate(zip(failure.advantages, seam.failed_mask, strict=True))
+        ),
+    }
+    return replace(failure, credit={why: values for why, values in own.items() if any(values)}).credited()
 
 
 def kintsugi(options: Options) -> Algorithm:

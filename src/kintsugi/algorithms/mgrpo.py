@@ -17,7 +17,7 @@ from functools import partial
 
 from pydantic import Field
 
-from kintsugi.algorithms.base import Algorithm, group_rows, outcome_rows
+from kintsugi.algorithms.base import Algorithm, compared, outcome_rows, row
 from kintsugi.config import Section
 from kintsugi.engines.play import Run, together
 from kintsugi.internalize.context import Context
@@ -49,8 +49,8 @@ def rows(episode: Episode) -> list[Row]:
     """The first layer's rows, and one repair row per correction, by the answer it corrects."""
     made = outcome_rows(episode)
     for i in sorted({e.of for e in episode.extras}):
-        group = [e.rollout for e in episode.extras if e.of == i]
-        made += group_rows(episode.problem, group, f"correction/{i}", role="repair")
+        group = [row(episode, j, "extra", term="repair") for j, e in enumerate(episode.extras) if e.of == i]
+        made += compared(group, episode, reason="correction")
     return made
 
 

@@ -26,23 +26,19 @@ from functools import partial
 from kintsugi.algorithms.base import (
     Algorithm,
     centred,
-    judged,
     leave_one_out,
     outcome_rows,
+    rollout_rows,
     run_rollouts,
-    uniform_row,
 )
 from kintsugi.records import Episode, Row
 
 
 def passes(episode: Episode) -> list[Row]:
-    """One row per passing rollout, credited 1 - pass rate of the judged ones."""
-    group = judged(episode.rollouts)
-    passing = [r for r in group if r.verdict.passed]
-    weight = 1 - len(passing) / max(1, len(group))
-    return [
-        uniform_row(r, weight, "policy", episode.problem, f"{episode.problem.id}/rollouts") for r in passing
-    ]
+    """One row per passing rollout, credited 1 - pass rate of those that have a reward."""
+    group = rollout_rows(episode)
+    passing = [r for r in group if episode.rollouts[r.index].verdict.passed]
+    return [r.add("pass", 1 - len(passing) / len(group)) for r in passing]
 
 
 BY_MEAN, BY_OTHERS = partial(outcome_rows, credit=centred), partial(outcome_rows, credit=leave_one_out)

@@ -23,7 +23,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from kintsugi.algorithms.base import Algorithm, group_rows, outcome_rows, step_starts
+from kintsugi.algorithms.base import Algorithm, compared, outcome_rows, row, step_starts
 from kintsugi.config import Section
 from kintsugi.engines.base import derive_seed
 from kintsugi.engines.play import Run, together
@@ -82,8 +82,8 @@ def rows(episode: Episode) -> list[Row]:
     """The base group's rows and those of every reset, each group by itself."""
     made = outcome_rows(episode)
     for i in sorted({e.of for e in episode.extras}):
-        group = [e.rollout for e in episode.extras if e.of == i and e.phase == "check"]
-        made += group_rows(episode.problem, group, f"reset/{i}")
+        again = [j for j, e in enumerate(episode.extras) if e.of == i and e.phase == "check"]
+        made += compared([row(episode, j, "extra") for j in again], episode, reason="reset")
     return made
 
 

@@ -18,9 +18,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from kintsugi.algorithms.base import Algorithm, judged, uniform_row
+from kintsugi.algorithms.base import Algorithm, rollout_rows
+from kintsugi.engines.base import Score
 from kintsugi.engines.play import Run
 from kintsugi.internalize.context import Context
 from kintsugi.internalize.repair import mendable
@@ -29,31 +28,29 @@ from kintsugi.records import Episode, Problem, Row
 
 
 def run(problem: Problem, ctx: Context) -> Run[Episode]:
-    """Rollouts, and a teacher's prompt for each failure that has a passing sibling."""
+    """Rollouts, and what its teacher makes of each failure that has a passing sibling."""
     rollouts = yield from ctx.group(problem)
     passing = [r for r in rollouts if r.verdict.passed and not r.truncated]
-    teachers = {}
+    own: dict[int, Score] = {}
+    told: dict[int, Score] = {}
     for i, rollout in enumerate(rollouts):
         anchor = nearest_anchor(rollout, passing)
         if anchor is None or not mendable(rollout):
             continue
+        ids = rollout.completion.token_ids
         prompt = ctx.ask(problem, ctx.prompts.repair(problem.prompt, rollout.text, anchor.text))
-        if ctx.max_prompt is None or len(prompt) + len(rollout.completion.token_ids) <= ctx.max_prompt:
-            teachers[i] = prompt
+        if ctx.max_prompt is None or len(prompt) + len(ids) <= ctx.max_prompt:
+            own[i], told[i] = Score(rollout.prompt_ids, ids), Score(prompt, ids)
+    scores = yield from ctx.score([*own.values(), *told.values()])
+    pairs = zip(own, scores[: len(own)], scores[len(own) :], strict=True)
+    teachers = {i: tuple(q - p for p, q in zip(mine, taught, strict=True)) for i, mine, taught in pairs}
     return Episode(problem, rollouts, teachers=teachers)
 
 
 def rows(episode: Episode) -> list[Row]:
-    """One row per rollout: credit 1, to be multiplied by the teacher's log-ratio, or none."""
-    made = []
-    for i, rollout in enumerate(episode.rollouts):
-        teacher = episode.teachers.get(i)
-        row = uniform_row(
-            rollout, float(teacher is not None), "policy", episode.problem, f"{episode.problem.id}/rollouts"
-        )
-        if judged([rollout]):
-            made.append(replace(row, teacher_prompt_ids=teacher))
-    return made
+    """One row per rollout: credited by its teacher's log-ratio, or not at all."""
+    teachers = episode.teachers
+    return [r.add("teacher", teachers[r.index]) if r.index in teachers else r for r in rollout_rows(episode)]
 
 
-SDPO = Algorithm("sdpo", run, rows, level="token", clip_low=0.2, clip_high=0.2)
+SDPO = Algorithm("sdpo", run, rows, level="token", clip_low=0.2, clip_high=0.2, scores=True)

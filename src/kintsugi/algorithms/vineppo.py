@@ -16,12 +16,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 from pydantic import Field
 
-from kintsugi.algorithms.base import Algorithm, judged, leave_one_out, step_starts, uniform_row
+from kintsugi.algorithms.base import Algorithm, leave_one_out, rewards, rollout_rows, step_starts
 from kintsugi.config import Section
 from kintsugi.engines.play import Run, together
 from kintsugi.internalize.context import Context
@@ -82,12 +81,10 @@ def step_advantages(rollout: Rollout, start: float, value: dict[tuple[int, ...],
 
 def rows(episode: Episode) -> list[Row]:
     """One row per rollout, credited step by step."""
-    group, value, made = judged(episode.rollouts), values(episode), []
-    rewards = [r.verdict.reward for r in group]
-    for rollout, over in zip(group, leave_one_out(rewards), strict=True):
-        row = uniform_row(rollout, 0.0, "policy", episode.problem, f"{episode.problem.id}/rollouts")
-        credit = step_advantages(rollout, rollout.verdict.reward - over, value)
-        made.append(replace(row, advantages=tuple(credit)))
+    group, value, made = rollout_rows(episode), values(episode), []
+    for member, over in zip(group, leave_one_out(rewards(group, episode)), strict=True):
+        rollout = episode.rollouts[member.index]
+        made.append(member.add("step", step_advantages(rollout, rollout.verdict.reward - over, value)))
     return made
 
 

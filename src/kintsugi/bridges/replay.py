@@ -21,6 +21,7 @@ from kintsugi.verifiers.user import reward_verdict
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Work = Callable[[list[Any]], Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +105,16 @@ class Lockstep:
         mine += items[: -(-len(items) // self.world) - len(mine)]
         return self.together(work(mine) if mine else [])[: len(items)]
 
-    def answer(
-        self, asked: list[Item], work: Callable[[list[Item]], Sequence[Result]]
-    ) -> list[Result] | None:
-        """One round: what `work` makes of `asked`, or None where no process has asked for anything."""
-        asking = self.everyone(asked)
-        done = self.spread([item for one in asking for item in one], work)
+    def answer(self, asked: Sequence[Any], work: Mapping[type, Work]) -> list[Any] | None:
+        """One round: what becomes of `asked`, or None where no process has asked for anything.
+
+        `work` by the type of what is asked, which processes may ask for in another order: all do one type at a time.
+        """
+        asking = self.everyone(list(asked))
+        everything = [item for one in asking for item in one]
+        done: dict[int, Any] = {}
+        for kind, do in work.items():
+            places = [i for i, item in enumerate(everything) if isinstance(item, kind)]
+            done |= zip(places, self.spread([everything[i] for i in places], do), strict=True)
         start = sum(map(len, asking[: self.rank]))
-        return done[start : start + len(asked)] if done else None
+        return [done[i] for i in range(start, start + len(asked))] if everything else None

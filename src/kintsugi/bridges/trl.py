@@ -28,13 +28,13 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
 from kintsugi.algorithms import ALGORITHMS
-from kintsugi.algorithms.base import settled
 from kintsugi.bridges.common import bridge_recipe, keep_memory, kept_memory, told
 from kintsugi.bridges.replay import Group, GroupContext, Lockstep, grouped
-from kintsugi.bridges.trl_rows import Layout, bare, dealt, unpadded
+from kintsugi.bridges.trl_rows import Layout, dealt, idle, unpadded
 from kintsugi.bridges.trl_settings import on_policy, outcome_index, settle
 from kintsugi.bridges.trl_words import RewardVerifier, TextCodec, wording
 from kintsugi.config import Spec, split_spec
+from kintsugi.engines.base import Score
 from kintsugi.engines.play import play
 from kintsugi.engines.rounds import Rounds
 from kintsugi.engines.sample import Limits, Sample
@@ -116,7 +116,7 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         if not self.model.training:
             return output
         episodes = self._episodes(self._groups(inputs, output))
-        rows = settled([row for e in episodes for row in self._algorithm.rows(e)], self._everywhere)
+        rows = [row for e in episodes for row in self._algorithm.rows(e)]
         remember(self._memory, episodes)
         for name, value in told(episodes, rows).items():
             self._metrics["train"][f"kintsugi/{name}"].append(value)
@@ -148,14 +148,19 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _episodes(self, groups: Sequence[Group]) -> list[Episode]:
         """Every group's episode, on every process; each process plays the runs of its share."""
         share = self._processes.share(groups)
-        mine = play([self._algorithm.run(g.problem, self._context(g)) for g in share], self)
-        while self._processes.answer([], self._sample) is not None:
-            pass  # others are still sampling, and every process takes part in that
+        runs = [self._algorithm.run(g.problem, self._context(g)) for g in share]
+        mine = play(runs, self, scorer=lambda asked: self._round(asked) or [])
+        while self._round([]) is not None:
+            pass  # others are still asking, and every process takes part in that
         return self._processes.together(mine)
 
     def session(self) -> Rounds:
         """Sampling by all processes in step: each round answers what all of them ask for."""
-        return Rounds(self._limits.samples, lambda batch: self._processes.answer(batch, self._sample) or [])
+        return Rounds(self._limits.samples, lambda batch: self._round(batch) or [])
+
+    def _round(self, asked: Sequence[Sample | Score]) -> list[Any] | None:
+        """One round of all processes; None where none of them has asked for anything."""
+        return self._processes.answer(asked, {Sample: self._sample, Score: self._score})
 
     def _context(self, group: Group) -> GroupContext:
         return GroupContext(
@@ -187,7 +192,9 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             prompts = [list(sample.prompt_ids) for sample in batch]
             written, logprobs = self._generate_single_turn(prompts, None, {}, num_generations=1)
             if logprobs is None and self._scores_samples:
-                logprobs = self._score([bare(p, ids) for p, ids in zip(prompts, written, strict=True)])
+                logprobs = self._score(
+                    [Score(tuple(p), tuple(ids)) for p, ids in zip(prompts, written, strict=True)]
+                )
             known = logprobs or [[math.nan] * len(ids) for ids in written]
             for sample, ids, values in zip(batch, written, known, strict=True):
                 numbers = [math.nan if value is None else value for value in values]
@@ -198,7 +205,7 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _batch(self, rows: Sequence[Row]) -> dict[str, Any]:
         """This process's rows as TRL's batch."""
-        filler = bare([self._layout.pad_id], [self._layout.pad_id])
+        filler = idle(self._layout.pad_id)
         steps, keep = self.args.steps_per_generation, bool(self.beta)  # a KL needs no credit
         mine, items = dealt(rows, self._objective, self._processes, steps, filler, keep)
         batch = self._layout.batch(mine, items, self.importance_sampling_level)
@@ -227,11 +234,7 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         with use_adapter(model, adapter_name="ref" if "ref" in model.peft_config else None):
             return self._scored(self.model, batch)
 
-    def _score(self, rows: list[Row]) -> list[tuple[float, ...]]:
-        """log pi of every completion token of the rows."""
-        values = self._scored(self.model, self._layout.sequences(rows)).tolist()
-        return [tuple(v[: len(row.completion_ids)]) for v, row in zip(values, rows, strict=True)]
-
-    def _everywhere(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
-        """The same of rows that all processes hold, the work shared out."""
-        return self._processes.spread(rows, self._score)
+    def _score(self, scores: list[Score]) -> list[tuple[float, ...]]:
+        """log pi of every completion token."""
+        values = self._scored(self.model, self._layout.sequences(scores)).tolist()
+        return [tuple(v[: len(s.completion_ids)]) for v, s in zip(values, scores, strict=True)]

@@ -11,15 +11,15 @@ from torch import Tensor
 from trl.trainer.utils import pad
 
 from kintsugi.bridges.replay import Lockstep
+from kintsugi.engines.base import Score
 from kintsugi.learner import check_constant
 from kintsugi.objective import Objective, flattened
 from kintsugi.records import Row
 
 
-def bare(prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> Row:
-    """A row that trains nothing: to be scored, or to fill a batch."""
-    n = len(completion_ids)
-    return Row(tuple(prompt_ids), tuple(completion_ids), (0,) * n, (0.0,) * n, None, "policy", "", "")
+def idle(pad_id: int) -> Row:
+    """A row that trains nothing, to fill a batch."""
+    return Row((pad_id,), (pad_id,), None, "", "rollout", 0, mask=(0,))
 
 
 def unpadded(values: Tensor, mask: Tensor) -> list[tuple[Any, ...]]:
@@ -41,7 +41,7 @@ class Layout:
         tensor: Tensor = pad([torch.tensor(v, dtype=kind) for v in values], fill, side, self.multiple)
         return tensor.to(self.device)
 
-    def sequences(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+    def sequences(self, rows: Sequence[Row] | Sequence[Score]) -> dict[str, Tensor]:
         """Prompts padded on the left and completions on the right, with their masks."""
         prompts, completions = [row.prompt_ids for row in rows], [row.completion_ids for row in rows]
         return {

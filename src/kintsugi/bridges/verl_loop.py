@@ -15,17 +15,17 @@ from transformers import AutoConfig, GenerationConfig
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
 from verl.utils.fs import copy_to_local
 
-from kintsugi.algorithms.base import uniform_row
+from kintsugi.algorithms.base import row
 from kintsugi.bridges.common import problem_of
 from kintsugi.bridges.verl_rows import NOTE, Note, place_of
 from kintsugi.bridges.verl_settings import ANCHOR, NAME, plan, verifier
-from kintsugi.engines.base import SamplingParams, derive_seed
+from kintsugi.engines.base import SamplingParams, Score, derive_seed
 from kintsugi.engines.play import Ask, Meter, Run
 from kintsugi.engines.sample import positions_of
 from kintsugi.internalize.context import Context
 from kintsugi.models.loading import HFCodec, stop_tokens
 from kintsugi.prompts import load_prompts
-from kintsugi.records import Completion, Episode, Finish, Rollout, Row
+from kintsugi.records import Completion, Episode, Finish, KintsugiError, Rollout, Row
 from kintsugi.verifiers import begun_in_thoughts
 
 
@@ -52,7 +52,11 @@ class ServerSampler:
         self.client, self.sampling, self.seeded = client, sampling, seeded
         self.versions: set[int] = set()
 
-    async def answered(self, ask: Ask, meter: Meter) -> tuple[Rollout, ...]:
+    async def answered(self, ask: Ask | Score, meter: Meter) -> tuple[Rollout, ...]:
+        if isinstance(ask, Score):
+            raise KintsugiError(
+                "verl: the algorithm asks for log-probabilities of the trainer: set its `scores`"
+            )
         request = ask.request
         with meter.phase(ask.phase):
             drawn = (self._one(request.prompt_ids, request.params, i) for i in range(request.n))
@@ -104,19 +108,19 @@ def outputs(
     episode: Episode, rows: Sequence[Row], versions: set[int], seconds: Mapping[str, float]
 ) -> list[RowOutput]:
     """The rows for verl. Without any, a rollout that trains nothing carries the episode."""
-    first = uniform_row(episode.rollouts[0], 0.0, "policy", episode.problem, "")
+    first = row(episode, 0)
     idle = replace(first, mask=(0,) * len(first.mask))
     made = []
-    for i, row in enumerate(rows or [idle]):
-        note = Note(place_of(row) if rows else None, *((episode, dict(seconds)) if i == 0 else ()))
+    for i, one in enumerate(rows or [idle]):
+        note = Note(place_of(one) if rows else None, *((episode, dict(seconds)) if i == 0 else ()))
         made.append(
             RowOutput(
-                prompt_ids=list(row.prompt_ids),
-                response_ids=list(row.completion_ids),
-                response_mask=list(row.mask),
+                prompt_ids=list(one.prompt_ids),
+                response_ids=list(one.completion_ids),
+                response_mask=list(one.mask),
                 # 0 where this prompt was not what the sampler saw; verl wants the field of all rows or of none.
-                response_logprobs=list(row.sampling_logprobs or [0.0] * len(row.mask)),
-                advantages=list(row.advantages),
+                response_logprobs=list(one.sampling_logprobs or [0.0] * len(one.mask)),
+                advantages=list(one.advantages),
                 reward_score=0.0,  # given: verl asks its reward workers for nothing
                 num_turns=2,
                 metrics=AgentLoopMetrics(),

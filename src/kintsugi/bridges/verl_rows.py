@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kintsugi.loss import LOSSES
 from kintsugi.objective import Objective
-from kintsugi.records import Episode, KintsugiError, Row
+from kintsugi.records import Episode, Row
 
 NOTE = "kintsugi"
 """Where a row's note lies among verl's extra fields."""
@@ -40,13 +40,8 @@ class Note:
 
 
 def place_of(row: Row) -> dict[str, Any]:
-    """A row's note. KintsugiError for credit that verl cannot give."""
-    if row.teacher_prompt_ids is not None:
-        raise KintsugiError(
-            f"problem {row.problem_id}: credit that takes log-probabilities of the trainer (sdpo) cannot "
-            "be given in verl; leave it to the local trainer"
-        )
-    names = ("role", "problem_id", "group_id", "weight")
+    """A row's note."""
+    names = ("problem_id", "kind", "index", "term", "weight")
     return {name: getattr(row, name) for name in names}
 
 
@@ -55,7 +50,8 @@ def row_of(
 ) -> Row:
     """The row that went into verl's tensors."""
     assert note.place is not None
-    return Row(tuple(prompt), tuple(response), tuple(mask), tuple(credit), None, **note.place)
+    row = Row(tuple(prompt), tuple(response), None, mask=tuple(mask), **note.place)
+    return row.add("sum", tuple(credit))
 
 
 def token_sum(

@@ -12,7 +12,7 @@ from verl.utils.reward_score import default_compute_score
 
 from kintsugi.algorithms import Algorithm
 from kintsugi.bridges.common import bridge_recipe
-from kintsugi.config import Recipe, split_spec
+from kintsugi.config import Recipe
 from kintsugi.objective import Objective
 from kintsugi.records import KintsugiError
 from kintsugi.trainer import check_algorithm
@@ -50,12 +50,6 @@ def plan(config: DictConfig) -> Plan:
         if (found := OmegaConf.select(config, key)) != wanted and found is not None:
             raise KintsugiError(f"verl: {key}: expected {wanted}, got {found} (docs/verl.md says why)")
     told, rollout = OmegaConf.to_container(config.kintsugi, resolve=True), config.actor_rollout_ref.rollout
-    name, _ = split_spec(told["algorithm"], "algorithm")
-    if name == "sdpo":
-        raise KintsugiError(
-            "verl: algorithm sdpo: expected credit that needs no log-probabilities of the trainer; "
-            "leave it to the local trainer"
-        )
     recipe = bridge_recipe(
         told["algorithm"],
         group_size=told["group_size"],
@@ -68,6 +62,11 @@ def plan(config: DictConfig) -> Plan:
         witnesses=told["witnesses"],
     )
     algorithm = check_algorithm(recipe)
+    if algorithm.scores:
+        raise KintsugiError(
+            f"verl: algorithm {algorithm.name}: expected credit that needs no log-probabilities of the trainer; "
+            "leave it to the local trainer"
+        )
     batch, mini = config.data.train_batch_size, config.actor_rollout_ref.actor.ppo_mini_batch_size
     if batch % mini:
         raise KintsugiError(

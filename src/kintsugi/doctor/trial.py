@@ -15,17 +15,16 @@ from typing import Any
 
 import torch
 
-from kintsugi.algorithms.base import settled
 from kintsugi.assembly import Parts, assemble
 from kintsugi.checkpoint import Progress
 from kintsugi.config import Recipe, derived
 from kintsugi.diagnose import tolerated_gap
 from kintsugi.doctor.check import Check, graded
-from kintsugi.engines.base import Request, SamplingParams, generate
+from kintsugi.engines.base import Request, SamplingParams, Score, generate
 from kintsugi.engines.play import Meter
 from kintsugi.learner import LocalLearner
 from kintsugi.metrics import step_metrics
-from kintsugi.records import Problem, Rollout, Row
+from kintsugi.records import Problem, Rollout
 from kintsugi.runlog import RunLog
 from kintsugi.show import visible
 from kintsugi.trainer import batch, build_learner, check_algorithm, run_all
@@ -63,10 +62,10 @@ def attempt(recipe: Recipe) -> Trial:
     problems = batch(parts.train_problems, recipe, 1)
     same = seeds_hold(parts, problems[0])
     meter = Meter()
-    episodes = run_all(parts, algorithm, problems, 1, Progress(), meter)
+    episodes = run_all(parts, algorithm, learner, problems, 1, Progress(), meter)
     rollouts = [r for e in episodes for r in e.rollouts]
     gap = disagreement(rollouts, learner, recipe.sampling.top_p)  # before the update: it changes the learner
-    rows = settled([row for e in episodes for row in algorithm.rows(e)], learner.logprobs)
+    rows = [row for e in episodes for row in algorithm.rows(e)]
     stats = learner.step(rows, 0.0)
     with tempfile.TemporaryDirectory() as folder:
         with RunLog.open(recipe.model_copy(update={"output_dir": folder})) as log:
@@ -223,19 +222,13 @@ def disagreement(rollouts: Sequence[Rollout], learner: LocalLearner, top_p: floa
 
     Below 1, `top_p` makes the sampler's probabilities larger by up to 1 / top_p: that is no difference.
     """
-    asked = [bare(r) for r in rollouts]
+    asked = [Score(r.prompt_ids, r.completion.token_ids) for r in rollouts]
     pairs = [
         (told, found)
         for r, scores in zip(rollouts, learner.logprobs(asked), strict=True)
         for told, found in zip(r.completion.logprobs, scores, strict=True)
     ]
     return max((max(found - told, told - found + math.log(top_p)) for told, found in pairs), default=0.0)
-
-
-def bare(rollout: Rollout) -> Row:
-    """A rollout as a row that trains nothing, to be scored."""
-    ids = rollout.completion.token_ids
-    return Row(rollout.prompt_ids, ids, (0,) * len(ids), (0.0,) * len(ids), None, "policy", "", "")
 
 
 def seeds_hold(parts: Parts, problem: Problem) -> bool:

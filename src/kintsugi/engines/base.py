@@ -70,6 +70,15 @@ class Request:
     n: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A completion whose natural log-probabilities are wanted, one per token, given this prompt: those of the policy
+    that is trained, at the sampler's temperature."""
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+
+
 class Session(Protocol):
     """Requests on their way through an engine. An engine may answer each as it ends, or all that wait at once."""
 

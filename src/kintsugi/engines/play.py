@@ -1,6 +1,6 @@
-"""Algorithms as generators: what they want sampled (`Ask`), and the player that has it sampled.
+"""Algorithms as generators: what they want sampled (`Ask`) or scored (`Score`), and the player that gets it for them.
 
-A run yields a list of asks, is resumed with their rollouts, and returns its result. So an algorithm is written for
+A run yields a list of asks, is resumed with their answers, and returns its result. So an algorithm is written for
 one problem, and still samples in full batches on any engine: the player drives the runs of a whole step and hands
 their asks to the sampler as they come.
 """
@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeVar
 
-from kintsugi.engines.base import Request, Sampler
-from kintsugi.records import Completion, Phase, Rollout
+from kintsugi.engines.base import Request, Sampler, Score
+from kintsugi.records import Completion, KintsugiError, Phase, Rollout
 
 Result = TypeVar("Result")
 
@@ -34,8 +34,11 @@ class Ask:
     judge: Callable[[Sequence[Completion]], tuple[Rollout, ...]]
 
 
-Run = Generator[list[Ask], list[tuple[Rollout, ...]], Result]
-"""Yields asks, at least one at a time; is sent the rollouts of each, in order."""
+Run = Generator[list[Ask | Score], list[Any], Result]
+"""Yields asks; is sent the answer to each, in order: rollouts to an Ask, log-probabilities to a Score."""
+
+Scorer = Callable[[Sequence[Score]], Sequence[Sequence[float]]]
+"""The log-probabilities of each completion, one per token."""
 
 
 @dataclass(slots=True)
@@ -75,7 +78,7 @@ def together(runs: Iterable[Run[Result]]) -> Run[list[Result]]:
     """Several runs as one, side by side: what they ask for at the same time is asked for at the same time."""
     runs = list(runs)
     results: dict[int, Result] = {}
-    asked: dict[int, list[Ask]] = {}
+    asked: dict[int, list[Ask | Score]] = {}
 
     def resume(i: int, answers: Any) -> None:
         try:
@@ -94,36 +97,61 @@ def together(runs: Iterable[Run[Result]]) -> Run[list[Result]]:
     return [results[i] for i in range(len(runs))]
 
 
-def play(runs: Sequence[Run[Result]], sampler: Sampler, meter: Meter | None = None) -> list[Result]:
-    """What the runs return. Each is resumed as soon as its own asks are answered, whatever the others wait for."""
+def play(
+    runs: Sequence[Run[Result]], sampler: Sampler, meter: Meter | None = None, scorer: Scorer | None = None
+) -> list[Result]:
+    """What the runs return. Each is resumed as soon as its own asks are answered, whatever the others wait for.
+
+    What is to be scored waits until all that can be sampled is, so that it is scored together. KintsugiError where
+    a run wants a score and there is no `scorer`.
+    """
     meter, session, tickets = meter or Meter(), sampler.session(), count()
     results: dict[int, Result] = {}
-    asked: dict[int, list[Ask]] = {}
-    found: dict[int, dict[int, tuple[Rollout, ...]]] = {}
-    places: dict[int, tuple[int, int]] = {}  # ticket -> (run, which of its asks)
+    asked: dict[int, list[Ask | Score]] = {}
+    found: dict[int, dict[int, Any]] = {}
+    sampling: dict[int, tuple[Ask, int, int]] = {}  # ticket -> (ask, its run, its place among the run's asks)
+    scoring: list[tuple[Score, int, int]] = []
 
     def resume(i: int, answers: Any) -> None:
         try:
             asked[i] = runs[i].send(answers)
+            while not asked[i]:
+                asked[i] = runs[i].send([])
         except StopIteration as end:
             results[i] = end.value
             return
         found[i] = {}
         for place, ask in enumerate(asked[i]):
+            if isinstance(ask, Score):
+                scoring.append((ask, i, place))
+                continue
             ticket = next(tickets)
-            places[ticket] = (i, place)
+            sampling[ticket] = (ask, i, place)
             meter.begin(ask.phase)
             session.put(ticket, ask.request)
 
+    def sampled() -> Iterator[tuple[int, int, Any]]:
+        for ticket, completions in session.take():
+            ask, i, place = sampling.pop(ticket)
+            yield i, place, ask.judge(completions)
+            meter.end(ask.phase)
+
+    def scored() -> Iterator[tuple[int, int, Any]]:
+        if scorer is None:
+            raise KintsugiError(
+                "the algorithm asks for log-probabilities of the trainer, which cannot be had here"
+            )
+        wanted = list(scoring)
+        scoring.clear()
+        for (_, i, place), values in zip(wanted, scorer([ask for ask, _, _ in wanted]), strict=True):
+            yield i, place, tuple(values)
+
     for i in range(len(runs)):
         resume(i, None)
-    while places:
+    while sampling or scoring:
         touched: dict[int, None] = {}
-        for ticket, completions in session.take():
-            i, place = places.pop(ticket)
-            ask = asked[i][place]
-            found[i][place] = ask.judge(completions)
-            meter.end(ask.phase)
+        for i, place, answer in sampled() if sampling else scored():
+            found[i][place] = answer
             touched[i] = None
         for i in touched:
             if len(found[i]) == len(asked[i]):

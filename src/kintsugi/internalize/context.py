@@ -8,7 +8,7 @@ from functools import partial
 from typing import Protocol
 
 from kintsugi.config import Recipe
-from kintsugi.engines.base import Request, SamplingParams, derive_seed
+from kintsugi.engines.base import Request, SamplingParams, Score, derive_seed
 from kintsugi.engines.play import Ask, Meter, Run
 from kintsugi.prompts import Prompts
 from kintsugi.records import Completion, Phase, Problem, Rollout, Turn
@@ -97,8 +97,12 @@ class Context:
         )
         whole = (*prompt_ids, *prefix)
         judge = partial(self.judge, problem, whole, prefix=prefix)
-        (rollouts,) = yield [Ask(Request(whole, params, n), phase, judge)]
-        return rollouts
+        answers: list[tuple[Rollout, ...]] = yield [Ask(Request(whole, params, n), phase, judge)]
+        return answers[0]
+
+    def score(self, wanted: Sequence[Score]) -> Run[list[tuple[float, ...]]]:
+        """The log-probabilities of completions under the policy that is trained."""
+        return (yield list(wanted)) if wanted else []
 
     def judge(
         self,

@@ -49,18 +49,19 @@ def repair_failures(
     if not passing and (how.source == "sibling" or problem.id not in ctx.memory):
         return (), "all failed"
     groups = yield from together(
-        repair_one(Mender(problem, rollouts[i], i, ctx, how), passing) for i in failures
+        repair_one(Mender(problem, rollouts[i], i, ctx, how), rollouts) for i in failures
     )
     return tuple(repair for group in groups for repair in group), ""
 
 
-def repair_one(mender: Mender, passing: Sequence[Rollout]) -> Run[list[Repair]]:
+def repair_one(mender: Mender, rollouts: Sequence[Rollout]) -> Run[list[Repair]]:
     """The repairs of one failure from rho(. | x, y, a): G_rep of them, or its sibling."""
     problem, failed, ctx, how = mender.problem, mender.failed, mender.ctx, mender.how
+    passing = [r for r in rollouts if r.verdict.passed and not r.truncated]
     nearest = nearest_anchor(failed, passing)
     as_it_is = {"sibling": nearest, "either": same_steps(failed, passing)}.get(how.source)
     if as_it_is is not None:
-        return [judged(mender, None, as_it_is, written=False)]
+        return [judged(mender, None, as_it_is, rollouts.index(as_it_is))]
     anchor = nearest.text if nearest else ctx.memory.get(problem.id)
     prompt_ids = ctx.ask(problem, ctx.prompts.repair(problem.prompt, failed.text, anchor))
     if ctx.max_prompt is not None and len(prompt_ids) > ctx.max_prompt:
@@ -69,7 +70,7 @@ def repair_one(mender: Mender, passing: Sequence[Rollout]) -> Run[list[Repair]]:
     return [judged(mender, anchor, rollout) for rollout in written]
 
 
-def judged(mender: Mender, anchor: str | None, rollout: Rollout, *, written: bool = True) -> Repair:
+def judged(mender: Mender, anchor: str | None, rollout: Rollout, sibling: int | None = None) -> Repair:
     """The repair that this rollout makes (see Repair), audited and scored."""
     failed, ctx = mender.failed, mender.ctx
     suspect = Suspect(
@@ -84,7 +85,7 @@ def judged(mender: Mender, anchor: str | None, rollout: Rollout, *, written: boo
         reason = audit(suspect)
         apart = distance(failed.completion.token_ids, rollout.completion.token_ids)
     score = repair_score(rollout.verdict, reason, apart, mender.how.lambda_edit)
-    return Repair(mender.index, anchor, rollout, reason, apart, score, written)
+    return Repair(mender.index, anchor, rollout, reason, apart, score, sibling)
 
 
 def join_seams(
@@ -106,4 +107,4 @@ def join_one(mender: Mender, repair: Repair, chosen: int) -> Run[Seam]:
         mender.problem, failed, repaired, edits, mender.ctx, mender.how, mender.index
     )
     failed_mask, repaired_mask = gates(len(failed.completion.token_ids), len(repaired), edits[:kept])
-    return Seam(mender.index, chosen, repaired, edits, kept, kept_by, checks, failed_mask, repaired_mask)
+    return Seam(mender.index, chosen, edits, kept, kept_by, checks, failed_mask, repaired_mask)

@@ -6,10 +6,12 @@ import base64
 import gzip
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from kintsugi.reading import Credit, Line, Mend, ProblemStep, SeamView, Text
+from kintsugi.reading import why
+from kintsugi.records import Kind, Seam
+from kintsugi.tables import Line, ProblemStep
 
 
 class Source(Protocol):
@@ -27,7 +29,6 @@ class Source(Protocol):
     def written(self) -> tuple[int, ...]: ...
     @property
     def incomplete(self) -> tuple[int, ...]: ...
-    def problems(self, step: int) -> list[ProblemStep]: ...
 
 
 def packed(value: Any) -> str:
@@ -36,89 +37,114 @@ def packed(value: Any) -> str:
     return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode("ascii")
 
 
-def block(problems: Sequence[ProblemStep]) -> list[dict[str, Any]]:
+Pieces = Callable[[Sequence[int]], Sequence[str]]
+Data = dict[str, Any]
+
+
+def block(problems: Sequence[ProblemStep], pieces: Pieces) -> list[Data]:
     """One step as data: its problems with rollouts and repairs."""
     return [
         {
-            "id": p.problem_id,
-            "question": p.question,
-            "gold": p.gold,
-            "rollouts": [text_data(t) | {"index": t.line["index"]} for t in p.rollouts],
-            "mends": [mend_data(m) for m in p.mends],
+            "id": p.episode.problem.id,
+            "question": p.episode.problem.prompt,
+            "gold": p.episode.problem.answer,
+            "rollouts": [rollout_data(p, i, pieces) for i in range(len(p.episode.rollouts))],
+            "mends": [mend_data(p, j, pieces) for j in range(len(p.episode.repairs))],
         }
         for p in problems
     ]
 
 
-def index_lines(step: int, problems: Sequence[ProblemStep]) -> Iterator[list[Any]]:
+def index_lines(step: int, problems: Sequence[Data]) -> Iterator[list[Any]]:
     """One entry per rollout: [step, place of the problem, place of the rollout, problem id, verdict, fate, audits].
 
     `fate`: "mended", "rejected" (repairs, none accepted), "not tried" or "" (nothing to mend).
     """
     for i, p in enumerate(problems):
-        for j, t in enumerate(p.rollouts):
-            own = [m for m in p.mends if m.failed == t.line["index"]]
-            audits = sorted({m.repair.line["audit"] for m in own} - {""})
-            fate = "" if t.verdict != "fail" else "not tried"
+        for j, rollout in enumerate(p["rollouts"]):
+            own = [m for m in p["mends"] if m["failed"] == rollout["index"]]
+            audits = sorted({m["audit"] for m in own} - {""})
+            fate = "" if rollout["verdict"] != "fail" else "not tried"
             if own:
-                fate = "mended" if any(m.seam for m in own) else "rejected"
-            yield [step, i, j, p.problem_id, t.verdict, fate, audits]
+                fate = "mended" if any(m["seam"] for m in own) else "rejected"
+            yield [step, i, j, p["id"], rollout["verdict"], fate, audits]
 
 
-def text_data(text: Text) -> dict[str, Any]:
-    line = text.line
+def reasons_in(problems: Sequence[Data]) -> set[str]:
+    """The reasons for which anything in a step got credit."""
+    credits = [r["credit"] for p in problems for r in p["rollouts"]]
+    credits += [m["seam"]["credit"] for p in problems for m in p["mends"] if m["seam"]]
+    modes = {"repair" for p in problems for m in p["mends"] if m["mode"]}
+    return modes.union(*(credit or () for credit in credits))
+
+
+def rollout_data(p: ProblemStep, index: int, pieces: Pieces) -> Data:
+    rollout = p.episode.rollouts[index]
+    texts, ids = pieces(rollout.completion.token_ids), rollout.completion.token_ids
     found = {
-        "text": line["text"],
-        "verdict": line["verdict"],
-        "reward": short(line["reward"]),
-        "message": line["message"] or "",
-        "cut": line["finish"] == "length",
+        "index": index,
+        "text": rollout.text,
+        "verdict": rollout.verdict.state,
+        "reward": short(rollout.verdict.reward),
+        "message": rollout.verdict.message,
+        "cut": rollout.truncated,
+        "credit": credit_data(p, "rollout", index),
     }
-    if text.pieces:
-        found |= {"pieces": text.pieces, "ids": line["token_ids"], "logprobs": shorts(line["logprobs"])}
-    return found | {"credit": credit_data(text.credit)}
+    if texts:
+        found |= {"pieces": texts, "ids": ids, "logprobs": shorts(rollout.completion.logprobs)}
+    return found
 
 
-def mend_data(mend: Mend) -> dict[str, Any]:
-    line = mend.repair.line
+def mend_data(p: ProblemStep, index: int, pieces: Pieces) -> Data:
+    repair = p.episode.repairs[index]
+    seam = next((s for s in p.episode.seams if s.repair == index), None)
+    modes = [row for row in p.rows_of("repair", index) if row.term == "repair"]
     return {
-        "failed": mend.failed,
-        "text": line["text"],
-        "verdict": line["verdict"],
-        "why": mend.why,
-        "audit": line["audit"],
-        "anchor": line["anchor"],
-        "written": line["written"],
-        "distance": short(line["distance"]),
-        "score": short(line["score"]),
-        "seam": seam_data(mend.seam) if mend.seam else None,
+        "failed": repair.failed,
+        "text": repair.rollout.text,
+        "verdict": repair.rollout.verdict.state,
+        "why": why(repair, seam is not None),
+        "audit": repair.audit,
+        "anchor": repair.anchor_text,
+        "sibling": repair.sibling,
+        "distance": short(repair.distance),
+        "score": short(repair.score),
+        "mode": [
+            {"credit": short(row.advantages[0]), "weight": row.weight} for row in modes if row.advantages
+        ],
+        "seam": seam_data(p, seam, pieces) if seam else None,
         "checks": [
-            {"edits": c.line["edits"], "verdict": c.verdict, "text": c.line["text"]} for c in mend.checks
+            {"edits": c.edits, "verdict": c.rollout.verdict.state, "text": c.rollout.text}
+            for c in (seam.checks if seam else ())
         ],
     }
 
 
-def seam_data(seam: SeamView) -> dict[str, Any]:
+def seam_data(p: ProblemStep, seam: Seam, pieces: Pieces) -> Data:
+    scored = [
+        stats.old_logprobs
+        for row, stats in zip(p.rows, p.stats, strict=True)
+        if stats and (row.kind, row.index, row.term) == ("repair", seam.repair, "policy")
+    ]
     return {
-        "edits": seam.edits,
+        "edits": [(e.kind, e.failed_at, e.repaired_at) for e in seam.edits],
         "kept": seam.kept,
         "by": seam.kept_by,
         "failed": seam.failed_mask,
         "repaired": seam.repaired_mask,
-        "pieces": seam.pieces,
-        "ids": seam.repaired_ids,
-        "failedCredit": credit_data(seam.failed_credit),
-        "repairedCredit": credit_data(seam.repaired_credit),
-        "logprobs": shorts(seam.repaired_logprobs),
+        "pieces": pieces(p.episode.repairs[seam.repair].ids),
+        "ids": p.episode.repairs[seam.repair].ids,
+        "credit": credit_data(p, "repair", seam.repair),
+        "logprobs": shorts(scored[0] if scored else ()),
     }
 
 
-def credit_data(credits: Sequence[Credit]) -> list[float] | None:
-    """What each token was credited with in all (its advantage where its gate is open); None where no row was made."""
-    if not credits:
+def credit_data(p: ProblemStep, kind: Kind, index: int) -> dict[str, list[float]] | None:
+    """Each token's credit by reason; None where no row was made of the text."""
+    if not p.rows_of(kind, index):
         return None
-    rows = ([a * g for a, g in zip(c.advantages, c.gates, strict=True)] for c in credits)
-    return [round(sum(values), 3) + 0.0 for values in zip(*rows, strict=True)]
+    credit = p.credit(kind, index)
+    return {reason: [round(value, 3) + 0.0 for value in values] for reason, values in credit.items()}
 
 
 def short(value: float | None) -> float | None:

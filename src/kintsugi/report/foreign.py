@@ -20,8 +20,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from kintsugi.reading import Credit, Line, ProblemStep, Text
 from kintsugi.records import KintsugiError
+from kintsugi.report.blocks import Data, short
+from kintsugi.tables import Line
 
 KNOWN = {"step", "prompt", "completion", "advantage", "image", "images"}
 """TRL's columns that are no reward."""
@@ -55,29 +56,29 @@ class Foreign:
             for step, lines in self.by_step.items()
         )
 
-    def problems(self, step: int) -> list[ProblemStep]:
+    def block(self, step: int) -> list[Data]:
+        """A step as data (kintsugi.report.blocks), without repairs."""
         groups: defaultdict[str, list[Line]] = defaultdict(list)
         for line in self.by_step[step]:
             groups[line["question"]].append(line)
         return [
-            ProblemStep(
-                step,
-                f"prompt {i}",
-                question,
-                lines[0]["gold"],
-                tuple(map(as_text, lines, range(len(lines)))),
-                (),
-                (),
-            )
+            {
+                "id": f"prompt {i}",
+                "question": question,
+                "gold": lines[0]["gold"],
+                "rollouts": [text_data(line, index) for index, line in enumerate(lines)],
+                "mends": [],
+            }
             for i, (question, lines) in enumerate(groups.items(), 1)
         ]
 
 
-def as_text(line: Line, index: int) -> Text:
+def text_data(line: Line, index: int) -> Data:
     """A rollout with its advantage, the same on every token; without tokens it is one."""
-    advantage = line["advantage"]
-    credit = () if advantage is None else (Credit("policy", (1,), (advantage,), 1.0, None, None),)
-    return Text({**line, "index": index}, (), credit)
+    advantage = short(line["advantage"])
+    shown = {key: line[key] for key in ("text", "verdict", "message")}
+    credit = None if advantage is None else {"advantage": [advantage]}
+    return shown | {"index": index, "reward": short(line["reward"]), "cut": False, "credit": credit}
 
 
 def open_foreign(place: Path) -> Foreign:
@@ -147,9 +148,6 @@ def foreign_line(
         "reward": float(reward),
         "message": ", ".join(f"{k}: {v}" for k, v in more.items()),
         "advantage": row.get("advantage"),
-        "finish": None,
-        "token_ids": [],
-        "logprobs": [],
     }
 
 

@@ -22,6 +22,14 @@
   const visible = (text) => String(text).replace(HIDDEN, (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
   const signed = (value) => (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(value).toFixed(2);
 
+  // Credit comes by reason: {"seam": [0, -10, 0], "group": [0.7, 0.7, 0.7]}; null where a text has no training row.
+  const total = (credit) => Object.values(credit || {}).reduce((sum, values) => values.map((v, i) => v + (sum[i] || 0)), []);
+  function reasons(credit, n) {
+    const given = Object.entries(credit).filter(([, values]) => values[n]);
+    const words = given.map(([why, values]) => `${why} ${signed(values[n])}`).join(", ");
+    return words ? `credit ${words}` + (given.length > 1 ? ` = ${signed(total(credit)[n])}` : "") : "no credit";
+  }
+
   const data = await unpack($("#data").textContent);
   const packed = new Map([...document.querySelectorAll(".block")].map((n) => [Number(n.dataset.step), n.textContent]));
   const opened = new Map();
@@ -80,7 +88,7 @@
 
   function tokens(pieces, credit, seam, edits, mask) {
     const box = el("div", { className: "text" });
-    const most = Math.max(...(credit || [0]).map(Math.abs), 1e-9);
+    const sum = total(credit), most = Math.max(...sum.map(Math.abs), 1e-9);
     const marked = pieces.map((_, i) => edits.has(i) || (mask && mask[i]));
     const near = pieces.length <= LONG ? null : pieces.map((_, i) => marked.slice(Math.max(0, i - NEAR), i + NEAR).some(Boolean));
     for (let i = 0; i < pieces.length; i++) {
@@ -91,7 +99,7 @@
         box.append(visible(text));
         continue;
       }
-      const value = credit ? credit[i] : 0, inSeam = Boolean(mask && mask[i]);
+      const value = sum[i] || 0, inSeam = Boolean(mask && mask[i]);
       const node = el("span", { className: "tok", textContent: visible(marked[i] ? pieces[i].replaceAll("\n", "⏎\n") : pieces[i]), tabIndex: marked[i] ? 0 : -1 });
       node.dataset.n = i;
       node.dataset.side = seam;
@@ -103,7 +111,7 @@
       if (inSeam) node.classList.add("seam");
       if (marked[i]) {
         node.setAttribute("role", "button");
-        node.setAttribute("aria-label", `${pieces[i]}, token ${i}, ${inSeam ? `in the seam, advantage ${signed(value)}` : "differs, not trained on"}`);
+        node.setAttribute("aria-label", `${pieces[i]}, token ${i}, ${inSeam ? `in the seam, ${reasons(credit || {}, i)}` : "differs, not trained on"}`);
       }
       box.append(node);
     }
@@ -112,7 +120,7 @@
 
   function side(title, text, pieces, credit, name, edits, mask) {
     const body = pieces && pieces.length ? tokens(pieces, credit, name, edits, mask) : el("div", { className: "text", textContent: visible(text) });
-    const one = !(pieces && pieces.length) && credit && credit.length === 1 ? `, advantage ${signed(credit[0])}` : "";
+    const one = !(pieces && pieces.length) && total(credit).length === 1 ? `, advantage ${signed(total(credit)[0])}` : "";
     return el("div", {}, el("h4", { textContent: title + one }), body);
   }
 
@@ -125,7 +133,7 @@
     const words = [`token ${n} “${visible(own.pieces[n])}”`, `id ${own.ids[n]}`];
     const logprob = own.logprobs && own.logprobs[n];
     if (typeof logprob === "number") words.push(`log-probability ${logprob.toFixed(3)} (p = ${Math.exp(logprob).toFixed(3)})`);
-    words.push(own.mask ? `gate ${own.mask[n]}` : "no gate of its own", own.credit ? `advantage ${signed(own.credit[n])}` : "no training row");
+    words.push(own.mask ? `gate ${own.mask[n]}` : "no gate of its own", own.credit ? reasons(own.credit, n) : "no training row");
     const edit = own.edits.find((e) => e[own.at] === n && e[0] !== (own.at === 1 ? "insert" : "delete"));
     if (edit) {
       const other = facts[own.at === 1 ? "repaired" : "failed"], there = edit[own.at === 1 ? 2 : 1];
@@ -150,10 +158,10 @@
     const at = (k, kind) => new Set(seam ? seam.edits.filter((e) => e[0] !== kind).map((e) => e[k]) : []);
     const facts = {
       failed: { pieces: rollout.pieces || [], ids: rollout.ids || [], logprobs: rollout.logprobs, credit: rollout.credit, mask: seam && seam.failed, edits: seam ? seam.edits : [], at: 1 },
-      repaired: seam && { pieces: seam.pieces, ids: seam.ids, logprobs: seam.logprobs, credit: seam.repairedCredit, mask: seam.repaired, edits: seam.edits, at: 2 },
+      repaired: seam && { pieces: seam.pieces, ids: seam.ids, logprobs: seam.logprobs, credit: seam.credit, mask: seam.repaired, edits: seam.edits, at: 2 },
     };
     const sides = el("div", { className: "sides" }, side(seam ? "failed" : "rollout", rollout.text, rollout.pieces, rollout.credit, "failed", at(1, "insert"), seam && seam.failed));
-    if (seam) sides.append(side(mend.written ? "its repair" : "its repair: a passing sibling", mend.text, seam.pieces, seam.repairedCredit, "repaired", at(2, "delete"), seam.repaired));
+    if (seam) sides.append(side(mend.sibling === null ? "its repair" : `its repair: a passing sibling, rollout ${mend.sibling}`, mend.text, seam.pieces, seam.credit, "repaired", at(2, "delete"), seam.repaired));
     const detail = el("output", { className: "detail" });
     const node = el("article", { className: `card ${fate}` },
       el("header", {}, el("h3", {}, el("a", { href: `#${link}`, textContent: visible(`step ${step} · ${id} · rollout ${j}`) })),
@@ -166,6 +174,7 @@
     } else if (mends.length) {
       node.append(el("p", { className: "why" }, el("b", { textContent: "Not mended: " }), visible(distinct(mends.map((m) => m.why)).join("; ")) + "."));
     }
+    if (mend) node.append(...mend.mode.map((m) => el("p", { className: "why" }, el("b", { textContent: "In repair mode: " }), `${signed(m.credit)} on every token that was written under the repair prompt, weight ${m.weight}.`)));
     if (rollout.message) node.append(folded("what the verifier said", rollout.message));
     const anchors = distinct((mend ? [mend] : mends).map((m) => m.anchor).filter((a) => a !== null));
     node.append(...anchors.map((a) => folded("the anchor that the repair was shown", a)));

@@ -16,11 +16,12 @@ import yaml
 
 from kintsugi.files import clean, partial_of
 from kintsugi.owned import may_replace_file
-from kintsugi.reading import ProblemStep, Run
+from kintsugi.reading import Run
 from kintsugi.records import KintsugiError
-from kintsugi.report.blocks import Source, block, index_lines, packed
+from kintsugi.report.blocks import Data, Source, block, index_lines, packed, reasons_in
 from kintsugi.report.figures import figures
-from kintsugi.report.foreign import open_foreign
+from kintsugi.report.foreign import Foreign, open_foreign
+from kintsugi.report.reasons import explained
 from kintsugi.runlog import MARKS
 
 MOST_ROLLOUTS = 20_000
@@ -37,9 +38,7 @@ def write_report(
     KintsugiError where there is nothing to read, or the file cannot be written.
     """
     place = Path(directory)
-    source: Source = (
-        Run.open(place) if any((place / mark).is_file() for mark in MARKS) else open_foreign(place)
-    )
+    source = Run.open(place) if any((place / mark).is_file() for mark in MARKS) else open_foreign(place)
     path = Path(output) if output else place / "report.html"
     may_replace_file(path, b"Kintsugi report</title>", "report of Kintsugi")
     shown = contents(source)
@@ -55,7 +54,7 @@ def write_report(
     return path
 
 
-def render(source: Source, name: str, shown: Contents) -> str:
+def render(source: Run | Foreign, name: str, shown: Contents) -> str:
     """The page. Its script is allowed by its hash, and nothing else may run, load or be sent."""
     files = resources.files("kintsugi.report")
     style, script, page = ((files / f"page.{kind}").read_text("utf-8") for kind in ("css", "js", "html"))
@@ -67,6 +66,10 @@ def render(source: Source, name: str, shown: Contents) -> str:
         "NAME": html.escape(name),
         "STYLE": style,
         "SUMMARY": summary(source, shown),
+        "REASONS": "".join(
+            f"<dt>credit: {html.escape(reason)}</dt><dd>{html.escape(words)}</dd>"
+            for reason, words in explained(source.recipe, shown.reasons).items()
+        ),
         "FIGURES": "".join(
             f"<figure><figcaption><h3>{f.title}</h3><p>{f.about}</p></figcaption>{f.svg}</figure>"
             for f in figures(source)
@@ -90,25 +93,28 @@ def render(source: Source, name: str, shown: Contents) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The steps shown, an index of their rollouts, the packed block of each, and the steps that cannot be read."""
+    """The steps shown, an index of their rollouts, the packed block of each, the steps that cannot be read, and the
+    reasons for which anything got credit."""
 
     steps: Sequence[int]
     entries: Sequence[list[Any]]
     blocks: Mapping[int, str]
     lost: Sequence[int]
+    reasons: set[str]
 
 
-def contents(source: Source) -> Contents:
+def contents(source: Run | Foreign) -> Contents:
     """What the page holds of a source; of a long run, steps at even distances."""
     lost = list(source.incomplete)
     steps: Sequence[int] = source.written
     entries: list[list[Any]] = []
     blocks: dict[int, str] = {}
+    reasons: set[str] = set()
     for step in steps:  # how many of them fit is judged by the first that can be read
         problems = readable(source, step)
         if problems:
             steps = evenly(
-                source.written, max(2, MOST_ROLLOUTS // max(1, sum(len(p.rollouts) for p in problems)))
+                source.written, max(2, MOST_ROLLOUTS // max(1, sum(len(p["rollouts"]) for p in problems)))
             )
             break
     for step in steps:
@@ -117,14 +123,15 @@ def contents(source: Source) -> Contents:
             lost.append(step)
             continue
         entries += index_lines(step, problems)
-        blocks[step] = packed(block(problems))
-    return Contents(list(blocks), entries, blocks, sorted(lost))
+        blocks[step] = packed(problems)
+        reasons |= reasons_in(problems)
+    return Contents(list(blocks), entries, blocks, sorted(lost), reasons)
 
 
-def readable(source: Source, step: int) -> list[ProblemStep] | None:
-    """The problems of a step; None where it is damaged."""
+def readable(source: Run | Foreign, step: int) -> list[Data] | None:
+    """A step as data; None where it is damaged."""
     try:
-        return source.problems(step)
+        return block(source.problems(step), source.pieces) if isinstance(source, Run) else source.block(step)
     except KintsugiError:
         return None
 
