@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kintsugi.algorithms import Algorithm, plain
+from kintsugi.algorithms import Algorithm
 from kintsugi.algorithms.base import row
 from kintsugi.engines.play import Run
 from kintsugi.internalize.context import Context
@@ -68,5 +68,5 @@ def exact_row(task: Labelled, decode: Decode, episode: Episode, index: int) -> R
     return row(episode, index).add("label", credit).credited()
 
 
-EXACT_MIXED = plain(Algorithm("exact_mixed", run, mixed_rows, level="token", clip_low=0.2, clip_high=0.2))
-EXACT_LABELS = plain(Algorithm("exact_labels", run, rows, level="token", clip_low=0.2, clip_high=0.2))
+EXACT_MIXED = Algorithm("exact_mixed", run, mixed_rows, level="token", clip_low=0.2, clip_high=0.2)
+EXACT_LABELS = Algorithm("exact_labels", run, rows, level="token", clip_low=0.2, clip_high=0.2)

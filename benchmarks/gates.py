@@ -21,9 +21,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from kintsugi import Recipe
-from kintsugi.config import split_spec
 from kintsugi.models.codec import HFCodec
 from kintsugi.models.loading import load_model
+from kintsugi.plugins import split_spec
 from kintsugi.reading import Run
 from kintsugi.records import KintsugiError
 from kintsugi.tasks import load_task

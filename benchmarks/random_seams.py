@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from functools import wraps
+from typing import Any
 
-from kintsugi.algorithms.base import Algorithm, Family
-from kintsugi.algorithms.kintsugi import Options, kintsugi, rows
+from kintsugi.algorithms.base import Algorithm
+from kintsugi.algorithms.kintsugi import kintsugi
 from kintsugi.records import Edit, Episode, Seam
 
 
-def build(options: Options) -> Algorithm:
+@wraps(kintsugi)
+def RANDOM_SEAMS(**options: Any) -> Algorithm:
     """Kintsugi whose rows come of moved seams."""
-    return replace(kintsugi(options), name="random_seams", rows=lambda episode: rows(moved(episode), options))
+    shipped = kintsugi(**options)
+    return replace(shipped, name="random_seams", rows=lambda episode: shipped.rows(moved(episode)))
 
 
 def moved(episode: Episode) -> Episode:
@@ -39,6 +43,3 @@ def anywhere(seam: Seam, episode: Episode) -> Seam:
 
 def only(at: int, length: int) -> tuple[int, ...]:
     return tuple(int(t == at) for t in range(length))
-
-
-RANDOM_SEAMS = Family(Options, build)

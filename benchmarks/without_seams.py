@@ -5,8 +5,6 @@ Every rollout keeps its group advantage and nothing is mended: GRPO with the mea
     kintsugi train recipes/learning/brackets.yaml algorithm=benchmarks/without_seams.py:WITHOUT_SEAMS
 """
 
-from kintsugi.algorithms.base import Algorithm, outcome_rows, plain, run_rollouts
+from kintsugi.algorithms.base import Algorithm, outcome_rows, run_rollouts
 
-WITHOUT_SEAMS = plain(
-    Algorithm("without_seams", run_rollouts, outcome_rows, level="token", reduction="token")
-)
+WITHOUT_SEAMS = Algorithm("without_seams", run_rollouts, outcome_rows, level="token", reduction="token")

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from kintsugi.config import spec_name
 from kintsugi.files import write_whole
+from kintsugi.plugins import spec_name
 from kintsugi.reading import Run
 from kintsugi.tables import Line
 

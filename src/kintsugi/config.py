@@ -10,8 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -25,11 +24,10 @@ from pydantic import (
     field_validator,
 )
 from pydantic_core import PydanticCustomError
-from rapidfuzz import fuzz, process
 
+from kintsugi.plugins import Spec, did_you_mean, has_bool, takes, told
 from kintsugi.records import KintsugiError
 
-Spec = str | dict[str, Any]
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 """A scheme of an address; a single letter is a drive of Windows."""
 MERGE = "tag:yaml.org,2002:merge"
@@ -43,16 +41,9 @@ class Section(BaseModel):
     def no_number(cls, value: object, info: ValidationInfo) -> object:
         """pydantic takes true for 1; here it is a mistake wherever a number is expected."""
         field = cls.model_fields[str(info.field_name)]
-        values = value if isinstance(value, list | tuple) else [value]
-        if any(isinstance(one, bool) for one in values) and not takes(field.annotation, bool):
+        if has_bool(value) and not takes(field.annotation, bool):
             raise PydanticCustomError("no_number", "Input should not be true or false")
         return value
-
-
-def takes(annotation: object, kind: type) -> bool:
-    """Whether a field's type is `kind`, `Any`, or a union with one of them."""
-    union = get_origin(annotation) in (Union, UnionType)
-    return annotation in (kind, Any) or (union and any(takes(part, kind) for part in get_args(annotation)))
 
 
 AnySection = TypeVar("AnySection", bound=Section)
@@ -325,35 +316,12 @@ def explain(error: ValidationError, known: Sequence[str]) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if part not in ("str", "dict[str,any]"))
     if first["type"] == "extra_forbidden":
-        nearest = process.extractOne(key, known, scorer=fuzz.ratio)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        return f"unknown key {key!r}{hint}"
+        return f"unknown key {key!r}; {did_you_mean(key, known)}"
     if first["type"] == "missing":
         return f"missing key {key!r}"
     if first["type"] == "value_error":  # a validator of our own: its message says all
         return str(first["ctx"]["error"])
-    return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
-
-
-def split_spec(spec: Spec, what: str) -> tuple[str, dict[str, Any]]:
-    """(name, arguments) of a spec such as `dag` or `{name: dag, steps: 7}`."""
-    if isinstance(spec, str):
-        return spec, {}
-    arguments = dict(spec)
-    name = arguments.pop("name", None)
-    if not isinstance(name, str):
-        raise KintsugiError(f"{what}: expected a name or a mapping with `name`, got {spec!r}")
-    return name, arguments
-
-
-def spec_name(spec: Any) -> str:
-    """The name in a spec, whatever else it says."""
-    return str(spec.get("name")) if isinstance(spec, Mapping) else str(spec)
-
-
-def with_name(spec: Spec, name: str) -> Spec:
-    """A spec with another name and the same arguments."""
-    return name if isinstance(spec, str) else {**spec, "name": name}
+    return told(error)
 
 
 def derived(recipe: Recipe) -> list[str]:

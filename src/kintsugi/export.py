@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 
 from kintsugi.card import asked_license, card, is_adapter
-from kintsugi.config import spec_name
 from kintsugi.files import numbered, partial_of, write_whole, writing
 from kintsugi.owned import MARK, mark, may_replace, remove
+from kintsugi.plugins import spec_name
 from kintsugi.reading import Run
 from kintsugi.records import KintsugiError
 

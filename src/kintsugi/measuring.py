@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from kintsugi.assembly import assemble
-from kintsugi.config import Recipe, spec_name
+from kintsugi.config import Recipe
 from kintsugi.evaluation import Estimate, EvalResult, bootstrap, evaluate, scores, table, wilson
 from kintsugi.files import write_whole
 from kintsugi.owned import may_replace_file
 from kintsugi.perplexity import Fit, fit
+from kintsugi.plugins import spec_name
 from kintsugi.records import KintsugiError, Problem
 
 FIGURES = {"pass_at_1": "pass@1", "pass_at_k": "pass@{k}", "maj_at_k": "maj@{k}", "greedy": "greedy"}

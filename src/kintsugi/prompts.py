@@ -6,13 +6,13 @@ The anchor of a repair prompt is text that a model wrote and the verifier passed
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from rapidfuzz import fuzz, process
+from pydantic import BaseModel, ConfigDict
 
-from kintsugi.config import Spec, split_spec
+from kintsugi.plugins import Door, Spec
 from kintsugi.records import KintsugiError, Turn
 
 TERSE_MARKERS = ("wrong:\n", "right:\n", "mend:\n", "patch:\n", "#### ")
@@ -113,52 +113,38 @@ PLAIN = replace(
 )
 """For questions that already say how to answer, as data sets of TRL's and verl's users do: nothing is added."""
 
-PROMPTS = {prompts.name: prompts for prompts in (TERSE, CHAT, PLAIN)}
+
+class Example(BaseModel):
+    """A question with its answer, shown before the problem."""
+
+    model_config = ConfigDict(extra="forbid")
+    question: str
+    answer: str
+
+
+def worded(
+    base: Prompts,
+    solve: str | None = None,
+    system: str | None = None,
+    thinking: bool | None = None,
+    examples: list[Example] | None = None,
+) -> Prompts:
+    """The templates with another wording of the question, which must hold {question}, a system message, thinking
+    asked for or not, and examples."""
+    if solve is not None and "{question}" not in solve:
+        raise KintsugiError(f"prompts.solve: expected {{question}} somewhere in it, got {solve!r}")
+    shown = None if examples is None else tuple((e.question, e.answer) for e in examples)
+    given: dict[str, Any] = {"solve_form": solve, "system": system, "thinking": thinking, "examples": shown}
+    return replace(base, **{name: value for name, value in given.items() if value is not None})
+
+
+PROMPTS = Door("prompts", {base.name: partial(worded, base) for base in (TERSE, CHAT, PLAIN)})
 
 
 def load_prompts(spec: Spec) -> Prompts:
     """The templates of a spec: a name, or a mapping such as `{name: chat-v1, solve: "...", thinking: false}`.
 
-    `solve` replaces the wording of the question and must hold {question}; an example is a mapping of `question` and
-    `answer`. KintsugiError says what is wrong.
+    KintsugiError says what is wrong.
     """
-    name, arguments = split_spec(spec, "prompts")
-    if name not in PROMPTS:
-        nearest = process.extractOne(name, list(PROMPTS), scorer=fuzz.WRatio, score_cutoff=1)
-        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-        raise KintsugiError(f"prompts: unknown {name!r}; {hint}There are {', '.join(PROMPTS)}")
-    return replace(PROMPTS[name], **{FORMS[k]: v for k, v in checked(arguments).items()})
-
-
-FORMS: Mapping[str, str] = {
-    "solve": "solve_form",
-    "system": "system",
-    "thinking": "thinking",
-    "examples": "examples",
-}
-"""What a recipe may say beside `name` -> the field that it sets."""
-
-
-def checked(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-    kinds = {"solve": str, "system": str, "thinking": bool, "examples": list}
-    for key, value in arguments.items():
-        if key not in kinds:
-            raise KintsugiError(f"prompts: unknown argument {key!r}; accepted: {', '.join(kinds)}")
-        if value is not None and not isinstance(value, kinds[key]):
-            raise KintsugiError(f"prompts.{key}: expected {kinds[key].__name__}, got {value!r}")
-    if "{question}" not in (arguments.get("solve") or "{question}"):
-        raise KintsugiError(
-            f"prompts.solve: expected {{question}} somewhere in it, got {arguments['solve']!r}"
-        )
-    given = {key: value for key, value in arguments.items() if value is not None}
-    return given | {"examples": tuple(map(example, given["examples"]))} if "examples" in given else given
-
-
-def example(value: Any) -> tuple[str, str]:
-    """(question, answer) of an example; KintsugiError where it is none."""
-    texts = isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
-    if not texts or set(value) != {"question", "answer"}:
-        raise KintsugiError(
-            f"prompts.examples: expected texts `question` and `answer` in each, got {value!r}"
-        )
-    return value["question"], value["answer"]
+    found: Prompts = PROMPTS.make(spec)
+    return found

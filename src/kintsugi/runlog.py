@@ -28,10 +28,11 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kintsugi.config import Recipe, spec_name
+from kintsugi.config import Recipe
 from kintsugi.engines.base import RowStats
 from kintsugi.files import LOCK, clean, cleaned, lock, numbered, partial_of, write_whole, writing
 from kintsugi.owned import MARK, mark, may_replace, remove
+from kintsugi.plugins import spec_name
 from kintsugi.records import Episode, KintsugiError, Row
 from kintsugi.tables import TABLES, rollout_lines, row_lines, seam_lines
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kintsugi.bridges.common import bridge_recipe
-from kintsugi.config import Optim, Spec
+from kintsugi.config import Optim
 from kintsugi.engines.base import Request, Sampler, Session
 from kintsugi.engines.local import LocalSampler
 from kintsugi.engines.play import play
@@ -22,6 +22,7 @@ from kintsugi.learner import LocalLearner
 from kintsugi.loss import LOSSES
 from kintsugi.models.loading import LoadedModel, load_model
 from kintsugi.objective import Objective, row_scales
+from kintsugi.plugins import Spec
 from kintsugi.prompts import load_prompts
 from kintsugi.records import Completion, Problem, Row
 from kintsugi.tasks.dag import DagTask

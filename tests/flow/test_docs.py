@@ -26,6 +26,7 @@ from kintsugi.algorithms import ALGORITHMS, load_algorithm
 from kintsugi.cli import app
 from kintsugi.compare.plan import Tuning
 from kintsugi.config import Recipe, fields_table, known_keys
+from kintsugi.plugins import arguments_of
 from kintsugi.prompts import load_prompts
 from kintsugi.tasks.dag import DagTask
 
@@ -249,7 +250,7 @@ def test_every_dotted_name_of_the_pages_resolves() -> None:
 VERL_SETTINGS = yaml.safe_load((ROOT / "src/kintsugi/bridges/conf/kintsugi/default.yaml").read_text())[
     "kintsugi"
 ]
-OPTIONS = {key for family in ALGORITHMS.values() for key in family.options.model_fields}
+OPTIONS = {key for made in ALGORITHMS.built_in.values() if callable(made) for key in arguments_of(made)[0]}
 SPECS = {"task", "verifier", "prompts", "algorithm", "engine"}
 
 

@@ -205,10 +205,10 @@ def test_a_tracker_of_ones_own_is_named_by_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("specs", "message"),
     [
-        (["tensorbord"], "trackers: unknown 'tensorbord'; did you mean 'tensorboard'?"),
+        (["tensorbord"], "tracker: unknown 'tensorbord'; did you mean 'tensorboard'?"),
         (
             [{"name": "wandb", "projekt": "x"}],
-            "tracker wandb: unknown argument 'projekt'; accepted: project,",
+            "tracker wandb: unknown argument 'projekt'; did you mean 'project'? It takes project,",
         ),
         (["wandb", {"name": "wandb"}], "trackers: 'wandb' is named twice"),
     ],

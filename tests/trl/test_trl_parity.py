@@ -42,7 +42,8 @@ def assert_same(trainer: Replayed, scene: Scene) -> None:
     assert scene.tape.used_up
     for ours, theirs in zip(credit(trainer.rows[0]), credit(scene.rows), strict=True):
         assert ours[:4] == theirs[:4] and ours[5] == theirs[5]
-        assert ours[4] == pytest.approx(theirs[4], abs=SAME)
+        # A teacher's credit is the difference of two log-probabilities, each of them the same up to rounding.
+        assert ours[4] == pytest.approx(theirs[4], abs=2 * SAME)
     assert trainer.logged("grad_norm")[0] == pytest.approx(scene.grad_norm, rel=SAME)
     assert trainer.gradient.keys() == scene.gradient.keys()
     for name, gradient in scene.gradient.items():

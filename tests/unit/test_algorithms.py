@@ -95,14 +95,12 @@ def test_unknown_algorithm_names_the_nearest() -> None:
 
 
 OWN = """
-from kintsugi.algorithms.base import Algorithm, Family, outcome_rows, run_rollouts
-from kintsugi.config import Section
-
-class Options(Section):
-    clip: float = 0.2
+from kintsugi.algorithms.base import Algorithm, outcome_rows, run_rollouts
 
 MINE = Algorithm("mine", run_rollouts, outcome_rows, level="token", clip_low=0.2, clip_high=0.2)
-FAMILY = Family(Options, lambda o: Algorithm("kin", run_rollouts, outcome_rows, "token", o.clip, o.clip))
+
+def family(clip: float = 0.2) -> Algorithm:
+    return Algorithm("kin", run_rollouts, outcome_rows, "token", clip, clip)
 NEITHER = 1
 """
 
@@ -111,10 +109,14 @@ def test_an_algorithm_of_ones_own_is_named_by_its_file(tmp_path: Path) -> None:
     path = tmp_path / "own.py"
     path.write_text(OWN)
     assert load_algorithm(f"{path}:MINE").name == "mine"
-    assert load_algorithm({"name": f"{path}:FAMILY", "clip": 0.5}).clip_high == 0.5
-    with pytest.raises(KintsugiError, match="unknown key 'clap'; did you mean 'clip'"):
-        load_algorithm({"name": f"{path}:FAMILY", "clap": 0.5})
-    with pytest.raises(KintsugiError, match="expected an Algorithm or a Family, found int"):
+    assert load_algorithm({"name": f"{path}:family", "clip": 0.5}).clip_high == 0.5
+    with pytest.raises(KintsugiError, match=r"unknown argument 'clap'; did you mean 'clip'\? It takes clip"):
+        load_algorithm({"name": f"{path}:family", "clap": 0.5})
+    with pytest.raises(KintsugiError, match=r"family: clip: input should be a valid number.*, got 'wide'"):
+        load_algorithm({"name": f"{path}:family", "clip": "wide"})
+    with pytest.raises(KintsugiError, match="unknown argument 'clip'; it takes none"):
+        load_algorithm({"name": f"{path}:MINE", "clip": 0.5})
+    with pytest.raises(KintsugiError, match="expected an Algorithm, or a function that makes one, found int"):
         load_algorithm(f"{path}:NEITHER")
     with pytest.raises(KintsugiError, match="no such file"):
         load_algorithm(f"{path}.py:MINE")

@@ -39,13 +39,19 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"name": "local", "memory": 4}, "engine local: unknown argument 'memory'; it takes none"),
         (
             {"name": "vllm", "memroy": 4},
-            r"engine vllm: unknown argument 'memroy'; did you mean 'memory'\? \(accepted: memory, max_model_len",
+            r"engine vllm: unknown argument 'memroy'; did you mean 'memory'\? It takes memory, max_model_len",
         ),
         ({"name": "vllm", "memory": 0}, "engine vllm: memory: expected GiB, more than 0, got 0"),
-        ({"name": "vllm", "memory": "4GB"}, "engine vllm: memory: expected GiB, more than 0, got '4GB'"),
+        (
+            {"name": "vllm", "memory": "4GB"},
+            "engine vllm: memory: input should be a valid number, .*got '4GB'",
+        ),
         ({"name": "vllm", "memory": math.nan}, "engine vllm: memory: expected GiB, more than 0, got nan"),
         ({"name": "vllm", "max_model_len": 1}, "max_model_len: expected a whole number of at least 2, got 1"),
-        ({"name": "vllm", "eager": "yes"}, "engine vllm: eager: expected true or false, got 'yes'"),
+        (
+            {"name": "vllm", "eager": "maybe"},
+            "engine vllm: eager: input should be a valid boolean, .*got 'maybe'",
+        ),
         ({"memory": 4}, "engine: expected a name or a mapping with `name`"),
     ],
 )

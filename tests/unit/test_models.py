@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from kintsugi.config import Recipe, Spec
+from kintsugi.config import Recipe
 from kintsugi.models.loading import HFCodec, load_model, pick_autocast, settle_tokenizer
 from kintsugi.models.nano import nano_model, nano_tokenizer
+from kintsugi.plugins import Spec
 from kintsugi.prompts import CHAT, TERSE, load_prompts
 from kintsugi.records import KintsugiError, Turn
 
@@ -90,17 +91,20 @@ def test_examples_are_earlier_turns_of_the_policy_alone() -> None:
     [
         (
             {"name": "chat-v1", "examples": [{"question": "1+1?"}]},
-            "prompts.examples: expected texts `question` and `answer` in each, got {'question': '1+1?'}",
+            "prompts chat-v1: examples.0.answer: field required, got {'question': '1+1?'}",
         ),
         ("chat-v2", "prompts: unknown 'chat-v2'; did you mean 'chat-v1'?"),
         (
             {"name": "chat-v1", "solve": "{q}"},
             "prompts.solve: expected {question} somewhere in it, got '{q}'",
         ),
-        ({"name": "chat-v1", "thinking": "no"}, "prompts.thinking: expected bool, got 'no'"),
+        (
+            {"name": "chat-v1", "thinking": "maybe"},
+            "prompts chat-v1: thinking: input should be a valid boolean",
+        ),
         (
             {"name": "chat-v1", "think": True},
-            "prompts: unknown argument 'think'; accepted: solve, system, thinking, examples",
+            "prompts chat-v1: unknown argument 'think'; did you mean 'thinking'? It takes solve, system,",
         ),
     ],
 )

@@ -7,7 +7,6 @@ from benchmarks.random_seams import RANDOM_SEAMS
 from fakes import make_context, part_of, run
 
 from kintsugi.algorithms import load_algorithm
-from kintsugi.algorithms.kintsugi import Options
 from kintsugi.records import Problem, Row
 
 FAILED, MENDED, GOOD = "a3 b3#### 5", "a4 b4#### 4", "so 4#### 4"
@@ -16,7 +15,7 @@ SCRIPT = {"[Q]": [FAILED, GOOD, GOOD], f"[Q\nwrong:\n{FAILED}\nright:\n{GOOD}\nm
 
 def rows(problem: str, *, moved: bool) -> list[Row]:
     ctx, _ = make_context(SCRIPT, sampling={"group_size": 3, "max_new_tokens": 20})
-    algorithm = RANDOM_SEAMS.build(Options()) if moved else load_algorithm("kintsugi")
+    algorithm = RANDOM_SEAMS() if moved else load_algorithm("kintsugi")
     return algorithm.rows(run(algorithm.run(Problem(problem, "Q", "4"), ctx), ctx))
 
 

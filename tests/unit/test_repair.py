@@ -13,7 +13,7 @@ from fakes import FakeVerifier, encode, make_context, run
 from kintsugi.algorithms import load_algorithm
 from kintsugi.internalize.context import Context
 from kintsugi.metrics import repair_metrics
-from kintsugi.prompts import CHAT, PROMPTS, TERSE, Prompts
+from kintsugi.prompts import CHAT, PROMPTS, TERSE, Prompts, load_prompts
 from kintsugi.records import Episode, Problem
 
 PROBLEM = Problem("p1", "Q", "4")
@@ -226,7 +226,7 @@ def test_no_prompt_builder_takes_a_problem_or_an_answer() -> None:
 
 
 def test_no_template_has_a_place_for_the_answer() -> None:
-    for prompts in PROMPTS.values():
+    for prompts in map(load_prompts, PROMPTS.built_in):
         alone = prompts.solve_form, prompts.repair_alone_form
         for form in (*alone, prompts.repair_form):
             fields = {name for _, name, _, _ in Formatter().parse(form) if name is not None}

@@ -9,15 +9,16 @@ from fakes import make_context, run
 from test_repair import MENDED, PROBLEM, RIGHT, WRONG, mend, run_iop, settings
 
 from kintsugi.algorithms import load_algorithm
-from kintsugi.algorithms.iop import Options
+from kintsugi.algorithms.iop import iop
 from kintsugi.engines.play import Meter
+from kintsugi.plugins import arguments_of
 from kintsugi.prompts import TERSE
 from kintsugi.records import KintsugiError, Problem, Turn
 
 
 def test_the_shipped_defaults() -> None:
     """The paper's own where it says them: G_rep = 2, K = 8, both lambdas 0.2."""
-    assert Options().model_dump() == {
+    assert {name: a.default for name, a in arguments_of(iop)[0].items()} == {
         "candidates": 2, "k": 8, "check": "continue", "lambda_edit": 0.2, "lambda_rep": 0.2,
     }  # fmt: skip
 

@@ -9,13 +9,12 @@ from benchmarks.without_seams import WITHOUT_SEAMS
 from fakes import make_context, run
 
 from kintsugi.algorithms import load_algorithm
-from kintsugi.algorithms.base import NoOptions
 from kintsugi.records import Problem
 
 
 def test_what_is_left_are_rollouts_with_their_group_advantage() -> None:
     ctx, sampler = make_context({"[Q]": ["#### 5", "#### 4", "#### 4"]}, sampling={"group_size": 3})
-    algorithm, kintsugi = WITHOUT_SEAMS.build(NoOptions()), load_algorithm("kintsugi")
+    algorithm, kintsugi = WITHOUT_SEAMS, load_algorithm("kintsugi")
     assert algorithm.objective(20) == kintsugi.objective(20)  # nothing else differs
     episode = run(algorithm.run(Problem("p", "Q", "4"), ctx), ctx)
     assert (episode.repairs, episode.seams) == ((), ())

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from kintsugi.config import Section
 from kintsugi.engines.play import Run
 from kintsugi.internalize.context import Codec, Context
 from kintsugi.objective import Objective
@@ -24,7 +22,8 @@ class Algorithm:
     `level` is where ratios are taken (token or sequence), clipped at 1 - clip_low and 1 + clip_high;
     `widen` scales that range with the gate, `reduction` is how rows come to one loss (both in
     kintsugi.objective.Objective). `note` tells what the options come to. `scores`: the run asks for
-    log-probabilities of the trainer, which not every bridge can give.
+    log-probabilities of the trainer, which not every bridge can give. `outcome_only`: nothing but whole rollouts
+    and their rewards decides its credit.
     """
 
     name: str
@@ -37,6 +36,7 @@ class Algorithm:
     reduction: Reduction = "row"
     note: str = ""
     scores: bool = False
+    outcome_only: bool = False
 
     def objective(
         self, horizon: int, clip_low: float | None = None, clip_high: float | None = None
@@ -50,23 +50,6 @@ class Algorithm:
             self.reduction,
             horizon,
         )
-
-
-class NoOptions(Section):
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """An algorithm by its options: what the recipe may say beside `name`, and what that builds."""
-
-    options: type[Section]
-    build: Callable[[Any], Algorithm]
-
-
-def plain(algorithm: Algorithm) -> Family:
-    """An algorithm that takes no options."""
-    return Family(NoOptions, lambda _: algorithm)
 
 
 def group_advantages(rewards: Sequence[float]) -> list[float]:

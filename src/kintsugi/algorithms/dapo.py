@@ -14,18 +14,14 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Annotated
 
 from pydantic import Field
 
 from kintsugi.algorithms.base import Algorithm, compared, rollout_rows, row
-from kintsugi.config import Section
 from kintsugi.engines.play import Run
 from kintsugi.internalize.context import Context
 from kintsugi.records import Episode, Extra, Problem, Rollout, Row
-
-
-class Options(Section):
-    draws: int = Field(2, ge=1, description="groups drawn of a problem at most, until rewards differ")
 
 
 def mixed(group: tuple[Rollout, ...]) -> bool:
@@ -33,11 +29,11 @@ def mixed(group: tuple[Rollout, ...]) -> bool:
     return len({r.verdict.reward for r in group if r.verdict.state != "error"}) > 1
 
 
-def run(problem: Problem, ctx: Context, options: Options) -> Run[Episode]:
+def run(problem: Problem, ctx: Context, draws: int) -> Run[Episode]:
     """The first group, and as extras the groups drawn because those before were not mixed."""
     first = group = yield from ctx.group(problem)
     extras: list[Extra] = []
-    for draw in range(2, options.draws + 1):
+    for draw in range(2, draws + 1):
         if mixed(group):
             break
         group = yield from ctx.sample(
@@ -58,14 +54,19 @@ def rows(episode: Episode) -> list[Row]:
     return [r for r in made if not episode.text(r.kind, r.index).truncated]
 
 
-def dapo(options: Options) -> Algorithm:
+def dapo(
+    draws: Annotated[
+        int, Field(ge=1, description="groups drawn of a problem at most, until rewards differ")
+    ] = 2,
+) -> Algorithm:
     return Algorithm(
         "dapo",
-        partial(run, options=options),
+        partial(run, draws=draws),
         rows,
         level="token",
         clip_low=0.2,
         clip_high=0.28,
         reduction="token",
-        note=f"up to {options.draws} groups of a problem until rewards differ",
+        outcome_only=True,
+        note=f"up to {draws} groups of a problem until rewards differ",
     )

@@ -13,22 +13,18 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Annotated
 
 from pydantic import Field
 
 from kintsugi.algorithms.base import Algorithm, compared, rollout_rows, row
-from kintsugi.config import Section
 from kintsugi.engines.play import Run
 from kintsugi.internalize.context import Context
 from kintsugi.internalize.repair import mendable
 from kintsugi.records import Episode, Extra, Problem, Row
 
 
-class Options(Section):
-    candidates: int = Field(2, ge=1, description="further rollouts per failed rollout")
-
-
-def run(problem: Problem, ctx: Context, options: Options) -> Run[Episode]:
+def run(problem: Problem, ctx: Context, candidates: int) -> Run[Episode]:
     """G rollouts, and as extras the rollouts that stand in for repairs."""
     rollouts = yield from ctx.group(problem)
     failures = sum(mendable(r) for r in rollouts)
@@ -36,7 +32,7 @@ def run(problem: Problem, ctx: Context, options: Options) -> Run[Episode]:
     if not failures or not anchored:
         return Episode(problem, rollouts)
     more = yield from ctx.sample(
-        problem, ctx.solve_prompt(problem), failures * options.candidates, "rollout", index="extra"
+        problem, ctx.solve_prompt(problem), failures * candidates, "rollout", index="extra"
     )
     return Episode(problem, rollouts, extras=tuple(Extra("rollout", 2, 0, r) for r in more))
 
@@ -47,13 +43,16 @@ def rows(episode: Episode) -> list[Row]:
     return compared([*rollout_rows(episode), *extras], episode)
 
 
-def extra_rollouts(options: Options) -> Algorithm:
+def extra_rollouts(
+    candidates: Annotated[int, Field(ge=1, description="further rollouts per failed rollout")] = 2,
+) -> Algorithm:
     return Algorithm(
         "extra_rollouts",
-        partial(run, options=options),
+        partial(run, candidates=candidates),
         rows,
         level="sequence",
         clip_low=3e-4,
         clip_high=4e-4,
-        note=f"{options.candidates} further rollouts for each failure",
+        outcome_only=True,
+        note=f"{candidates} further rollouts for each failure",
     )

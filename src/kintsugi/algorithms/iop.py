@@ -14,53 +14,50 @@ How this differs from GRPO, in the order of a step:
 from __future__ import annotations
 
 from functools import partial
+from typing import Annotated
 
 from pydantic import Field
 
 from kintsugi.algorithms.base import Algorithm, rollout_rows
 from kintsugi.algorithms.mending import repair_rows, repaired_row, run
-from kintsugi.config import Section
 from kintsugi.internalize.options import Mending, Trial
 from kintsugi.records import Episode, Row
 
 
-class Options(Section):
-    candidates: int = Field(2, ge=1, description="repairs sampled per failed rollout (G_rep)")
-    k: int = Field(8, ge=1, description="edits kept at first; doubled once, then all (K)")
-    check: Trial = Field(
-        "continue", description="how the first K edits are tried: continue, graft, or none (kept untried)"
-    )
-    lambda_edit: float = Field(0.2, ge=0, description="price of edit distance in s_rep")
-    lambda_rep: float = Field(0.2, ge=0, description="weight of the repair objective")
+def iop(
+    candidates: Annotated[int, Field(ge=1, description="repairs sampled per failed rollout (G_rep)")] = 2,
+    k: Annotated[int, Field(ge=1, description="edits kept at first; doubled once, then all (K)")] = 8,
+    check: Annotated[
+        Trial,
+        Field(description="how the first K edits are tried: continue, graft, or none (kept untried)"),
+    ] = "continue",
+    lambda_edit: Annotated[float, Field(ge=0, description="price of edit distance in s_rep")] = 0.2,
+    lambda_rep: Annotated[float, Field(ge=0, description="weight of the repair objective")] = 0.2,
+) -> Algorithm:
+    def rows(episode: Episode) -> list[Row]:
+        """J_pol's rows: the seams', and one per other rollout. Then J_rep's: one per repair candidate.
 
+        Rows without credit get no gradient and cost nothing, but count in J_pol's mean [ours]: as failures
+        become few, so does what is learned from them. With the mean over seams alone every update stays
+        full-sized, and the nano model, at 90% by step 40, fell back to 12% by step 80.
+        """
+        seams = {seam.failed: seam for seam in episode.seams}
+        policy: list[Row] = []
+        for member in rollout_rows(episode):
+            if seam := seams.get(member.index):
+                policy.append(member.add("seam", [-1.0 * gate for gate in seam.failed_mask]).credited())
+                policy.append(repaired_row(episode, seam, 1.0))
+            else:
+                policy.append(member)
+        return [*policy, *repair_rows(episode, lambda_rep)]
 
-def rows(episode: Episode, options: Options) -> list[Row]:
-    """J_pol's rows: the seams', and one per other rollout. Then J_rep's: one per repair candidate.
-
-    Rows without credit get no gradient and cost nothing, but count in J_pol's mean [ours]: as failures
-    become few, so does what is learned from them. With the mean over seams alone every update stays
-    full-sized, and the nano model, at 90% by step 40, fell back to 12% by step 80.
-    """
-    seams = {seam.failed: seam for seam in episode.seams}
-    policy: list[Row] = []
-    for member in rollout_rows(episode):
-        if seam := seams.get(member.index):
-            policy.append(member.add("seam", [-1.0 * gate for gate in seam.failed_mask]).credited())
-            policy.append(repaired_row(episode, seam, 1.0))
-        else:
-            policy.append(member)
-    return [*policy, *repair_rows(episode, options.lambda_rep)]
-
-
-def iop(options: Options) -> Algorithm:
-    how = Mending("rewrite", None, options.candidates, options.check, options.k, options.lambda_edit)
     return Algorithm(
         "iop",
-        partial(run, how=how),
-        partial(rows, options=options),
+        partial(run, how=Mending("rewrite", None, candidates, check, k, lambda_edit)),
+        rows,
         level="sequence",
         clip_low=3e-4,
         clip_high=4e-4,
         widen=True,
-        note=f"up to {options.candidates} repairs of each failure, K = {options.k}, then {2 * options.k}, then all",
+        note=f"up to {candidates} repairs of each failure, K = {k}, then {2 * k}, then all",
     )

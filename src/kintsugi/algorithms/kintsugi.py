@@ -18,13 +18,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from kintsugi.algorithms.base import Algorithm, centred, outcome_rows
 from kintsugi.algorithms.mending import repair_rows, repaired_row, run
-from kintsugi.config import Section
 from kintsugi.internalize.options import Mending, Source
 from kintsugi.records import Episode, Row, Seam
 
@@ -32,64 +31,67 @@ PREFIX_SHARE = 0.7
 """How much of what precedes a seam is praised: VPPO (arXiv:2601.18984) shortens it against step inflation."""
 
 
-class Options(Section):
-    source: Source = Field(
-        "either",
-        description="a repair is a rewrite, the nearest passing sibling, or either: "
-        "a sibling that takes the failure's own steps, else a rewrite",
-    )
-    failures: int = Field(3, ge=0, description="failures of a group that are mended at most; 0: all")
-    seam: float = Field(
-        10.0, gt=0, description="credit of a seam's tokens: blame of the failure's, praise of the fix"
-    )
-    prefix: float = Field(1.0, ge=0, description="credit of the first 70% of a failure before its seam")
-    lambda_rep: float = Field(1.0, ge=0, description="weight of the repair objective")
-    soft: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="share of its group advantage that a mended failure keeps beside its seam",
-    )
-    reduction: Literal["row", "token"] = Field(
-        "token", description="loss: the mean over rows, or over tokens"
+def kintsugi(
+    source: Annotated[
+        Source,
+        Field(
+            description="a repair is a rewrite, the nearest passing sibling, or either: "
+            "a sibling that takes the failure's own steps, else a rewrite"
+        ),
+    ] = "either",
+    failures: Annotated[
+        int, Field(ge=0, description="failures of a group that are mended at most; 0: all")
+    ] = 3,
+    seam: Annotated[
+        float, Field(gt=0, description="credit of a seam's tokens: blame of the failure's, praise of the fix")
+    ] = 10.0,
+    prefix: Annotated[
+        float, Field(ge=0, description="credit of the first 70% of a failure before its seam")
+    ] = 1.0,
+    lambda_rep: Annotated[float, Field(ge=0, description="weight of the repair objective")] = 1.0,
+    soft: Annotated[
+        float,
+        Field(
+            ge=0, le=1, description="share of its group advantage that a mended failure keeps beside its seam"
+        ),
+    ] = 0.0,
+    reduction: Annotated[
+        Literal["row", "token"], Field(description="loss: the mean over rows, or over tokens")
+    ] = "token",
+) -> Algorithm:
+    def rows(episode: Episode) -> list[Row]:
+        """One row per rollout, two for one with a seam (credited or not, it counts), then repair mode's."""
+        seams = {s.failed: s for s in episode.seams}
+        made: list[Row] = []
+        for member in outcome_rows(episode):
+            if found := seams.get(member.index):
+                made.append(blamed(member, found, seam, prefix, soft))
+                made.append(repaired_row(episode, found, seam))
+            else:
+                made.append(member)
+        return [*made, *repair_rows(episode, lambda_rep, centred)]
+
+    how = Mending(source, failures or None, candidates=1, check="none", k=1)
+    return Algorithm(
+        "kintsugi",
+        partial(run, how=how),
+        rows,
+        level="token",
+        reduction=reduction,
+        note=f"{failures or 'all'} failures of a group mended",
     )
 
 
-def rows(episode: Episode, options: Options) -> list[Row]:
-    """One row per rollout, two for one with a seam (credited or not, it counts), then repair mode's."""
-    seams = {seam.failed: seam for seam in episode.seams}
-    made: list[Row] = []
-    for member in outcome_rows(episode):
-        if seam := seams.get(member.index):
-            made.append(blamed(member, seam, options))
-            made.append(repaired_row(episode, seam, options.seam))
-        else:
-            made.append(member)
-    return [*made, *repair_rows(episode, options.lambda_rep, centred)]
-
-
-def blamed(failure: Row, seam: Seam, options: Options) -> Row:
+def blamed(failure: Row, seam: Seam, weight: float, prefix: float, soft: float) -> Row:
     """A mended failure: praised before its seam, blamed at it; of its group advantage it keeps a share elsewhere."""
     first = seam.edits[0].failed_at if seam.edits else 0
-    praised = int(PREFIX_SHARE * first) if options.prefix else 0
+    praised = int(PREFIX_SHARE * first) if prefix else 0
     own = {
-        "seam": tuple(-options.seam * gate for gate in seam.failed_mask),
-        "prefix": tuple(options.prefix * (t < praised) for t in range(len(failure.mask))),
+        "seam": tuple(-weight * gate for gate in seam.failed_mask),
+        "prefix": tuple(prefix * (t < praised) for t in range(len(failure.mask))),
         "group": tuple(
-            options.soft * a * (t >= praised and not gate)
+            soft * a * (t >= praised and not gate)
             for t, (a, gate) in enumerate(zip(failure.advantages, seam.failed_mask, strict=True))
         ),
     }
     return replace(failure, credit={why: values for why, values in own.items() if any(values)}).credited()
-
-
-def kintsugi(options: Options) -> Algorithm:
-    how = Mending(options.source, options.failures or None, candidates=1, check="none", k=1)
-    return Algorithm(
-        "kintsugi",
-        partial(run, how=how),
-        partial(rows, options=options),
-        level="token",
-        reduction=options.reduction,
-        note=f"{options.failures or 'all'} failures of a group mended",
-    )

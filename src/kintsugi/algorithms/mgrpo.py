@@ -14,22 +14,18 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Annotated
 
 from pydantic import Field
 
 from kintsugi.algorithms.base import Algorithm, compared, outcome_rows, row
-from kintsugi.config import Section
 from kintsugi.engines.play import Run, together
 from kintsugi.internalize.context import Context
 from kintsugi.internalize.repair import mendable
 from kintsugi.records import Episode, Extra, Problem, Row
 
 
-class Options(Section):
-    candidates: int = Field(2, ge=2, description="corrections sampled per failed answer")
-
-
-def run(problem: Problem, ctx: Context, options: Options) -> Run[Episode]:
+def run(problem: Problem, ctx: Context, candidates: int) -> Run[Episode]:
     """Rollouts, and as extras the corrections of the failed ones."""
     rollouts = yield from ctx.group(problem)
     prompts = {
@@ -38,9 +34,7 @@ def run(problem: Problem, ctx: Context, options: Options) -> Run[Episode]:
         if mendable(r)
     }
     fitting = {i: p for i, p in prompts.items() if ctx.max_prompt is None or len(p) <= ctx.max_prompt}
-    groups = yield from together(
-        ctx.sample(problem, p, options.candidates, "repair", i) for i, p in fitting.items()
-    )
+    groups = yield from together(ctx.sample(problem, p, candidates, "repair", i) for i, p in fitting.items())
     found = zip(fitting, groups, strict=True)
     return Episode(problem, rollouts, extras=tuple(Extra("repair", i, 0, r) for i, g in found for r in g))
 
@@ -54,11 +48,13 @@ def rows(episode: Episode) -> list[Row]:
     return made
 
 
-def mgrpo(options: Options) -> Algorithm:
+def mgrpo(
+    candidates: Annotated[int, Field(ge=2, description="corrections sampled per failed answer")] = 2,
+) -> Algorithm:
     return Algorithm(
         "mgrpo",
-        partial(run, options=options),
+        partial(run, candidates=candidates),
         rows,
         level="token",
-        note=f"{options.candidates} corrections of each failure",
+        note=f"{candidates} corrections of each failure",
     )

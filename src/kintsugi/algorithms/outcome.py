@@ -43,8 +43,10 @@ def passes(episode: Episode) -> list[Row]:
 
 BY_MEAN, BY_OTHERS = partial(outcome_rows, credit=centred), partial(outcome_rows, credit=leave_one_out)
 
-GRPO = Algorithm("grpo", run_rollouts, outcome_rows, level="token")
-GSPO = Algorithm("gspo", run_rollouts, outcome_rows, level="sequence", clip_low=3e-4, clip_high=4e-4)
-DR_GRPO = Algorithm("dr_grpo", run_rollouts, BY_MEAN, level="token", reduction="constant")
-RLOO = Algorithm("rloo", run_rollouts, BY_OTHERS, level="nll", reduction="constant")
-RAFT = Algorithm("raft", run_rollouts, passes, level="token")
+GRPO = Algorithm("grpo", run_rollouts, outcome_rows, level="token", outcome_only=True)
+GSPO = Algorithm(
+    "gspo", run_rollouts, outcome_rows, level="sequence", clip_low=3e-4, clip_high=4e-4, outcome_only=True
+)
+DR_GRPO = Algorithm("dr_grpo", run_rollouts, BY_MEAN, level="token", reduction="constant", outcome_only=True)
+RLOO = Algorithm("rloo", run_rollouts, BY_OTHERS, level="nll", reduction="constant", outcome_only=True)
+RAFT = Algorithm("raft", run_rollouts, passes, level="token", outcome_only=True)

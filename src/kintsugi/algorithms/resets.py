@@ -19,12 +19,11 @@ from __future__ import annotations
 
 import random
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from kintsugi.algorithms.base import Algorithm, compared, outcome_rows, row, step_starts
-from kintsugi.config import Section
 from kintsugi.engines.base import derive_seed
 from kintsugi.engines.play import Run, together
 from kintsugi.internalize.context import Context
@@ -32,34 +31,30 @@ from kintsugi.internalize.repair import mendable
 from kintsugi.internalize.select import nearest_anchor
 from kintsugi.records import Episode, Extra, Problem, Rollout, Row
 
-
-class Options(Section):
-    at: Literal["self", "random"] = Field("self", description="step a failure is reset to: self or random")
-    failures: int = Field(1, ge=1, description="failed rollouts of a problem that are reset")
-    continuations: int = Field(4, ge=2, description="new rollouts from a reset")
+Place = Literal["self", "random"]
 
 
-def run(problem: Problem, ctx: Context, options: Options) -> Run[Episode]:
+def run(problem: Problem, ctx: Context, place: Place, failures: int, continuations: int) -> Run[Episode]:
     """Rollouts, and as extras the repairs that locate a step and the continuations from it."""
     rollouts = yield from ctx.group(problem)
-    failures = [i for i, r in enumerate(rollouts) if mendable(r)][: options.failures]
-    resets = yield from together(reset(problem, rollouts, i, ctx, options) for i in failures)
+    failed = [i for i, r in enumerate(rollouts) if mendable(r)][:failures]
+    resets = yield from together(reset(problem, rollouts, i, ctx, place, continuations) for i in failed)
     return Episode(problem, rollouts, extras=tuple(extra for made in resets for extra in made))
 
 
 def reset(
-    problem: Problem, rollouts: tuple[Rollout, ...], i: int, ctx: Context, options: Options
+    problem: Problem, rollouts: tuple[Rollout, ...], i: int, ctx: Context, place: Place, continuations: int
 ) -> Run[list[Extra]]:
     """What was sampled to reset rollout i: its location and its continuations."""
     ids = rollouts[i].completion.token_ids
     starts = step_starts(ids, ctx.codec)
     at = random.Random(derive_seed(ctx.recipe.seed, ctx.step, problem.id, "reset", i)).choice(starts)
-    tried = (yield from repair(problem, rollouts, i, ctx)) if options.at == "self" else ()
+    tried = (yield from repair(problem, rollouts, i, ctx)) if place == "self" else ()
     for r in tried:
-        place = first_difference(ids, r.completion.token_ids)
-        at = at if place is None else max(s for s in starts if s <= place)
-    prompt, n = ctx.solve_prompt(problem), options.continuations
-    again = yield from ctx.sample(problem, prompt, n, "check", f"reset/{i}", prefix=ids[:at])
+        first = first_difference(ids, r.completion.token_ids)
+        at = at if first is None else max(s for s in starts if s <= first)
+    prompt = ctx.solve_prompt(problem)
+    again = yield from ctx.sample(problem, prompt, continuations, "check", f"reset/{i}", prefix=ids[:at])
     return [*(Extra("repair", i, 0, r) for r in tried), *(Extra("check", i, at, r) for r in again)]
 
 
@@ -87,11 +82,15 @@ def rows(episode: Episode) -> list[Row]:
     return made
 
 
-def resets(options: Options) -> Algorithm:
+def resets(
+    at: Annotated[Place, Field(description="step a failure is reset to: self or random")] = "self",
+    failures: Annotated[int, Field(ge=1, description="failed rollouts of a problem that are reset")] = 1,
+    continuations: Annotated[int, Field(ge=2, description="new rollouts from a reset")] = 4,
+) -> Algorithm:
     return Algorithm(
         "resets",
-        partial(run, options=options),
+        partial(run, place=at, failures=failures, continuations=continuations),
         rows,
         level="token",
-        note=f"{options.failures} failed rollouts reset, {options.continuations} continuations of each",
+        note=f"{failures} failed rollouts reset, {continuations} continuations of each",
     )

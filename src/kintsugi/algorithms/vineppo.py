@@ -17,19 +17,14 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Annotated
 
 from pydantic import Field
 
 from kintsugi.algorithms.base import Algorithm, leave_one_out, rewards, rollout_rows, step_starts
-from kintsugi.config import Section
 from kintsugi.engines.play import Run, together
 from kintsugi.internalize.context import Context
 from kintsugi.records import Episode, Extra, Problem, Rollout, Row
-
-
-class Options(Section):
-    continuations: int = Field(3, ge=1, description="continuations that value a step (K)")
-    states: int = Field(4, ge=1, description="steps valued in a rollout at most")
 
 
 def spread(places: tuple[int, ...], most: int) -> tuple[int, ...]:
@@ -38,17 +33,17 @@ def spread(places: tuple[int, ...], most: int) -> tuple[int, ...]:
     return places if n <= most else tuple(places[(2 * k + 1) * n // (2 * most)] for k in range(most))
 
 
-def run(problem: Problem, ctx: Context, options: Options) -> Run[Episode]:
+def run(problem: Problem, ctx: Context, continuations: int, states: int) -> Run[Episode]:
     """Rollouts, and as extras K continuations of every valued beginning."""
     rollouts = yield from ctx.group(problem)
     places: dict[tuple[int, ...], tuple[int, int]] = {}
     for i, rollout in enumerate(rollouts):
         ids = rollout.completion.token_ids
-        for at in spread(step_starts(ids, ctx.codec)[1:], options.states):
+        for at in spread(step_starts(ids, ctx.codec)[1:], states):
             places.setdefault(ids[:at], (i, at))
-    prompt, k = ctx.solve_prompt(problem), options.continuations
+    prompt = ctx.solve_prompt(problem)
     groups = yield from together(
-        ctx.sample(problem, prompt, k, "check", f"{i}/{at}", prefix=prefix)
+        ctx.sample(problem, prompt, continuations, "check", f"{i}/{at}", prefix=prefix)
         for prefix, (i, at) in places.items()
     )
     found = zip(places.values(), groups, strict=True)
@@ -88,14 +83,17 @@ def rows(episode: Episode) -> list[Row]:
     return made
 
 
-def vineppo(options: Options) -> Algorithm:
+def vineppo(
+    continuations: Annotated[int, Field(ge=1, description="continuations that value a step (K)")] = 3,
+    states: Annotated[int, Field(ge=1, description="steps valued in a rollout at most")] = 4,
+) -> Algorithm:
     return Algorithm(
         "vineppo",
-        partial(run, options=options),
+        partial(run, continuations=continuations, states=states),
         rows,
         level="token",
         clip_low=0.2,
         clip_high=0.2,
         reduction="token",
-        note=f"{options.continuations} continuations of up to {options.states} steps of each rollout",
+        note=f"{continuations} continuations of up to {states} steps of each rollout",
     )

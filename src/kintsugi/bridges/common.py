@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kintsugi.config import Recipe, Spec
+from kintsugi.config import Recipe
 from kintsugi.files import write_whole
 from kintsugi.metrics import episode_metrics
+from kintsugi.plugins import Spec
 from kintsugi.records import Episode, KintsugiError, Problem, Row, Turn
 
 Messages = Sequence[Mapping[str, Any]]

@@ -33,12 +33,12 @@ from kintsugi.bridges.replay import Group, GroupContext, Lockstep, grouped
 from kintsugi.bridges.trl_rows import Layout, dealt, idle, unpadded
 from kintsugi.bridges.trl_settings import on_policy, outcome_index, settle
 from kintsugi.bridges.trl_words import RewardVerifier, TextCodec, wording
-from kintsugi.config import Spec, split_spec
 from kintsugi.engines.base import Score
 from kintsugi.engines.play import play
 from kintsugi.engines.rounds import Rounds
 from kintsugi.engines.sample import Limits, Sample
 from kintsugi.models.loading import HFCodec
+from kintsugi.plugins import Spec, split_spec
 from kintsugi.records import Completion, Episode, KintsugiError, Row
 from kintsugi.trainer import check_algorithm, remember
 
@@ -101,7 +101,7 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         )
         self._layout = Layout(self._tokenizer.pad_token_id, self.pad_to_multiple_of, self.accelerator.device)
         self._limits = Limits.of(self.accelerator.unwrap_model(self.model))
-        self._scores_samples = name not in ALGORITHMS
+        self._scores_samples = name not in ALGORITHMS.built_in
         self._memory: dict[str, str] = {}
         self._rewards = torch.zeros(0)
 
@@ -235,6 +235,16 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             return self._scored(self.model, batch)
 
     def _score(self, scores: list[Score]) -> list[tuple[float, ...]]:
-        """log pi of every completion token."""
-        values = self._scored(self.model, self._layout.sequences(scores)).tolist()
-        return [tuple(v[: len(s.completion_ids)]) for v, s in zip(values, scores, strict=True)]
+        """log pi of every completion token; those of like length are scored together."""
+        order = sorted(
+            range(len(scores)), key=lambda i: (len(scores[i].prompt_ids), len(scores[i].completion_ids))
+        )
+        found: dict[int, tuple[float, ...]] = {}
+        size = self.args.per_device_train_batch_size
+        for start in range(0, len(order), size):
+            places = order[start : start + size]
+            values = self._scored(self.model, self._layout.sequences([scores[i] for i in places])).tolist()
+            found |= {
+                i: tuple(v[: len(scores[i].completion_ids)]) for i, v in zip(places, values, strict=True)
+            }
+        return [found[i] for i in range(len(scores))]

@@ -25,11 +25,11 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, StrictInt, model_vali
 
 from kintsugi.algorithms import load_algorithm
 from kintsugi.compare.tuning import Grid, Point, points, short
-from kintsugi.config import Recipe, Section, Spec, apply_overrides, parse_section, read_yaml, split_spec
+from kintsugi.config import Recipe, Section, apply_overrides, parse_section, read_yaml
+from kintsugi.plugins import Spec, split_spec
 from kintsugi.records import KintsugiError
 
 Stage = Literal["tuning", "main"]
-OUTCOME_ONLY = ("grpo", "dr_grpo", "dapo", "gspo", "rloo", "raft", "extra_rollouts")
 """Algorithms whose only signal is the outcome of whole rollouts: the best of them is what others must beat."""
 SAMPLES = 8
 """Samples per held-out problem unless `settings` say otherwise: rows then have a pass@8."""
@@ -72,7 +72,7 @@ class Comparison(Section):
         description="names, or mappings of `label`, `algorithm`, recipe keys (not tuned then) and an own `grid`",
     )
     baselines: tuple[str, ...] = Field(
-        (), description="labels that count as outcome-only beside those of " + ", ".join(OUTCOME_ONLY)
+        (), description="labels that count as outcome-only beside the algorithms that say so of themselves"
     )
     reference: str | None = Field(
         None, description="label that the others are compared with; null: the best outcome-only one"
@@ -234,8 +234,7 @@ def parse_entry(comparison: Comparison, base: Mapping[str, Any], spec: Spec, whe
     name = split_spec(changes["algorithm"], "algorithm")[0]
     label = str(label or name.rpartition(":")[2].lower())
     recipe = Recipe.parse(merge(base, changes), f"{where}: algorithm {label}")
-    load_algorithm(recipe.algorithm)
-    outcome_only = name in OUTCOME_ONLY or label in comparison.baselines
+    outcome_only = load_algorithm(recipe.algorithm).outcome_only or label in comparison.baselines
     grid = own_grid(comparison.tuning, own, changes)
     for point in points(grid)[:1]:
         with_settings(recipe, point)

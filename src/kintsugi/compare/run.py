@@ -34,8 +34,9 @@ from kintsugi.compare.results import (
     rows_of_log,
 )
 from kintsugi.compare.tuning import Choice, choose, short, told
-from kintsugi.config import Recipe, spec_name
+from kintsugi.config import Recipe
 from kintsugi.files import locked, numbered
+from kintsugi.plugins import spec_name
 from kintsugi.reading import read_metrics
 from kintsugi.records import KintsugiError
 

@@ -9,23 +9,18 @@ An engine's module, and whatever that needs, is imported when the engine is aske
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from kintsugi.config import Spec, split_spec
 from kintsugi.engines.base import Sampler
-from kintsugi.records import KintsugiError
-from kintsugi.tasks.base import did_you_mean
+from kintsugi.plugins import Door, Spec
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-ENGINES = {
-    "local": ("kintsugi.engines.local", "LocalEngine"),
-    "vllm": ("kintsugi.engines.vllm", "VllmEngine"),
-}
+ENGINES = Door(
+    "engine", {"local": "kintsugi.engines.local:LocalEngine", "vllm": "kintsugi.engines.vllm:VllmEngine"}
+)
 
 
 class Engine(Protocol):
@@ -53,17 +48,5 @@ def load_engine(spec: Spec) -> Engine:
 
     KintsugiError names an unknown engine or argument, a bad value, or the package that is missing.
     """
-    name, arguments = split_spec(spec, "engine")
-    if name not in ENGINES:
-        raise KintsugiError(
-            f"engine: unknown {name!r}; {did_you_mean(name, ENGINES)} There are {', '.join(ENGINES)}"
-        )
-    module, attribute = ENGINES[name]
-    make: Any = getattr(import_module(module), attribute)
-    accepted = [field.name for field in fields(make)]
-    for key in arguments:
-        if key not in accepted:
-            hint = f"{did_you_mean(key, accepted)} (accepted: {', '.join(accepted)})" if accepted else ""
-            raise KintsugiError(f"engine {name}: unknown argument {key!r}; {hint or 'it takes none'}")
-    engine: Engine = make(**arguments)
+    engine: Engine = ENGINES.make(spec)
     return engine

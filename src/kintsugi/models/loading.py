@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kintsugi.config import Spec, split_spec, with_name
 from kintsugi.models.codec import SWITCH
 from kintsugi.models.codec import HFCodec as HFCodec
 from kintsugi.models.smollm2 import SMOLLM2, smollm2
+from kintsugi.plugins import Spec, made, split_spec, with_name
 from kintsugi.records import KintsugiError
 
 if TYPE_CHECKING:
@@ -90,12 +90,12 @@ def shipped() -> dict[str, Path]:
 def model_spec(spec: Spec) -> tuple[str, bool]:
     """(name, whether code that comes with the model may run) of a recipe's `model`."""
     name, arguments = split_spec(spec, "model")
-    trusted = arguments.pop("trust_remote_code", False)
-    if arguments or not isinstance(trusted, bool):
-        raise KintsugiError(
-            f"model {name!r}: expected `trust_remote_code: true` or false beside name, got {spec!r}"
-        )
-    return name, trusted
+
+    def named(trust_remote_code: bool = False) -> tuple[str, bool]:
+        return name, trust_remote_code
+
+    found: tuple[str, bool] = made(f"model {name}", named, arguments)
+    return found
 
 
 def load_pretrained(

@@ -16,10 +16,11 @@ from collections import Counter
 from pathlib import Path
 
 from kintsugi.assembly import assemble
-from kintsugi.config import Recipe, spec_name
+from kintsugi.config import Recipe
 from kintsugi.evaluation import evaluate, table
 from kintsugi.export import OWN, checkpoint
 from kintsugi.models.loading import MODELS, NANO_DIR
+from kintsugi.plugins import spec_name
 from kintsugi.reading import Run
 from kintsugi.records import KintsugiError
 

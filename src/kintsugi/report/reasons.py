@@ -8,7 +8,7 @@ from typing import Any
 
 from kintsugi.algorithms import ALGORITHMS
 from kintsugi.algorithms.kintsugi import PREFIX_SHARE
-from kintsugi.config import split_spec
+from kintsugi.plugins import arguments_of, split_spec
 
 GROUP = {
     "dr_grpo": "reward − mean of the group's rewards",
@@ -25,7 +25,7 @@ def explained(recipe: Mapping[str, Any], reasons: Iterable[str]) -> dict[str, st
     )
     rest = f"; a mended failure keeps {soft:g} of it outside its seam" if soft else ""
     witnesses = (recipe.get("sampling") or {}).get("witnesses", 1)
-    ours = bool(options)
+    ours = name in ALGORITHMS.built_in
     words = {
         "seam": (f"−{seam:g}" if ours else "blame")
         + " on the tokens of a mended failure that were changed, "
@@ -51,5 +51,6 @@ def options_of(recipe: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """(name, options with their defaults) of the recipe's algorithm; no options where it is not one of ours."""
     with suppress(Exception):  # a recipe of another version may say what no longer is
         name, given = split_spec(recipe["algorithm"], "algorithm")
-        return name, ALGORITHMS[name].options(**given).model_dump()
+        named, _ = arguments_of(ALGORITHMS.built_in[name])
+        return name, {key: argument.default for key, argument in named.items()} | given
     return str(recipe.get("algorithm")), {}

@@ -8,25 +8,25 @@ A task's module, and whatever that needs, is imported when the task is asked for
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from kintsugi.config import Spec, split_spec
-from kintsugi.loading import is_file_spec, load_object
+from kintsugi.plugins import Door, Spec, spec_name
 from kintsugi.records import KintsugiError, Problem
-from kintsugi.tasks.base import Task, did_you_mean, require_problems
+from kintsugi.tasks.base import Task, require_problems
 
-TASKS = {
-    "dag": ("kintsugi.tasks.dag", "DagTask"),
-    "brackets": ("kintsugi.tasks.brackets", "BracketsTask"),
-    "columns": ("kintsugi.tasks.columns", "ColumnsTask"),
-    "dot": ("kintsugi.tasks.dot", "DotTask"),
-    "jsonl": ("kintsugi.tasks.jsonl", "JsonlTask"),
-    "hub": ("kintsugi.tasks.hub", "HubTask"),
-    "reasoning_gym": ("kintsugi.tasks.gym", "GymTask"),
-}
+TASKS = Door(
+    "task",
+    {
+        "dag": "kintsugi.tasks.dag:DagTask",
+        "brackets": "kintsugi.tasks.brackets:BracketsTask",
+        "columns": "kintsugi.tasks.columns:ColumnsTask",
+        "dot": "kintsugi.tasks.dot:DotTask",
+        "jsonl": "kintsugi.tasks.jsonl:JsonlTask",
+        "hub": "kintsugi.tasks.hub:HubTask",
+        "reasoning_gym": "kintsugi.tasks.gym:GymTask",
+    },
+    own="my_task.py:MyTask",
+)
 
 
 def load_task(spec: Spec) -> Task:
@@ -34,56 +34,16 @@ def load_task(spec: Spec) -> Task:
 
     KintsugiError says what is wrong with the name, an argument, or a class of the user's own.
     """
-    name, arguments = split_spec(spec, "task")
-    what = f"task {name}"
-    make = load_object(name, "task") if is_file_spec(name) else built_in(name)
-    if not callable(make):
-        raise KintsugiError(f"{what}: expected a class, found {type(make).__name__}")
-    check_arguments(what, make, arguments)
-    try:
-        task = make(**arguments)
-    except KintsugiError:
-        raise
-    except Exception as error:
-        raise KintsugiError(f"{what}: making it raised {type(error).__name__}: {error}") from error
+    task = TASKS.make(spec)
     lacks = [method for method in ("train", "evaluation") if not callable(getattr(task, method, None))]
     if not isinstance(getattr(task, "verifier", None), str):
         lacks.append("verifier (a string)")
     if lacks:
         raise KintsugiError(
-            f"{what}: a task has train(), evaluation() and verifier; it lacks {', '.join(lacks)}"
+            f"task {spec_name(spec)}: a task has train(), evaluation() and verifier; it lacks {', '.join(lacks)}"
         )
     found: Task = task
     return found
-
-
-def built_in(name: str) -> Callable[..., Any]:
-    """The class registered under `name`; only its own module is imported."""
-    if name not in TASKS:
-        raise KintsugiError(
-            f"unknown task {name!r}; {did_you_mean(name, TASKS)} (there are {', '.join(TASKS)}, "
-            "and my_task.py:MyTask)"
-        )
-    module, attribute = TASKS[name]
-    make: Callable[..., Any] = getattr(import_module(module), attribute)
-    return make
-
-
-def check_arguments(what: str, make: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    """KintsugiError when `make` has no such argument, or requires one that is not given."""
-    try:
-        parameters = inspect.signature(make).parameters.values()
-    except (TypeError, ValueError):  # classes written in C need not have a signature
-        return
-    named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    accepted = f"accepted: {', '.join(named) or 'none'}"
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        for key in arguments:
-            if key not in named:
-                raise KintsugiError(f"{what}: unknown argument {key!r}; {accepted}")
-    for key, parameter in named.items():
-        if parameter.default is parameter.empty and key not in arguments:
-            raise KintsugiError(f"{what}: missing argument {key!r}; {accepted}")
 
 
 def training_problems(task: Task) -> Sequence[Problem]:

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from rapidfuzz import fuzz, process
-
 from kintsugi.records import KintsugiError, Problem, Turn
 
 
@@ -103,9 +101,3 @@ def check_share(what: str, value: object) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
         raise KintsugiError(f"{what}: expected a number between 0 and 1, got {value!r}")
     return value
-
-
-def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """`did you mean 'x'?` with the nearest of `words`, to end an error message with; "" for none."""
-    nearest = process.extractOne(word, list(words), scorer=fuzz.WRatio)
-    return f"did you mean {nearest[0]!r}?" if nearest else ""

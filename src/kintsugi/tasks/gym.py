@@ -17,8 +17,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from kintsugi.plugins import did_you_mean
 from kintsugi.records import KintsugiError, Problem
-from kintsugi.tasks.base import check_count, did_you_mean, in_evaluation, require_problems
+from kintsugi.tasks.base import check_count, in_evaluation, require_problems
 
 EVALUATION_SHARE = 0.1
 """Fixed, not derived from the sizes: a text stays in its split whatever sizes a recipe asks for."""

@@ -13,26 +13,27 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from typing import Any
 
-from kintsugi.config import Recipe, Spec, split_spec
+from kintsugi.config import Recipe
 from kintsugi.files import read_json, write_whole, writing
-from kintsugi.loading import is_file_spec, load_object
+from kintsugi.plugins import Door, Spec, split_spec
 from kintsugi.records import KintsugiError
 from kintsugi.runlog import RunLog
-from kintsugi.tasks import check_arguments
-from kintsugi.tasks.base import did_you_mean
 from kintsugi.trackers.base import Beginning, Tracker
 
 __all__ = ["TRACKERS", "Beginning", "Tracker", "load_trackers", "tracking"]
 
-TRACKERS = {
-    "tensorboard": ("kintsugi.trackers.tensorboard", "TensorBoard"),
-    "wandb": ("kintsugi.trackers.wandb", "WandB"),
-    "mlflow": ("kintsugi.trackers.mlflow", "MLflow"),
-    "trackio": ("kintsugi.trackers.trackio", "Trackio"),
-}
+TRACKERS = Door(
+    "tracker",
+    {
+        "tensorboard": "kintsugi.trackers.tensorboard:TensorBoard",
+        "wandb": "kintsugi.trackers.wandb:WandB",
+        "mlflow": "kintsugi.trackers.mlflow:MLflow",
+        "trackio": "kintsugi.trackers.trackio:Trackio",
+    },
+    own="my_tracker.py:MyTracker",
+)
 IDS = "trackers.json"
 """Where a run directory keeps what its trackers call the run, so that --resume goes on with the same one."""
 
@@ -44,29 +45,11 @@ def load_trackers(specs: Sequence[Spec]) -> dict[str, Tracker]:
     """
     found: dict[str, Tracker] = {}
     for spec in specs:
-        name, arguments = split_spec(spec, "trackers")
+        name, _ = split_spec(spec, "trackers")
         if name in found:
             raise KintsugiError(f"trackers: {name!r} is named twice")
-        make = load_object(name, "tracker") if is_file_spec(name) else built_in(name)
-        check_arguments(f"tracker {name}", make, arguments)
-        found[name] = make(**arguments)
+        found[name] = TRACKERS.make(spec)
     return found
-
-
-def built_in(name: str) -> Callable[..., Any]:
-    if name not in TRACKERS:
-        raise KintsugiError(
-            f"trackers: unknown {name!r}; {did_you_mean(name, TRACKERS)} There are {', '.join(TRACKERS)}, "
-            "and my_tracker.py:MyTracker"
-        )
-    module, attribute = TRACKERS[name]
-    try:
-        make: Callable[..., Any] = getattr(import_module(module), attribute)
-    except ImportError as error:
-        raise KintsugiError(
-            f"tracker {name} needs a package that is missing: pip install 'kintsugi-rl[{name}]' ({error})"
-        ) from None
-    return make
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
-from kintsugi.loading import is_file_spec, load_object
+from kintsugi.plugins import is_file_spec, load_object
 from kintsugi.records import KintsugiError, Problem, Verdict
 from kintsugi.verifiers.base import Verifier
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from kintsugi.loading import load_object
+from kintsugi.plugins import load_object
 from kintsugi.records import KintsugiError, Problem, Turn, Verdict
 from kintsugi.verifiers.guard import Worker, error_verdict
 
