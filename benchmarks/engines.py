@@ -15,8 +15,9 @@ from statistics import median
 from kintsugi import Recipe
 from kintsugi.assembly import Parts, assemble
 from kintsugi.engines.base import Request, SamplingParams, derive_seed, generate
+from kintsugi.loop import build_learner
 from kintsugi.records import Completion, Row
-from kintsugi.trainer import build_learner, check_algorithm
+from kintsugi.trainer import Reinforcement, check_algorithm
 
 ROUNDS = 5
 
@@ -39,7 +40,7 @@ def measure(recipe: Recipe) -> str:
     start = time.perf_counter()
     parts = assemble(recipe)
     ready = time.perf_counter() - start
-    learner = build_learner(parts, check_algorithm(recipe))
+    learner = build_learner(parts, Reinforcement(check_algorithm(recipe)))
     speeds: list[float] = []
     tokens, gaps = 0, []
     for number in range(ROUNDS + 1):

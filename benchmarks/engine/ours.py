@@ -59,14 +59,15 @@ class Ours:
         from kintsugi.config import Recipe
         from kintsugi.console import Reporter
         from kintsugi.engines.mismatch import MismatchWatch
+        from kintsugi.loop import build_learner
         from kintsugi.runlog import RunLog
-        from kintsugi.trainer import build_learner, check_algorithm
+        from kintsugi.trainer import Reinforcement, check_algorithm
 
         self.run = tempfile.TemporaryDirectory(prefix="bench-run-")
         parsed = Recipe.parse({**recipe, "output_dir": self.run.name})
-        self.algorithm = check_algorithm(parsed)
+        self.lessons = Reinforcement(check_algorithm(parsed))
         self.parts = assemble(parsed, version=lambda: 0)
-        self.learner = build_learner(self.parts, self.algorithm)
+        self.learner = build_learner(self.parts, self.lessons)
         self.log = RunLog.open(parsed, overwrite=True, machine=self.parts.machine)
         self.progress, self.out = Progress(), Reporter(parsed.steps, console=Console(quiet=True))
         self.mismatch = MismatchWatch(self.parts.machine["dtype"].removeprefix("torch."))
@@ -76,11 +77,11 @@ class Ours:
 
     def do_step(self) -> dict[str, Any]:
         """One step of training: wall seconds, phases and tokens as its own log has them, memory."""
+        from kintsugi.loop import one_step
         from kintsugi.reading import read_metrics
-        from kintsugi.trainer import one_step
 
         watch = Watch(self.device)
-        one_step(self.parts, self.algorithm, self.learner, self.mismatch, self.progress, self.log, self.out)
+        one_step(self.parts, self.lessons, self.learner, self.mismatch, self.progress, self.log, self.out)
         spent = watch.read()
         metrics = read_metrics(self.log.directory / "metrics.jsonl")[-1]
         phases = {k.partition("/")[2]: v for k, v in metrics.items() if k.startswith("seconds/")}

@@ -6,12 +6,15 @@ import errno
 import sys
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from kintsugi.console import silence
 from kintsugi.records import KintsugiError
+
+if TYPE_CHECKING:
+    from kintsugi.session import TrainResult
 
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 """What a disk, or a terminal that is gone, answers to a write: nothing that a traceback explains."""
@@ -56,18 +59,27 @@ def train_command(
 
         print_recipe(resolved, load_algorithm(resolved.algorithm).note)
         return
-    if resume and overwrite:
-        raise KintsugiError("--resume and --overwrite exclude each other")
+    exclusive(resume, overwrite)
     quiet()
     from kintsugi.trainer import train
 
     result = train(resolved, resume=resume, overwrite=overwrite)
-    if result.interrupted:
-        typer.echo(f"{recipe.stem}: stopped after step {result.steps}; go on with --resume")
-        raise typer.Exit(128 + result.interrupted)
+    stopped(recipe, result)
     reported = report_last(result.directory)  # before anything is said: nobody may be listening any more
     typer.echo(result.summary(recipe.stem))
     typer.echo(reported)
+
+
+def exclusive(resume: bool, overwrite: bool) -> None:
+    if resume and overwrite:
+        raise KintsugiError("--resume and --overwrite exclude each other")
+
+
+def stopped(recipe: Path, result: TrainResult) -> None:
+    """Ends as a signal asked, where one did."""
+    if result.interrupted:
+        typer.echo(f"{recipe.stem}: stopped after step {result.steps}; go on with --resume")
+        raise typer.Exit(128 + result.interrupted)
 
 
 def report_last(run: Path) -> str:
@@ -82,7 +94,11 @@ def report_last(run: Path) -> str:
 
 @app.command("sft")
 def sft_command(
-    recipe: RecipePath, overrides: Overrides = None, overwrite: Overwrite = False, dry_run: DryRun = False
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Cold start: fine-tune on solutions and repair pairs."""
     from kintsugi.config import Recipe
@@ -91,13 +107,13 @@ def sft_command(
     if dry_run:
         print_recipe(resolved)
         return
+    exclusive(resume, overwrite)
     quiet()
     from kintsugi.coldstart import sft
 
-    result = sft(resolved, overwrite=overwrite)
+    result = sft(resolved, resume=resume, overwrite=overwrite)
+    stopped(recipe, result)
     typer.echo(result.summary(recipe.stem))
-    if result.interrupted:
-        raise typer.Exit(128 + result.interrupted)
 
 
 @app.command("eval")

@@ -14,33 +14,31 @@ from __future__ import annotations
 import json
 import random
 import re
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kintsugi import checkpoint
-from kintsugi.assembly import Parts, assemble
-from kintsugi.card import write_card
+from kintsugi import loop
+from kintsugi.assembly import Parts
 from kintsugi.checkpoint import Progress
 from kintsugi.config import Recipe
 from kintsugi.console import Reporter
-from kintsugi.engines.play import play
+from kintsugi.engines.play import Meter, play
+from kintsugi.files import write_whole
 from kintsugi.internalize.align import distance
 from kintsugi.internalize.context import Context
 from kintsugi.internalize.repair import mendable
 from kintsugi.learner import LocalLearner
+from kintsugi.loop import Batch, Lessons
 from kintsugi.objective import Objective
 from kintsugi.prompts import Prompts
 from kintsugi.records import KintsugiError, Problem, Rollout, Row, Turn
-from kintsugi.runlog import RunLog
-from kintsugi.session import TrainResult, accuracy, due, interruptible, measure
+from kintsugi.runlog import EXAMPLES
+from kintsugi.session import TrainResult
 from kintsugi.tasks.base import Demonstrator, RepairPair
 from kintsugi.tasks.chat import conversation, message_text
-from kintsugi.trackers import load_trackers, tracking
 
 NUMBER = re.compile(r"\d+")
 SAMPLED_PROBLEMS = 64  # at least so many, and so many at once: a thousand rows of a 135M model held 5 GB
@@ -54,64 +52,74 @@ class Solution(NamedTuple):
     before: tuple[Turn, ...] | None = None
 
 
-def sft(recipe: Recipe, *, overwrite: bool = False, reporter: Reporter | None = None) -> TrainResult:
+def sft(
+    recipe: Recipe, *, resume: bool = False, overwrite: bool = False, reporter: Reporter | None = None
+) -> TrainResult:
     """Fine-tunes as the recipe says; returns held-out pass@1 before and after."""
-    RunLog.check(recipe, overwrite=overwrite)
-    trackers = load_trackers(recipe.trackers)
-    learner: LocalLearner | None = None
-    parts = assemble(recipe, version=lambda: learner.version if learner else 0)
-    learner = LocalLearner(
-        parts.loaded.model,
-        recipe.optim,
-        Objective("nll"),
-        pad_id=parts.loaded.tokenizer.pad_token_id,
-        autocast=parts.autocast,
-    )
-    progress = Progress()
-    with ExitStack() as stack:
-        out = stack.enter_context(reporter or Reporter(recipe.steps))
-        for note in parts.notes:
-            out.say(f"note: {note}")
-        solutions, pairs = sources(parts, out)
-        stop = stack.enter_context(interruptible(out))  # only now: before it there is nothing to be saved
+    return loop.run(recipe, ColdStart(), resume=resume, overwrite=overwrite, reporter=reporter)
+
+
+class ColdStart(Lessons):
+    """Examples, the next `sft.batch` of them in each step. Those that the model wrote itself are kept in the run
+    directory: a model that has learned them would write others."""
+
+    made_by = "sft"
+
+    def __init__(self) -> None:
+        self.solutions: Iterator[Solution] = iter(())
+        self.pairs: Iterator[RepairPair] = iter(())
+        self.sampled: tuple[list[Solution], list[RepairPair]] | None = None
+
+    def objective(self, recipe: Recipe) -> Objective:
+        return Objective("nll")
+
+    def temperature(self, recipe: Recipe) -> float:
+        return 1.0
+
+    def prepare(self, parts: Parts, out: Reporter, run: Path | None, done: int) -> None:
+        recipe = parts.recipe
+        if recipe.sft.data is None and isinstance(parts.task, Demonstrator):
+            written = parts.task.demonstrations(recipe.seed)
+            self.solutions = (Solution(prompt, text) for prompt, text in written)
+            self.pairs = parts.task.repair_pairs(recipe.seed)
+        else:
+            self.solutions, self.pairs = endless(self.examples(parts, out, run), recipe)
         parts.prompts = replace(parts.prompts, examples=())  # evaluated as it is taught: without them
-        made = parts.machine | {"made by": "sft"}
-        log = stack.enter_context(RunLog.open(recipe, overwrite=overwrite, machine=made))
-        stack.enter_context(tracking(trackers, log, recipe, 0, out.say))
-        before = accuracy(measure(parts, log, out, progress, stop))
-        started = time.perf_counter()
-        while progress.step < recipe.steps and not stop:
-            progress.step += 1
-            rows = mixed_rows(parts, solutions, pairs)
-            stats = learner.step(rows, (progress.step - 1) / recipe.steps)
-            record = {"step": progress.step, "loss": stats.loss, "lr": stats.lr, "grad_norm": stats.grad_norm}
-            log.metrics(record | {"seconds/train": round(stats.seconds, 4)})
-            out.step(record)
-            if due(recipe.eval.every, progress.step, recipe.steps):
-                measure(parts, log, out, progress, stop)
-            if due(recipe.save_every, progress.step, recipe.steps):
-                checkpoint.save(log.directory, parts.loaded, learner, progress, recipe.keep_last)
-        seconds = time.perf_counter() - started
-        saved = checkpoint.save(log.directory, parts.loaded, learner, progress, recipe.keep_last)
-        out.say(f"checkpoint: {saved}")
-        after = accuracy(measure(parts, log, out, progress, stop))
-        write_card(log.directory, saved)  # again: now it knows what came of it
-    return TrainResult(before, after, progress.step, seconds, log.directory, stop[0] if stop else 0)
+        repairs = repairs_of_batch(recipe)
+        self.solutions = islice(self.solutions, done * (recipe.sft.batch - repairs), None)
+        self.pairs = islice(self.pairs, done * repairs, None)
 
-
-def sources(parts: Parts, out: Reporter) -> tuple[Iterator[Solution], Iterator[RepairPair]]:
-    """Endless solutions and repair pairs, from the file, the task, or the model itself."""
-    recipe = parts.recipe
-    if recipe.sft.data is not None:
-        solutions, pairs = read_examples(Path(recipe.sft.data))
-    elif isinstance(parts.task, Demonstrator):
-        written = (Solution(prompt, text) for prompt, text in parts.task.demonstrations(recipe.seed))
-        return written, parts.task.repair_pairs(recipe.seed)
-    else:
+    def examples(
+        self, parts: Parts, out: Reporter, run: Path | None
+    ) -> tuple[list[Solution], list[RepairPair]]:
+        """Those of the file, those that a run wrote for itself when it began, or the model's own, sampled now."""
+        recipe = parts.recipe
+        if recipe.sft.data is not None:
+            return read_examples(Path(recipe.sft.data))
+        if run is not None and (run / EXAMPLES).is_file():
+            return read_examples(run / EXAMPLES)
         problems = parts.train_problems[: max(SAMPLED_PROBLEMS, recipe.sampling.problems)]
         out.say(f"sampling {len(problems)} problems for verified solutions and repair pairs")
-        solutions, pairs = sample_examples(parts, problems, out.say)
+        self.sampled = sample_examples(parts, problems, out.say)
+        solutions, pairs = self.sampled
         out.say(f"found {len(solutions)} passing solutions and {len(pairs)} repair pairs")
+        return solutions, pairs
+
+    def keep(self, run: Path) -> None:
+        if self.sampled is not None:
+            solutions, pairs = self.sampled
+            lines = [solution_line(s) for s in solutions] + [pair_line(p) for p in pairs]
+            write_whole(run / EXAMPLES, "".join(json.dumps(line) + "\n" for line in lines))
+
+    def batch(self, parts: Parts, learner: LocalLearner, progress: Progress, meter: Meter) -> Batch:
+        return Batch(mixed_rows(parts, self.solutions, self.pairs))
+
+
+def endless(
+    examples: tuple[list[Solution], list[RepairPair]], recipe: Recipe
+) -> tuple[Iterator[Solution], Iterator[RepairPair]]:
+    """Examples in an order drawn from the seed, over and over; KintsugiError where there are none of a kind wanted."""
+    solutions, pairs = list(examples[0]), list(examples[1])
     if recipe.sft.repair_share < 1 and not solutions:
         raise KintsugiError(
             "sft: no passing solution to learn from; give sft.data, or set sft.repair_share=1"
@@ -124,10 +132,34 @@ def sources(parts: Parts, out: Reporter) -> tuple[Iterator[Solution], Iterator[R
     return cycle(solutions), cycle(pairs)
 
 
+def repairs_of_batch(recipe: Recipe) -> int:
+    """How many examples of a step are repairs."""
+    return round(recipe.sft.batch * recipe.sft.repair_share)
+
+
+def turns_line(prompt: str, before: Sequence[Turn] | None) -> Any:
+    """A prompt as a file of examples has it: a text, or a conversation that ends with the question."""
+    if before is None:
+        return prompt
+    return [{"role": t.role, "content": t.content} for t in (*before, Turn("user", prompt))]
+
+
+def solution_line(solution: Solution) -> dict[str, Any]:
+    return {"prompt": turns_line(solution.prompt, solution.before), "completion": solution.text}
+
+
+def pair_line(pair: RepairPair) -> dict[str, Any]:
+    return {
+        "prompt": turns_line(pair.prompt, pair.before),
+        "failed": pair.failed,
+        "anchor": pair.anchor,
+        "repaired": pair.repaired,
+    }
+
+
 def mixed_rows(parts: Parts, solutions: Iterator[Solution], pairs: Iterator[RepairPair]) -> list[Row]:
     """One step's rows: solutions under solve prompts without their examples, repairs under repair prompts."""
-    settings = parts.recipe.sft
-    repairs = round(settings.batch * settings.repair_share)
+    settings, repairs = parts.recipe.sft, repairs_of_batch(parts.recipe)
     solved = (Solution(parts.prompts.solve(s.prompt), s.text, s.before) for s in solutions)
     mended = (repair_example(parts.prompts, pair) for pair in pairs)
     chosen = [*islice(solved, settings.batch - repairs), *islice(mended, repairs)]

@@ -148,7 +148,10 @@ class Recipe(Section):
     engine: Spec = Field("local", description="who samples: local or vllm; arguments beside `name`")
     steps: int = Field(100, ge=0, description="training steps")
     budget: int | None = Field(
-        None, ge=1, description="generated tokens, all phases, after which training ends; null: steps decide"
+        None,
+        ge=1,
+        description="generated tokens, all phases, after which training ends (of a cold start: tokens trained on); "
+        "null: steps decide",
     )
     seed: int = Field(0, ge=0, le=2**63 - 1, description="of everything that is drawn")
     output_dir: Annotated[str, AfterValidator(as_place)] = Field("runs/run", description="the run directory")

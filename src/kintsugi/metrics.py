@@ -24,10 +24,14 @@ def step_metrics(
     stats: StepStats,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
-    """One flat mapping for metrics.jsonl. Token counts are generated tokens; seconds are wall time by phase."""
+    """One flat mapping for metrics.jsonl. Token counts are generated tokens; seconds are wall time by phase.
+
+    Where nothing was sampled (a cold start) it tells of the update alone.
+    """
+    phases = ("rollout", "repair", "audit", "check") if episodes else ()
     return {
         "step": step,
-        **episode_metrics(episodes, rows),
+        **(episode_metrics(episodes, rows) if episodes else {}),
         "loss": stats.loss,
         "grad_norm": stats.grad_norm,
         "lr": stats.lr,
@@ -37,10 +41,7 @@ def step_metrics(
         "ratio": stats.ratio,
         "sampler_gap": stats.sampler_gap,
         "tokens/train": stats.tokens,
-        **{
-            f"seconds/{phase}": round(seconds.get(phase, 0.0), 4)
-            for phase in ("rollout", "repair", "audit", "check")
-        },
+        **{f"seconds/{phase}": round(seconds.get(phase, 0.0), 4) for phase in phases},
         "seconds/train": round(stats.seconds, 4),
     }
 

@@ -3,6 +3,7 @@
     recipe.yaml  versions.json  trackers.json  .kintsugi
     metrics.jsonl                  one line per step and evaluation; the same, byte for byte, when a run is repeated
     seconds.jsonl                  what each of them took, line by line: wall time differs from run to run
+    examples.jsonl                 of a cold start: solutions and repair pairs that the model wrote for itself
     tokenizer/                     turns the token ids below into text
     rollouts/step-000001.parquet   one line per text: rollout, repair, check or extra, with verdict
     seams/step-000001.parquet      one line per mended failure: edits, K*, gates
@@ -50,8 +51,8 @@ OTHER_FOLDERS = ("tokenizer", "tensorboard", "wandb")
 FOLDERS = (*TABLES, "checkpoints", *OTHER_FOLDERS)
 STEP_OF_OURS = re.compile(r"\.?step-\d+(\.parquet)?(\.partial)?")
 MARKS = ("recipe.yaml", "versions.json")
-METRICS, SECONDS = "metrics.jsonl", "seconds.jsonl"
-FILES = (METRICS, SECONDS, "trackers.json", *MARKS)
+METRICS, SECONDS, EXAMPLES = "metrics.jsonl", "seconds.jsonl", "examples.jsonl"
+FILES = (METRICS, SECONDS, EXAMPLES, "trackers.json", *MARKS)
 BEGUN = {LOCK, MARK, "versions.json", ".versions.json.partial", ".recipe.yaml.partial", f".{MARK}.partial"}
 """All that a run killed at its very beginning may have left."""
 """MARKS are the files that make a folder a run directory; FOLDERS and FILES all that a run may leave in it."""

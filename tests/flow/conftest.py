@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kintsugi import Recipe, train
-from kintsugi.trainer import TrainResult
+from kintsugi.session import TrainResult
 
 TINY = {
     "model": "nano",

@@ -59,7 +59,10 @@ BAD = {
     "unknown verifier": (lambda t: {"verifier": "exactt"}, "exact"),
     "unknown algorithm": (lambda t: {"algorithm": "iopp"}, "iop"),
     "unknown option": (lambda t: {"algorithm": {"name": "iop", "kk": 1}}, "did you mean 'k'"),
-    "option of another": (lambda t: {"algorithm": {"name": "grpo", "k": 1}}, "unknown key 'k'"),
+    "option of another": (
+        lambda t: {"algorithm": {"name": "grpo", "k": 1}},
+        "unknown argument 'k'; it takes none",
+    ),
     "unknown prompts": (lambda t: {"prompts": "terse"}, "terse-v1"),
     "no model there": (lambda t: {"model": str(t)}, "no config.json there"),
     "task that raises": (

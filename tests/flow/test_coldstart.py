@@ -7,31 +7,47 @@ import math
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from conftest import tiny
 
-from kintsugi import KintsugiError, sft
-from kintsugi.assembly import assemble
+from kintsugi import KintsugiError, sft, train
+from kintsugi.assembly import Parts, assemble
 from kintsugi.coldstart import (
     SAMPLED_PROBLEMS,
+    ColdStart,
     corrupted,
     mixed_rows,
     read_examples,
     sample_examples,
     sibling_pairs,
-    sources,
 )
 from kintsugi.console import Reporter
 from kintsugi.engines.base import Request
-from kintsugi.records import Completion, Rollout, Verdict
+from kintsugi.files import digest
+from kintsugi.records import Completion, Rollout, Row, Verdict
 
 FEW = {"sft": {"batch": 8, "repair_share": 0.25}}
 
 
+def metrics_of(directory: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
 def losses(directory: Path) -> list[float]:
-    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    return [m["loss"] for m in lines if "loss" in m]
+    return [m["loss"] for m in metrics_of(directory) if "loss" in m]
+
+
+def rows_of(parts: Parts) -> list[Row]:
+    """The rows of a first step."""
+    lessons = ColdStart()
+    lessons.prepare(parts, Reporter(0), None, 0)
+    return mixed_rows(parts, lessons.solutions, lessons.pairs)
+
+
+def weights(directory: Path, step: int) -> str:
+    return digest(directory / "checkpoints" / f"step-{step:06d}" / "model.safetensors")
 
 
 def test_a_file_of_solutions_and_repair_pairs_is_learned(tmp_path: Path) -> None:
@@ -81,7 +97,7 @@ def test_what_is_sampled_beside_examples_is_learned_without_them(tmp_path: Path)
 
     session.put = listening  # type: ignore[method-assign]
     parts.sampler = SimpleNamespace(session=lambda: session)  # type: ignore[assignment]
-    rows = mixed_rows(parts, *sources(parts, Reporter(0)))
+    rows = rows_of(parts)
     shown = "<|user|>a=7+7<|assistant|>"
     assert asked and all(shown in text for text in asked)
     assert [shown in parts.loaded.tokenizer.decode(row.prompt_ids) for row in rows] == [False] * 8
@@ -89,7 +105,7 @@ def test_what_is_sampled_beside_examples_is_learned_without_them(tmp_path: Path)
 
 def test_rows_of_a_demonstrating_task_hold_solutions_and_repairs_in_the_asked_share(tmp_path: Path) -> None:
     parts = assemble(tiny(tmp_path / "run", **FEW))
-    rows = mixed_rows(parts, *sources(parts, Reporter(0)))
+    rows = rows_of(parts)
     decoded = [parts.loaded.tokenizer.decode(row.prompt_ids) for row in rows]
     assert ["mend:" in text for text in decoded] == [False] * 6 + [True] * 2  # 0.25 of 8
     for row in rows:
@@ -112,7 +128,9 @@ def test_without_a_demonstrator_the_model_teaches_itself(tmp_path: Path) -> None
         **FEW,
     )
     parts = assemble(recipe)
-    solutions, pairs = sources(parts, Reporter(0))
+    lessons = ColdStart()
+    lessons.prepare(parts, Reporter(0), None, 0)
+    solutions, pairs = lessons.solutions, lessons.pairs
     for prompt, text, _ in islice(solutions, 20):
         (problem,) = [p for p in parts.train_problems if p.prompt == prompt]
         assert parts.verifier(problem, [text])[0].passed
@@ -123,6 +141,39 @@ def test_without_a_demonstrator_the_model_teaches_itself(tmp_path: Path) -> None
         assert pair.failed != pair.repaired
         assert pair.anchor != pair.repaired
     assert sft(recipe).steps == 1
+
+
+@pytest.mark.parametrize("teacher", ["task", "itself"])
+def test_a_cold_start_that_is_resumed_ends_as_if_it_had_not_been_stopped(
+    teacher: str, tmp_path: Path
+) -> None:
+    """Three steps, then two more, beside five at once. What the model wrote for itself is not sampled again: after
+    three steps it would write other examples."""
+    changes: dict[str, Any] = {**FEW, "save_every": 1, "sampling": {"group_size": 4, "max_new_tokens": 60}}
+    if teacher == "itself":
+        dag = assemble(tiny(tmp_path / "unused"))
+        lines = [json.dumps({"prompt": p.prompt, "answer": p.answer}) for p in dag.train_problems[:80]]
+        (tmp_path / "data.jsonl").write_text("\n".join(lines))
+        changes |= {"task": {"name": "jsonl", "path": str(tmp_path / "data.jsonl"), "eval_share": 0.5}}
+        changes |= {"verifier": "exact"}
+    whole = sft(tiny(tmp_path / "whole", steps=5, **changes))
+    sft(tiny(tmp_path / "parts", steps=3, **changes))
+    resumed = sft(tiny(tmp_path / "parts", steps=5, **changes), resume=True)
+    assert (whole.steps, resumed.steps) == (5, 5)
+    assert weights(tmp_path / "whole", 3) == weights(tmp_path / "parts", 3)
+    assert weights(tmp_path / "whole", 5) == weights(tmp_path / "parts", 5)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+    assert (tmp_path / "parts" / "examples.jsonl").is_file() == (teacher == "itself")
+    with pytest.raises(KintsugiError, match=r"the command has changed \(sft -> train\)"):
+        train(tiny(tmp_path / "parts", steps=6, **changes), resume=True)
+
+
+def test_a_budget_of_a_cold_start_is_of_tokens_trained_on(tmp_path: Path) -> None:
+    # The first step's tokens are known from a run of one; a budget just above them is spent by the second.
+    one = tiny(tmp_path / "one", steps=1, **FEW)
+    sft(one)
+    (first,) = [line["tokens/train"] for line in metrics_of(tmp_path / "one") if "loss" in line]
+    assert sft(tiny(tmp_path / "run", steps=9, budget=first + 1, **FEW)).steps == 2
 
 
 def test_samples_of_all_problems_asked_are_examples_and_each_text_once(tmp_path: Path) -> None:

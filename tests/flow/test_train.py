@@ -20,7 +20,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from kintsugi import KintsugiError, Problem, assemble, evaluate, train
 from kintsugi.algorithms import ALGORITHMS
 from kintsugi.models.loading import NANO_DIR
-from kintsugi.trainer import TrainResult, batch
+from kintsugi.session import TrainResult
+from kintsugi.trainer import problems_of_step
 
 
 def table(run: TrainResult, name: str) -> list[dict]:
@@ -172,12 +173,13 @@ def test_no_problem_comes_twice_in_a_step_and_every_epoch_is_shuffled_anew(tmp_p
     problems = [Problem(str(i), f"q{i}", "0") for i in range(5)]
     recipe = tiny(tmp_path, sampling={"problems": 2, "group_size": 2})
     epochs = [
-        [p.id for step in (2 * e + 1, 2 * e + 2) for p in batch(problems, recipe, step)] for e in range(20)
+        [p.id for step in (2 * e + 1, 2 * e + 2) for p in problems_of_step(problems, recipe, step)]
+        for e in range(20)
     ]
     assert all(len(set(epoch)) == 4 for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 10
     everything = tiny(tmp_path, sampling={"problems": 9, "group_size": 2})
-    assert sorted(p.id for p in batch(problems, everything, 3)) == ["0", "1", "2", "3", "4"]
+    assert sorted(p.id for p in problems_of_step(problems, everything, 3)) == ["0", "1", "2", "3", "4"]
 
 
 def test_held_out_problems_may_be_kept_for_another_purpose(tmp_path: Path) -> None:

@@ -244,9 +244,9 @@ def test_no_damaged_file_of_a_run_is_a_traceback(file: str, how: str, tmp_path: 
     from rich.console import Console
 
     from kintsugi.diagnose import diagnose
+    from kintsugi.loop import same_data
     from kintsugi.repeat import compared
     from kintsugi.show import Choice, show
-    from kintsugi.trainer import same_data
 
     place = checkpointed(tmp_path / "run", 1)
     run_at(tmp_path / "whole")

@@ -193,4 +193,10 @@ def test_what_cannot_be_divided_is_none_and_not_zero() -> None:
     assert found["length/repair"] is None
     assert found["kstar/kept"] is None
     assert found["active_ratio"] == 1.0
-    assert step_metrics(1, [], [], STATS, {})["accuracy"] is None
+    assert step_metrics(1, [Episode(Problem("a", "Q", "1"), ())], [], STATS, {})["accuracy"] is None
+
+
+def test_a_step_without_episodes_tells_of_its_update_alone() -> None:
+    found = step_metrics(1, [], [], STATS, {})
+    assert "accuracy" not in found and "tokens/generated" not in found
+    assert (found["loss"], found["tokens/train"], found["seconds/train"]) == (-0.5, 321, 2.0)

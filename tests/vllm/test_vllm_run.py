@@ -12,7 +12,7 @@ from rich.console import Console
 from kintsugi import Recipe, train
 from kintsugi.console import Reporter
 from kintsugi.engines.vllm import VllmSampler
-from kintsugi.trainer import TrainResult
+from kintsugi.session import TrainResult
 
 QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
 OVERRIDES = ["engine.name=vllm", "engine.memory=0.25", "threads=1", "eval.problems=8", "eval.samples=2"]

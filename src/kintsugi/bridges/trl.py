@@ -37,10 +37,11 @@ from kintsugi.engines.base import Score
 from kintsugi.engines.play import play
 from kintsugi.engines.rounds import Rounds
 from kintsugi.engines.sample import Limits, Sample
+from kintsugi.loop import remember
 from kintsugi.models.loading import HFCodec
 from kintsugi.plugins import Spec, split_spec
 from kintsugi.records import Completion, Episode, KintsugiError, Row
-from kintsugi.trainer import check_algorithm, remember
+from kintsugi.trainer import check_algorithm
 
 
 class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]

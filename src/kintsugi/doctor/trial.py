@@ -23,11 +23,12 @@ from kintsugi.doctor.check import Check, graded
 from kintsugi.engines.base import Request, SamplingParams, Score, generate
 from kintsugi.engines.play import Meter
 from kintsugi.learner import LocalLearner
+from kintsugi.loop import build_learner
 from kintsugi.metrics import step_metrics
 from kintsugi.records import Problem, Rollout
 from kintsugi.runlog import RunLog
 from kintsugi.show import visible
-from kintsugi.trainer import batch, build_learner, check_algorithm, run_all
+from kintsugi.trainer import Reinforcement, check_algorithm, problems_of_step
 
 BINS = 8
 
@@ -56,16 +57,16 @@ class Trial:
 
 def attempt(recipe: Recipe) -> Trial:
     """Samples, mends, credits and updates once, in memory; writes its tables to a temporary folder to weigh them."""
-    algorithm = check_algorithm(recipe)
+    lessons = Reinforcement(check_algorithm(recipe))
     parts = assemble(recipe)
-    learner = build_learner(parts, algorithm)
-    problems = batch(parts.train_problems, recipe, 1)
+    learner = build_learner(parts, lessons)
+    problems = problems_of_step(parts.train_problems, recipe, 1)
     same = seeds_hold(parts, problems[0])
     meter = Meter()
-    episodes = run_all(parts, algorithm, learner, problems, 1, Progress(), meter)
+    batch = lessons.batch(parts, learner, Progress(), meter)
+    episodes, rows = batch.episodes, batch.rows
     rollouts = [r for e in episodes for r in e.rollouts]
     gap = disagreement(rollouts, learner, recipe.sampling.top_p)  # before the update: it changes the learner
-    rows = [row for e in episodes for row in algorithm.rows(e)]
     stats = learner.step(rows, 0.0)
     with tempfile.TemporaryDirectory() as folder:
         with RunLog.open(recipe.model_copy(update={"output_dir": folder})) as log:

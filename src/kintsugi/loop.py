@@ -1,0 +1,266 @@
+"""The one loop: `train` and `sft` differ in what a step trains on (`Lessons`), and in nothing else.
+
+1. The lessons make a batch of rows, by sampling or from examples.
+2. The learner turns rows into optimizer steps.
+3. Everything is written down before the next step starts, so that a run killed at any moment goes on as if it had not
+   been.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from kintsugi import checkpoint
+from kintsugi.assembly import Parts, assemble
+from kintsugi.card import write_card
+from kintsugi.checkpoint import Progress
+from kintsugi.config import Recipe
+from kintsugi.console import Reporter
+from kintsugi.engines.mismatch import MismatchWatch
+from kintsugi.engines.play import Meter
+from kintsugi.files import read_json, writing
+from kintsugi.learner import LocalLearner
+from kintsugi.metrics import step_metrics
+from kintsugi.objective import Objective
+from kintsugi.records import Episode, KintsugiError, Row
+from kintsugi.runlog import RunLog
+from kintsugi.session import (
+    Stop,
+    TrainResult,
+    accuracy,
+    due,
+    evaluation_due,
+    expected_steps,
+    finished,
+    interruptible,
+    measure,
+    share_done,
+)
+from kintsugi.trackers import load_trackers, tracking
+
+PATIENCE = 3
+"""Steps in a row without a possible update after which a run ends."""
+DECIDES = {
+    "made by": "the command has",
+    "data": "the training problems have",
+    "verifier": "the verifier's file has",
+    "algorithm": "the algorithm's file has",
+}
+"""What decides a run beside its recipe: the key in versions.json, and how an error names it."""
+MAY_CHANGE = {
+    "steps",
+    "budget",
+    "save_every",
+    "eval",
+    "engine",
+    "device",
+    "dtype",
+    "threads",
+    "output_dir",
+    "trackers",
+    "keep_last",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a step trains on, and the episodes that it came of (none where nothing was sampled)."""
+
+    rows: Sequence[Row]
+    episodes: Sequence[Episode] = ()
+
+
+class Lessons:
+    """What a run trains on. `made_by` names the command; it is kept with the versions."""
+
+    made_by: str
+
+    def objective(self, recipe: Recipe) -> Objective:
+        """How its rows come to a loss."""
+        raise NotImplementedError
+
+    def temperature(self, recipe: Recipe) -> float:
+        """The temperature at which log-probabilities are taken."""
+        raise NotImplementedError
+
+    def prepare(self, parts: Parts, out: Reporter, run: Path | None, done: int) -> None:
+        """What is to be ready before the run directory is opened. `run`: the directory of a run that goes on after
+        `done` steps."""
+
+    def keep(self, run: Path) -> None:
+        """Writes what `prepare` needs when this run goes on."""
+
+    def batch(self, parts: Parts, learner: LocalLearner, progress: Progress, meter: Meter) -> Batch:
+        """What step number `progress.step + 1` trains on."""
+        raise NotImplementedError
+
+
+def run(
+    recipe: Recipe, lessons: Lessons, *, resume: bool, overwrite: bool, reporter: Reporter | None
+) -> TrainResult:
+    """Trains as the recipe says and returns the held-out result. Raises KintsugiError for what a user can mend."""
+    trackers = load_trackers(recipe.trackers)
+    directory = RunLog.check(recipe, resume=resume, overwrite=overwrite)
+    again = resume and RunLog.is_run(directory)
+    start_from, notes = checkpoint.latest(directory) if again else (None, [])
+    if again:
+        same_run(Recipe.load(directory / "recipe.yaml"), recipe)
+    learner: LocalLearner | None = None
+    parts = assemble(
+        recipe,
+        version=lambda: learner.version if learner else 0,
+        model=str(start_from) if start_from else None,
+    )
+    learner = build_learner(parts, lessons)
+    machine = parts.machine | {"made by": lessons.made_by}
+    if again:
+        same_data(directory, machine)
+    elif resume:
+        notes.append(f"{directory} holds no run yet: beginning one")
+    watch = MismatchWatch(parts.machine["dtype"].removeprefix("torch."), recipe.sampling.top_p)
+    progress = Progress() if start_from is None else checkpoint.load_state(start_from, learner)
+    with ExitStack() as stack:
+        out = stack.enter_context(reporter or Reporter(recipe.steps, progress.step))
+        for note in (*notes, *parts.notes):
+            out.say(f"note: {note}")
+        lessons.prepare(parts, out, directory if again else None, progress.step)
+        log = stack.enter_context(RunLog.open(recipe, resume=again, overwrite=overwrite, machine=machine))
+        stop = stack.enter_context(interruptible(out))  # only now: before it there is nothing to be saved
+        stack.enter_context(tracking(trackers, log, recipe, progress.step, out.say))
+        with writing(directory):  # a report shows tokens before there is any checkpoint
+            parts.loaded.tokenizer.save_pretrained(directory / "tokenizer")
+            lessons.keep(directory)
+        last = log.rewind(progress.step, progress.lines)
+        if last > progress.step:
+            later = (
+                f"going on after step {progress.step}: what was written of later steps, up to {last}, is discarded "
+                "and made again"
+            )
+            out.say(f"note: {later}")
+        if progress.before is None:
+            progress.before = measure(parts, log, out, progress, stop)
+        elif evaluation_due(recipe, progress):  # a shorter run ended here, or was stopped as it was evaluated
+            measure(parts, log, out, progress, stop)
+        loop(parts, lessons, learner, watch, progress, log, out, stop)
+        saved = save(log, parts, learner, progress)
+        out.say(f"checkpoint: {saved}")
+        after = accuracy(measure(parts, log, out, progress, stop))
+        with writing(saved):
+            write_card(directory, saved)  # again: now it knows what came of it
+    before = accuracy(progress.before)
+    return TrainResult(before, after, progress.step, progress.seconds, directory, stop[0] if stop else 0)
+
+
+def build_learner(parts: Parts, lessons: Lessons) -> LocalLearner:
+    """The learner of these lessons."""
+    return LocalLearner(
+        parts.loaded.model,
+        parts.recipe.optim,
+        lessons.objective(parts.recipe),
+        pad_id=parts.loaded.tokenizer.pad_token_id,
+        temperature=lessons.temperature(parts.recipe),
+        autocast=parts.autocast,
+    )
+
+
+def loop(
+    parts: Parts,
+    lessons: Lessons,
+    learner: LocalLearner,
+    watch: MismatchWatch,
+    progress: Progress,
+    log: RunLog,
+    out: Reporter,
+    stop: Stop,
+) -> None:
+    """Step after step to the run's end, or until a signal comes. Whatever else ends it, the steps made are kept."""
+    recipe = parts.recipe
+    kept, whole, started = progress.step, learner.version, time.perf_counter()
+    try:
+        while not finished(recipe, progress) and not stop:
+            one_step(parts, lessons, learner, watch, progress, log, out)
+            whole = learner.version
+            if evaluation_due(recipe, progress):
+                measure(parts, log, out, progress, stop)
+            if due(recipe.save_every, progress.step, recipe.steps):
+                save(log, parts, learner, progress)
+                kept = progress.step
+    except Exception:
+        # Between steps, that is: half an update is no state to go on from, nor is one that cannot be updated.
+        if progress.step > kept and learner.version == whole and not progress.stuck:
+            with suppress(Exception):  # what ended the run may be the disk: its own words matter
+                out.say(f"checkpoint: {save(log, parts, learner, progress)}")
+        raise
+    finally:
+        progress.seconds += time.perf_counter() - started
+
+
+def save(log: RunLog, parts: Parts, learner: LocalLearner, progress: Progress) -> Path:
+    """A checkpoint of the run as it stands; what is written after it is made again when the run is resumed."""
+    progress.lines = log.lines
+    return checkpoint.save(log.directory, parts.loaded, learner, progress, parts.recipe.keep_last)
+
+
+def one_step(
+    parts: Parts,
+    lessons: Lessons,
+    learner: LocalLearner,
+    watch: MismatchWatch,
+    progress: Progress,
+    log: RunLog,
+    out: Reporter,
+) -> None:
+    """A batch, its update, and what is written down of both."""
+    meter = Meter()
+    batch = lessons.batch(parts, learner, progress, meter)
+    stats = learner.step(batch.rows, share_done(parts.recipe, progress))
+    progress.step += 1
+    metrics = step_metrics(progress.step, batch.episodes, batch.rows, stats, meter.seconds)
+    progress.tokens_before = progress.tokens
+    progress.tokens += metrics.get("tokens/generated", stats.tokens)
+    remember(progress.memory, batch.episodes)
+    if batch.episodes:
+        log.write(progress.step, batch.episodes, batch.rows, stats.rows)
+    log.metrics(metrics | {"tokens/total": progress.tokens})
+    progress.stuck = progress.stuck + 1 if stats.skipped and not stats.updates else 0
+    if progress.stuck == PATIENCE:
+        raise KintsugiError(
+            f"{log.directory}: no update could be made in {PATIENCE} steps in a row: loss or gradient is not finite, "
+            f"last in step {progress.step}. Go on from an earlier checkpoint with a lower optim.lr, or dtype=float32"
+        )
+    out.steps = expected_steps(parts.recipe, progress)
+    out.step(metrics)
+    if warning := watch.check(batch.rows, stats):
+        out.say(f"warning: {warning}")
+
+
+def remember(memory: dict[str, str], episodes: Iterable[Episode]) -> None:
+    """Keeps one passing solution per problem, the shortest of the latest group, as a later anchor."""
+    for episode in episodes:
+        passing = [r.text for r in episode.rollouts if r.verdict.passed and not r.truncated]
+        if passing:
+            memory[episode.problem.id] = min(passing, key=len)
+
+
+def same_run(before: Recipe, now: Recipe) -> None:
+    """KintsugiError when a resumed run would go on as another one; its length and pauses may change."""
+    old, new = (r.model_dump(exclude=MAY_CHANGE) for r in (before, now))
+    changed = [f"{key} ({old[key]!r} -> {new[key]!r})" for key in old if old[key] != new[key]]
+    if changed:
+        raise KintsugiError(f"--resume: the recipe has changed: {', '.join(changed)}; use another output_dir")
+
+
+def same_data(directory: Path, machine: Mapping[str, str]) -> None:
+    """KintsugiError when the command, the training problems or the user's own code are not those of the run."""
+    try:
+        before = read_json(directory / "versions.json")
+    except (OSError, ValueError) as error:
+        raise KintsugiError(f"{directory}: cannot be read ({' '.join(str(error).split())})") from None
+    for key, what in DECIDES.items():
+        old, new = before.get(key), machine.get(key)
+        if old is not None and new is not None and old != new:
+            raise KintsugiError(f"--resume: {what} changed ({old} -> {new}); use another output_dir")
