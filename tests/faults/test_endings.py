@@ -15,6 +15,7 @@ import yaml
 from processes import ROOT, SMALL, metrics, recipe, result, start, train
 
 from kintsugi.assembly import assemble
+from kintsugi.checkpoint import Progress
 from kintsugi.compare.run import free
 from kintsugi.config import Recipe
 from kintsugi.console import Reporter
@@ -97,17 +98,17 @@ def test_ctrl_c_in_an_evaluation_ends_at_once_with_a_checkpoint(
 def test_an_error_of_a_later_step_costs_no_earlier_one(
     whole: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kintsugi import trainer
+    from kintsugi.trainer import Reinforcement
 
     made = Recipe.load(recipe(tmp_path, save_every=0))
-    run_all = trainer.run_all
+    batch = Reinforcement.batch
 
-    def failing(*arguments: Any) -> Any:
-        if arguments[3] == 3:
+    def failing(self: Reinforcement, parts: Any, learner: Any, progress: Progress, meter: Any) -> Any:
+        if progress.step == 2:
             raise RuntimeError("out of something")
-        return run_all(*arguments)
+        return batch(self, parts, learner, progress, meter)
 
-    monkeypatch.setattr(trainer, "run_all", failing)
+    monkeypatch.setattr(Reinforcement, "batch", failing)
     with pytest.raises(RuntimeError, match="out of something"):
         train_here(made)
     assert steps_saved(tmp_path / "run") == ["step-000002"]
