@@ -142,7 +142,7 @@ nano-base: setup
 	$(BIN)/kintsugi sft recipes/nano_base.yaml 'task.steps=[1,3]' steps=1200 optim.lr=3e-3 sft.batch=44 \
 	  output_dir=runs/nano_base_short --overwrite
 	$(BIN)/kintsugi sft recipes/nano_base.yaml model=runs/nano_base_short/checkpoints/step-001200 --overwrite
-	$(BIN)/python -m kintsugi.models.ship runs/nano_base
+	$(BIN)/python benchmarks/ship.py runs/nano_base
 
 # TRL lives in an environment of its own, with kintsugi beside it. Two of its tests' processes talk over gloo.
 PEER := .venv-trl
@@ -177,7 +177,7 @@ nano-brackets: setup
 	$(SFT) recipes/brackets_base.yaml output_dir=runs/brackets_5
 	$(SFT) recipes/brackets_base.yaml model=runs/brackets_5/checkpoints/step-000800 'task.brackets=[4,7]' \
 	  $(REPAIRS)
-	$(BIN)/python -m kintsugi.models.ship runs/brackets_base recipes/learning/brackets.yaml
+	$(BIN)/python benchmarks/ship.py runs/brackets_base recipes/learning/brackets.yaml
 
 CHAIN = $(SFT) recipes/chain_base.yaml task.slip_facts=0.3 sampling.max_new_tokens=170 eval.every=0 optim.lr=1.2e-3
 nano-chain: setup
@@ -187,7 +187,7 @@ nano-chain: setup
 	$(CHAIN) model=runs/chain_2/checkpoints/step-000500 'task.steps=[9,16]' task.slip_rate=0.4 steps=700 \
 	  sft.batch=36 output_dir=runs/chain_3
 	$(SFT) recipes/chain_base.yaml
-	$(BIN)/python -m kintsugi.models.ship runs/chain_base recipes/learning/chain.yaml
+	$(BIN)/python benchmarks/ship.py runs/chain_base recipes/learning/chain.yaml
 
 COLUMNS = $(SFT) recipes/columns_base.yaml task.slip_facts=0.6
 nano-columns: setup
@@ -198,7 +198,7 @@ nano-columns: setup
 	$(COLUMNS) 'task.columns=[4,8]' steps=500 optim.lr=1.5e-3 \
 	  model=runs/columns_2/checkpoints/step-000700 output_dir=runs/columns_3
 	$(SFT) recipes/columns_base.yaml model=runs/columns_3/checkpoints/step-000500
-	$(BIN)/python -m kintsugi.models.ship runs/columns_base recipes/learning/columns.yaml
+	$(BIN)/python benchmarks/ship.py runs/columns_base recipes/learning/columns.yaml
 
 DOT = $(SFT) recipes/dot_base.yaml task.slip_facts=0.7 sampling.max_new_tokens=120 optim.lr=1.5e-3 eval.every=0
 nano-dot: setup nano-brackets
@@ -209,7 +209,7 @@ nano-dot: setup nano-brackets
 	$(SFT) recipes/dot_base.yaml output_dir=runs/dot_3
 	$(SFT) recipes/dot_base.yaml model=runs/dot_3/checkpoints/step-000800 'task.terms=[4,7]' \
 	  $(REPAIRS)
-	$(BIN)/python -m kintsugi.models.ship runs/dot_base recipes/learning/dot.yaml
+	$(BIN)/python benchmarks/ship.py runs/dot_base recipes/learning/dot.yaml
 
 clean:
 	rm -rf $(VENV) $(VLLM) $(VERL) $(PEER) $(AUDIT) $(UV) runs site .pytest_cache .mypy_cache .ruff_cache

@@ -9,7 +9,7 @@ import sys
 
 from kintsugi.assembly import assemble
 from kintsugi.config import Recipe
-from kintsugi.engines.base import Request, SamplingParams, generate
+from kintsugi.sampling.base import Request, SamplingParams, generate
 
 
 def main(model: str = "nano", dtype: str = "float32") -> None:

@@ -14,9 +14,9 @@ from statistics import median
 
 from kintsugi import Recipe
 from kintsugi.assembly import Parts, assemble
-from kintsugi.engines.base import Request, SamplingParams, derive_seed, generate
 from kintsugi.loop import build_learner
 from kintsugi.records import Completion, Row
+from kintsugi.sampling.base import Request, SamplingParams, derive_seed, generate
 from kintsugi.trainer import Reinforcement, check_algorithm
 
 ROUNDS = 5

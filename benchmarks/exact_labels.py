@@ -15,9 +15,9 @@ from typing import Any
 
 from kintsugi.algorithms import Algorithm
 from kintsugi.algorithms.base import row
-from kintsugi.engines.play import Run
-from kintsugi.internalize.context import Context
 from kintsugi.records import Episode, KintsugiError, Problem, Row
+from kintsugi.sampling.context import Context
+from kintsugi.sampling.play import Run
 from kintsugi.tasks import load_task
 from kintsugi.tasks.labels import Decode, Labelled, wrong_tokens
 

@@ -24,8 +24,8 @@ from kintsugi import Recipe
 from kintsugi.models.codec import HFCodec
 from kintsugi.models.loading import load_model
 from kintsugi.plugins import split_spec
-from kintsugi.reading import Run
 from kintsugi.records import KintsugiError
+from kintsugi.run.reading import Run
 from kintsugi.tasks import load_task
 from kintsugi.tasks.labels import GateScore, Labelled, score_gates, wrong_tokens
 

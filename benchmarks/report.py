@@ -18,10 +18,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kintsugi.reading import Run
-from kintsugi.report import write_report
-from kintsugi.runlog import MARKS
-from kintsugi.tables import TABLES
+from kintsugi.look.report import write_report
+from kintsugi.run.directory import MARKS
+from kintsugi.run.reading import Run
+from kintsugi.run.tables import TABLES
 
 OPENINGS = 5
 

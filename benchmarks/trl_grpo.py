@@ -29,9 +29,9 @@ from kintsugi.compare.plan import fingerprint
 from kintsugi.compare.results import ResultRow, append_rows
 from kintsugi.compare.run import commit_of
 from kintsugi.config import Recipe
-from kintsugi.evaluation import evaluate
 from kintsugi.plugins import spec_name
 from kintsugi.records import Problem
+from kintsugi.run.evaluation import evaluate
 
 
 class Meter(TrainerCallback):  # type: ignore[misc]

@@ -55,12 +55,12 @@ class Ours:
         from rich.console import Console
 
         from kintsugi.assembly import assemble
-        from kintsugi.checkpoint import Progress
         from kintsugi.config import Recipe
-        from kintsugi.console import Reporter
-        from kintsugi.engines.mismatch import MismatchWatch
         from kintsugi.loop import build_learner
-        from kintsugi.runlog import RunLog
+        from kintsugi.run.checkpoint import Progress
+        from kintsugi.run.console import Reporter
+        from kintsugi.run.directory import RunLog
+        from kintsugi.sampling.mismatch import MismatchWatch
         from kintsugi.trainer import Reinforcement, check_algorithm
 
         self.run = tempfile.TemporaryDirectory(prefix="bench-run-")
@@ -78,7 +78,7 @@ class Ours:
     def do_step(self) -> dict[str, Any]:
         """One step of training: wall seconds, phases and tokens as its own log has them, memory."""
         from kintsugi.loop import one_step
-        from kintsugi.reading import read_metrics
+        from kintsugi.run.reading import read_metrics
 
         watch = Watch(self.device)
         one_step(self.parts, self.lessons, self.learner, self.mismatch, self.progress, self.log, self.out)
@@ -105,7 +105,7 @@ class Ours:
 
     def do_generate(self, prompts: list[list[int]], n: int, new_tokens: int, seed: int) -> dict[str, Any]:
         """n continuations of every prompt, through the sampler that training uses."""
-        from kintsugi.engines.base import Request, SamplingParams, generate
+        from kintsugi.sampling.base import Request, SamplingParams, generate
 
         requests = [
             Request(tuple(p), SamplingParams(new_tokens, seed=seed + i), n) for i, p in enumerate(prompts)
@@ -162,7 +162,7 @@ class Ours:
 
     def do_align(self, length: int, edited: float) -> dict[str, Any]:
         """Alignment, gates and graft of two sequences that differ in this share of their tokens."""
-        from kintsugi.internalize.align import align, distance, gates, graft
+        from kintsugi.mending.align import align, distance, gates, graft
 
         draw = random.Random(0)
         failed = [draw.randrange(50_000) for _ in range(length)]
@@ -178,9 +178,9 @@ class Ours:
         return {**spent, "mib": memory("cpu")["peak"] - before, "edits": len(edits)}
 
     def do_time_alignment(self) -> dict[str, Any]:
-        """From now on counts the seconds spent in kintsugi.internalize.align, wherever it is called from."""
+        """From now on counts the seconds spent in kintsugi.mending.align, wherever it is called from."""
         self.clock = Clock()
-        self.clock.watch("kintsugi.internalize.align")
+        self.clock.watch("kintsugi.mending.align")
         return {}
 
     def do_alignment(self) -> dict[str, Any]:

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from kintsugi.assembly import assemble as assemble
     from kintsugi.coldstart import sft as sft
     from kintsugi.config import Recipe as Recipe
-    from kintsugi.evaluation import evaluate as evaluate
     from kintsugi.records import Episode as Episode
     from kintsugi.records import KintsugiError as KintsugiError
     from kintsugi.records import Problem as Problem
     from kintsugi.records import Row as Row
     from kintsugi.records import Verdict as Verdict
+    from kintsugi.run.evaluation import evaluate as evaluate
     from kintsugi.trainer import train as train
 
 __version__ = "0.1.0"
@@ -33,7 +33,7 @@ _HOMES = {
     "Row": "records",
     "KintsugiError": "records",
     "assemble": "assembly",
-    "evaluate": "evaluation",
+    "evaluate": "run.evaluation",
     "train": "trainer",
     "sft": "coldstart",
 }

@@ -9,16 +9,16 @@ from pathlib import Path
 import torch
 
 from kintsugi.config import Recipe
-from kintsugi.engines.base import Sampler
-from kintsugi.engines.registry import load_engine
-from kintsugi.engines.sample import longrope_limit, positions_of
-from kintsugi.engines.selftest import check_learner
 from kintsugi.files import digest
+from kintsugi.learning.selftest import check_learner
 from kintsugi.models.loading import LoadedModel, hardware, load_model, pick_autocast, settle_machine
 from kintsugi.plugins import is_file_spec, spec_name, with_name
 from kintsugi.prompts import Prompts, load_prompts
 from kintsugi.records import Problem
-from kintsugi.room import fitting, left_out
+from kintsugi.sampling.base import Sampler
+from kintsugi.sampling.registry import load_engine
+from kintsugi.sampling.room import fitting, left_out
+from kintsugi.sampling.sample import longrope_limit, positions_of
 from kintsugi.tasks import evaluation_problems, load_task, training_problems
 from kintsugi.tasks.base import Task, fingerprint, require_problems
 from kintsugi.verifiers import begun_in_thoughts, load_verifier

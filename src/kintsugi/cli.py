@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from kintsugi.console import silence
 from kintsugi.records import KintsugiError
+from kintsugi.run.console import silence
 
 if TYPE_CHECKING:
-    from kintsugi.session import TrainResult
+    from kintsugi.run.session import TrainResult
 
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 """What a disk, or a terminal that is gone, answers to a write: nothing that a traceback explains."""
@@ -84,7 +84,7 @@ def stopped(recipe: Path, result: TrainResult) -> None:
 
 def report_last(run: Path) -> str:
     """Writes the run's report and returns where it is; what goes wrong with it is no failure of the run."""
-    from kintsugi.report import write_report
+    from kintsugi.look.report import write_report
 
     try:
         return f"report: {write_report(run)}"
@@ -149,7 +149,7 @@ def eval_command(
             print_recipe(resolved)
         return
     quiet()
-    from kintsugi.measuring import measure, read_sample, record, save, summary
+    from kintsugi.run.measuring import measure, read_sample, record, save, summary
 
     sample = read_sample(text) if text else None
     records: list[dict[str, object]] = []
@@ -201,7 +201,7 @@ def doctor_command(
     from dataclasses import asdict
 
     from kintsugi.config import Recipe
-    from kintsugi.doctor import examine
+    from kintsugi.look.doctor import examine
 
     quiet()
     states = set()
@@ -226,7 +226,7 @@ def report_command(
     output: Annotated[Path | None, typer.Option(help="The file; RUN/report.html without it.")] = None,
 ) -> None:
     """One HTML file that shows what a run learned and every mended failure. Needs no network."""
-    from kintsugi.report import write_report
+    from kintsugi.look.report import write_report
 
     typer.echo(f"report: {write_report(run, output, typer.echo)}")
 
@@ -242,8 +242,8 @@ def export_command(
     """A checkpoint as a clean folder that transformers and vLLM load, with a model card."""
     if merge:
         quiet()
-    from kintsugi.export import export
-    from kintsugi.reading import Run
+    from kintsugi.run.export import export
+    from kintsugi.run.reading import Run
 
     typer.echo(f"exported: {export(Run.open(run), output, step, overwrite=overwrite, merge=merge)}")
 
@@ -259,8 +259,8 @@ def push_command(
     """What `export` writes, uploaded to the Hugging Face Hub. Needs a token; a new repository is private."""
     if merge:
         quiet()
-    from kintsugi.export import push
-    from kintsugi.reading import Run
+    from kintsugi.run.export import push
+    from kintsugi.run.reading import Run
 
     typer.echo(f"pushed: {push(Run.open(run), repo_id, step, public=public, merge=merge)}")
 
@@ -272,8 +272,8 @@ def repeat_command(
     overwrite: Overwrite = False,
 ) -> None:
     """The same run again, and whether it came to the same bytes. Exit code 1 if it did not."""
-    from kintsugi.reading import Run
-    from kintsugi.repeat import repeat
+    from kintsugi.look.repeat import repeat
+    from kintsugi.run.reading import Run
 
     quiet()
     place = output or run.with_name(f"{run.name}-again")
@@ -296,8 +296,8 @@ def diagnose_command(
     import json
     from dataclasses import asdict
 
-    from kintsugi.diagnose import diagnose
-    from kintsugi.reading import Run
+    from kintsugi.look.diagnose import diagnose
+    from kintsugi.run.reading import Run
 
     found = diagnose(Run.open(run))
     if as_json:
@@ -326,8 +326,8 @@ def show_command(
     """Failures beside their repairs, in the terminal: which tokens were trained on, and why."""
     from rich.console import Console
 
-    from kintsugi.reading import Run
-    from kintsugi.show import Choice, show
+    from kintsugi.look.show import Choice, show
+    from kintsugi.run.reading import Run
 
     show(Run.open(run), Choice(step, problem, every, limit, anchor), Console(highlight=False))
 

@@ -22,21 +22,21 @@ from typing import Any, NamedTuple
 
 from kintsugi import loop
 from kintsugi.assembly import Parts
-from kintsugi.checkpoint import Progress
 from kintsugi.config import Recipe
-from kintsugi.console import Reporter
-from kintsugi.engines.play import Meter, play
 from kintsugi.files import write_whole
-from kintsugi.internalize.align import distance
-from kintsugi.internalize.context import Context
-from kintsugi.internalize.repair import mendable
-from kintsugi.learner import LocalLearner
+from kintsugi.learning.learner import LocalLearner
+from kintsugi.learning.objective import Objective
 from kintsugi.loop import Batch, Lessons
-from kintsugi.objective import Objective
+from kintsugi.mending.align import distance
+from kintsugi.mending.repair import mendable
 from kintsugi.prompts import Prompts
 from kintsugi.records import KintsugiError, Problem, Rollout, Row, Turn
-from kintsugi.runlog import EXAMPLES
-from kintsugi.session import TrainResult
+from kintsugi.run.checkpoint import Progress
+from kintsugi.run.console import Reporter
+from kintsugi.run.directory import EXAMPLES
+from kintsugi.run.session import TrainResult
+from kintsugi.sampling.context import Context
+from kintsugi.sampling.play import Meter, play
 from kintsugi.tasks.base import Demonstrator, RepairPair
 from kintsugi.tasks.chat import conversation, message_text
 

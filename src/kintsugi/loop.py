@@ -14,21 +14,19 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from kintsugi import checkpoint
 from kintsugi.assembly import Parts, assemble
-from kintsugi.card import write_card
-from kintsugi.checkpoint import Progress
 from kintsugi.config import Recipe
-from kintsugi.console import Reporter
-from kintsugi.engines.mismatch import MismatchWatch
-from kintsugi.engines.play import Meter
 from kintsugi.files import read_json, writing
-from kintsugi.learner import LocalLearner
-from kintsugi.metrics import step_metrics
-from kintsugi.objective import Objective
+from kintsugi.learning.learner import LocalLearner
+from kintsugi.learning.objective import Objective
 from kintsugi.records import Episode, KintsugiError, Row
-from kintsugi.runlog import RunLog
-from kintsugi.session import (
+from kintsugi.run import checkpoint
+from kintsugi.run.card import write_card
+from kintsugi.run.checkpoint import Progress
+from kintsugi.run.console import Reporter
+from kintsugi.run.directory import RunLog
+from kintsugi.run.metrics import step_metrics
+from kintsugi.run.session import (
     Stop,
     TrainResult,
     accuracy,
@@ -40,6 +38,8 @@ from kintsugi.session import (
     measure,
     share_done,
 )
+from kintsugi.sampling.mismatch import MismatchWatch
+from kintsugi.sampling.play import Meter
 from kintsugi.trackers import load_trackers, tracking
 
 PATIENCE = 3

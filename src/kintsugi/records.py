@@ -116,7 +116,7 @@ class Repair:
     `rollout` is what repair mode wrote, under the repair prompt. Where it wrote nothing it is the passing sibling
     that was taken instead, rollout number `sibling` of the group.
     `anchor_text` is None where no anchor was shown. `audit` names the rule that rejected the repair, or is
-    "" (h = 1). `distance` is D(y, ybar) in [0, 1]; `score` is s_rep (kintsugi.internalize.select).
+    "" (h = 1). `distance` is D(y, ybar) in [0, 1]; `score` is s_rep (kintsugi.mending.select).
     """
 
     failed: int

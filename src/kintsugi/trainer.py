@@ -15,17 +15,17 @@ from kintsugi import loop
 from kintsugi.algorithms import Algorithm, load_algorithm
 from kintsugi.algorithms.base import believed
 from kintsugi.assembly import Parts
-from kintsugi.checkpoint import Progress
 from kintsugi.config import Recipe
-from kintsugi.console import Reporter
-from kintsugi.engines.base import derive_seed
-from kintsugi.engines.play import Meter, play
-from kintsugi.internalize.context import Context
-from kintsugi.learner import LocalLearner
+from kintsugi.learning.learner import LocalLearner
+from kintsugi.learning.objective import Objective
 from kintsugi.loop import Batch, Lessons
-from kintsugi.objective import Objective
 from kintsugi.records import KintsugiError, Problem
-from kintsugi.session import TrainResult
+from kintsugi.run.checkpoint import Progress
+from kintsugi.run.console import Reporter
+from kintsugi.run.session import TrainResult
+from kintsugi.sampling.base import derive_seed
+from kintsugi.sampling.context import Context
+from kintsugi.sampling.play import Meter, play
 
 
 def train(

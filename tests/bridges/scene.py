@@ -14,17 +14,17 @@ from torch import Tensor
 
 from kintsugi.bridges.common import bridge_recipe
 from kintsugi.config import Optim
-from kintsugi.engines.base import Request, Sampler, Session
-from kintsugi.engines.local import LocalSampler
-from kintsugi.engines.play import play
-from kintsugi.internalize.context import Context
-from kintsugi.learner import LocalLearner
-from kintsugi.loss import LOSSES
+from kintsugi.learning.learner import LocalLearner
+from kintsugi.learning.loss import LOSSES
+from kintsugi.learning.objective import Objective, row_scales
 from kintsugi.models.loading import LoadedModel, load_model
-from kintsugi.objective import Objective, row_scales
 from kintsugi.plugins import Spec
 from kintsugi.prompts import load_prompts
 from kintsugi.records import Completion, Problem, Row
+from kintsugi.sampling.base import Request, Sampler, Session
+from kintsugi.sampling.context import Context
+from kintsugi.sampling.local import LocalSampler
+from kintsugi.sampling.play import play
 from kintsugi.tasks.dag import DagTask
 from kintsugi.trainer import check_algorithm
 from kintsugi.verifiers import load_verifier

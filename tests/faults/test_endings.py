@@ -15,12 +15,12 @@ import yaml
 from processes import ROOT, SMALL, metrics, recipe, result, start, train
 
 from kintsugi.assembly import assemble
-from kintsugi.checkpoint import Progress
 from kintsugi.compare.run import free
 from kintsugi.config import Recipe
-from kintsugi.console import Reporter
 from kintsugi.files import lock, locked
 from kintsugi.records import KintsugiError
+from kintsugi.run.checkpoint import Progress
+from kintsugi.run.console import Reporter
 from kintsugi.trainer import train as train_here
 
 
@@ -68,7 +68,7 @@ def test_an_output_that_is_lost_ends_no_run(output: str, tmp_path: Path) -> None
 
 DURING = """
 import os, signal, time
-import kintsugi.evaluation as m
+import kintsugi.run.evaluation as m
 judge, count = m.judge_one, 0
 def judging(*arguments):
     global count

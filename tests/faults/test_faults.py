@@ -61,7 +61,7 @@ def test_a_full_disk_is_one_line_and_the_run_can_go_on(name: str, tmp_path: Path
     # A table is written beside and renamed: the disk is full where it is begun.
     begun = target.with_name(f".{target.name}.partial") if name.endswith(".parquet") else target
     full = (
-        "import kintsugi.runlog as m, os\nfrom pathlib import Path\nrewind = m.RunLog.rewind\n"
+        "import kintsugi.run.directory as m, os\nfrom pathlib import Path\nrewind = m.RunLog.rewind\n"
         "def filled(self, step, lines):\n    last = rewind(self, step, lines)\n"
         f"    p = Path({str(begun)!r})\n    p.unlink(missing_ok=True)\n    os.symlink('/dev/full', p)\n"
         "    return last\nm.RunLog.rewind = filled\n"
@@ -83,7 +83,7 @@ def test_a_checkpoint_that_finds_the_disk_full_leaves_the_one_before(tmp_path: P
     path = recipe(tmp_path)
     # The kernel refuses files beyond a size, as a quota does; optimizer.safetensors is the largest.
     limit = (
-        "import kintsugi.checkpoint as m, resource, signal\nsave = m.save_file\ncount = 0\n"
+        "import kintsugi.run.checkpoint as m, resource, signal\nsave = m.save_file\ncount = 0\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "def saving(*a, **k):\n    global count\n    count += 1\n"
         "    if count == 2: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))\n"
@@ -131,7 +131,7 @@ def test_out_of_memory_halves_the_micro_batch_and_goes_on(tmp_path: Path) -> Non
     free = recipe(tmp_path, steps=1, sampling=sampling, algorithm="grpo", output_dir=str(tmp_path / "free"))
     assert train(free).returncode == 0
     limit = (
-        "import kintsugi.learner as m, resource\nstep = m.LocalLearner._gradients\n"
+        "import kintsugi.learning.learner as m, resource\nstep = m.LocalLearner._gradients\n"
         "def size():\n    return 4096 * int(open('/proc/self/statm').read().split()[0])\n"
         "def limited(*a, **k):\n"
         "    resource.setrlimit(resource.RLIMIT_AS, (size() + 4_000_000, resource.RLIM_INFINITY))\n"

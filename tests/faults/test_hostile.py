@@ -15,10 +15,10 @@ from processes import recipe, train
 
 import kintsugi
 from kintsugi.config import Loader, Recipe
+from kintsugi.look.show import visible
 from kintsugi.models.loading import NANO_DIR, HFCodec, load_model
 from kintsugi.models.nano import nano_tokenizer
 from kintsugi.records import KintsugiError, Turn
-from kintsugi.show import visible
 
 SOURCE = Path(kintsugi.__file__).parent
 PIPES = {"verifiers/guard.py", "verifiers/gym.py", "bridges/verl_rows.py"}

@@ -67,18 +67,18 @@ def killing(original):
 """
 PHASES = {
     "sampling": (
-        "import kintsugi.engines.rounds as m",
+        "import kintsugi.sampling.rounds as m",
         "m.Rounds.put = killing(m.Rounds.put)",
         30,
     ),
-    "repair": ("import kintsugi.internalize.repair as m", "m.repair_one = killing(m.repair_one)", 4),
+    "repair": ("import kintsugi.mending.repair as m", "m.repair_one = killing(m.repair_one)", 4),
     "update": ("import torch", "torch.optim.AdamW.step = killing(torch.optim.AdamW.step)", 4),
     "writing tables": ("import pyarrow.parquet as m", "m.write_table = killing(m.write_table)", 5),
     "writing metrics": ("import json", "json.dumps = killing(json.dumps)", 30),
-    "saving weights": ("import kintsugi.checkpoint as m", "m.save_file = killing(m.save_file)", 2),
-    "sealing": ("import kintsugi.checkpoint as m", "m.seal = killing(m.seal)", 2),
-    "after renaming": ("import kintsugi.checkpoint as m", "m.write_card = killing(m.write_card)", 2),
-    "evaluating": ("import kintsugi.evaluation as m", "m.judge_one = killing(m.judge_one)", 6),
+    "saving weights": ("import kintsugi.run.checkpoint as m", "m.save_file = killing(m.save_file)", 2),
+    "sealing": ("import kintsugi.run.checkpoint as m", "m.seal = killing(m.seal)", 2),
+    "after renaming": ("import kintsugi.run.checkpoint as m", "m.write_card = killing(m.write_card)", 2),
+    "evaluating": ("import kintsugi.run.evaluation as m", "m.judge_one = killing(m.judge_one)", 6),
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kintsugi import Recipe, train
-from kintsugi.session import TrainResult
+from kintsugi.run.session import TrainResult
 
 TINY = {
     "model": "nano",

@@ -23,10 +23,10 @@ from kintsugi.coldstart import (
     sample_examples,
     sibling_pairs,
 )
-from kintsugi.console import Reporter
-from kintsugi.engines.base import Request
 from kintsugi.files import digest
 from kintsugi.records import Completion, Rollout, Row, Verdict
+from kintsugi.run.console import Reporter
+from kintsugi.sampling.base import Request
 
 FEW = {"sft": {"batch": 8, "repair_share": 0.25}}
 

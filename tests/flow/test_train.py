@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from kintsugi import KintsugiError, Problem, assemble, evaluate, train
 from kintsugi.algorithms import ALGORITHMS
 from kintsugi.models.loading import NANO_DIR
-from kintsugi.session import TrainResult
+from kintsugi.run.session import TrainResult
 from kintsugi.trainer import problems_of_step
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from kintsugi.engines.base import Request, SamplingParams, generate
-from kintsugi.engines.local import LocalSampler
 from kintsugi.files import damage
 from kintsugi.models.loading import LoadedModel, load_model
 from kintsugi.models.smollm2 import SMOLLM2, cache, smollm2
+from kintsugi.sampling.base import Request, SamplingParams, generate
+from kintsugi.sampling.local import LocalSampler
 
 pytestmark = [
     pytest.mark.slow,

@@ -12,8 +12,8 @@ from scene import LONGEST, Scene, credit, freeze, objective_loss
 
 from kintsugi.algorithms import load_algorithm
 from kintsugi.config import Optim
-from kintsugi.engines.base import Score
-from kintsugi.learner import LocalLearner
+from kintsugi.learning.learner import LocalLearner
+from kintsugi.sampling.base import Score
 
 SAME = 1e-5
 """What fp32 sums in another order may differ by; measured 4e-7 at most."""

@@ -16,7 +16,7 @@ from scene import LONGEST, credit
 
 from kintsugi.algorithms import load_algorithm
 from kintsugi.config import Optim
-from kintsugi.learner import LocalLearner
+from kintsugi.learning.learner import LocalLearner
 from kintsugi.models.loading import load_model
 
 WORKER = Path(__file__).with_name("worker.py")

@@ -10,7 +10,7 @@ import torch
 
 from kintsugi.bridges.replay import Lockstep
 from kintsugi.bridges.trl_rows import Layout, dealt, idle, unpadded
-from kintsugi.objective import Objective
+from kintsugi.learning.objective import Objective
 from kintsugi.records import Row
 
 OBJECTIVE = Objective("token", reduction="token")

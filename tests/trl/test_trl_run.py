@@ -14,10 +14,10 @@ from peft import LoraConfig
 from runs import Watched, correct, data, nano_trainer
 from scene import LONGEST
 
-from kintsugi.engines.base import Request, SamplingParams, generate
-from kintsugi.engines.local import LocalSampler
 from kintsugi.models.loading import load_model
 from kintsugi.records import KintsugiError
+from kintsugi.sampling.base import Request, SamplingParams, generate
+from kintsugi.sampling.local import LocalSampler
 from kintsugi.tasks.dag import DagTask
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from kintsugi.config import Recipe
-from kintsugi.engines.base import Request, SamplingParams, Session
-from kintsugi.engines.play import Run, Scorer, play
-from kintsugi.internalize.context import Context
 from kintsugi.prompts import TERSE, Prompts
 from kintsugi.records import Completion, Finish, Problem, Repair, Rollout, Row, Turn, Verdict
+from kintsugi.sampling.base import Request, SamplingParams, Session
+from kintsugi.sampling.context import Context
+from kintsugi.sampling.play import Run, Scorer, play
 
 STOP = 0
 LOGPROB = -0.5

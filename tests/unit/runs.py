@@ -10,9 +10,9 @@ from fakes import make_recipe, make_repair, make_rollout
 from tokenizers import Tokenizer, decoders, models
 
 from kintsugi.algorithms import load_algorithm
-from kintsugi.engines.base import RowStats
 from kintsugi.records import Edit, Episode, Problem, Row, Seam
-from kintsugi.runlog import RunLog
+from kintsugi.run.directory import RunLog
+from kintsugi.sampling.base import RowStats
 
 FAILED, MENDED = "a\n#### 4", "a\n#### 5"
 """They differ in token 7 of 9 (one token a character, and the stop token)."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 from fakes import encode
 
-from kintsugi.internalize.align import align, cut_points, distance, gates, graft
+from kintsugi.mending.align import align, cut_points, distance, gates, graft
 from kintsugi.records import Edit
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from kintsugi.internalize.audit import Suspect, answer_marks, audit, split_answer
-from kintsugi.internalize.leaks import says_like, tokens
-from kintsugi.internalize.reasoning import computes, read
+from kintsugi.mending.audit import Suspect, answer_marks, audit, split_answer
+from kintsugi.mending.leaks import says_like, tokens
+from kintsugi.mending.reasoning import computes, read
 from kintsugi.prompts import CHAT, TERSE
 
 

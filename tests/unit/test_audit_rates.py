@@ -5,7 +5,7 @@ from __future__ import annotations
 from audit_hacks import HACKS
 from audit_rights import RIGHT
 
-from kintsugi.internalize.audit import Suspect, audit
+from kintsugi.mending.audit import Suspect, audit
 from kintsugi.prompts import CHAT
 
 MISSED = {

@@ -16,8 +16,8 @@ from fakes import LOGPROB, STOP, encode, make_context, make_rollout, run
 from kintsugi.algorithms import load_algorithm
 from kintsugi.algorithms.base import step_starts
 from kintsugi.algorithms.vineppo import spread
-from kintsugi.engines.base import Score
 from kintsugi.records import Episode, Extra, KintsugiError, Problem, Row, Verdict
+from kintsugi.sampling.base import Score
 
 PROBLEM = Problem("p", "Q", "4")
 ROOT2 = math.sqrt(2)

@@ -17,12 +17,12 @@ from kintsugi.bridges.common import told
 from kintsugi.bridges.replay import Group, GroupContext, Lockstep, grouped
 from kintsugi.bridges.trl_settings import Settings, on_policy, outcome_index, settle
 from kintsugi.bridges.trl_words import RewardVerifier, TextCodec, wording
-from kintsugi.engines.play import play
-from kintsugi.engines.rounds import Rounds
-from kintsugi.engines.sample import Limits
 from kintsugi.models.loading import HFCodec, load_model
 from kintsugi.prompts import TERSE
 from kintsugi.records import Episode, KintsugiError, Problem, Verdict
+from kintsugi.sampling.play import play
+from kintsugi.sampling.rounds import Rounds
+from kintsugi.sampling.sample import Limits
 
 # ---- several processes
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from kintsugi.algorithms import ALGORITHMS
-from kintsugi.checkpoint import Progress
 from kintsugi.config import Recipe, apply_overrides, derived, fields_table, known_keys
 from kintsugi.plugins import arguments_table, split_spec
 from kintsugi.records import KintsugiError
-from kintsugi.session import share_done
+from kintsugi.run.checkpoint import Progress
+from kintsugi.run.session import share_done
 
 MINIMAL = {"model": "nano", "task": "dag"}
 DOCS = Path(__file__).parents[2] / "docs"

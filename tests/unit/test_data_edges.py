@@ -12,15 +12,15 @@ from typing import Any, ClassVar
 
 import pytest
 
-import kintsugi.measuring
+import kintsugi.run.measuring
 from kintsugi.assembly import assemble
 from kintsugi.config import Recipe
-from kintsugi.measuring import measure
 from kintsugi.models.codec import HFCodec
 from kintsugi.models.nano import nano_tokenizer
 from kintsugi.prompts import PLAIN, load_prompts
 from kintsugi.records import KintsugiError, Problem, Turn
-from kintsugi.room import CHUNK, fitting
+from kintsugi.run.measuring import measure
+from kintsugi.sampling.room import CHUNK, fitting
 from kintsugi.tasks.hub import HubTask
 from kintsugi.tasks.jsonl import Columns, JsonlTask, Line
 
@@ -116,7 +116,7 @@ def test_two_models_are_compared_on_what_both_were_asked(
         parts.eval_problems = parts.eval_problems[next(left)]
         return parts
 
-    monkeypatch.setattr(kintsugi.measuring, "assemble", some)
+    monkeypatch.setattr(kintsugi.run.measuring, "assemble", some)
     found = measure(recipe, "r", before="nano")
     assert [p.prompt for p in found.problems] == ["a=1+2"]
     assert found.before is not None

@@ -9,9 +9,9 @@ import pytest
 from fakes import make_recipe
 from runs import write_run
 
-from kintsugi.diagnose import RULES, Diagnosis, diagnose
-from kintsugi.reading import Run
-from kintsugi.runlog import RunLog
+from kintsugi.look.diagnose import RULES, Diagnosis, diagnose
+from kintsugi.run.directory import RunLog
+from kintsugi.run.reading import Run
 
 ROOT = Path(__file__).parents[2]
 LAST = 30

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from fakes import make_recipe
 
-from kintsugi.doctor.check import Check
-from kintsugi.doctor.probes import probe
-from kintsugi.doctor.trial import Trial, disagreement, judge
+from kintsugi.look.doctor.check import Check
+from kintsugi.look.doctor.probes import probe
+from kintsugi.look.doctor.trial import Trial, disagreement, judge
 from kintsugi.records import Completion, Problem, Rollout, Row, Verdict
 from kintsugi.verifiers import load_verifier
 

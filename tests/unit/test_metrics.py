@@ -8,9 +8,9 @@ import pytest
 from fakes import make_repair, make_rollout
 
 from kintsugi.algorithms import load_algorithm
-from kintsugi.engines.base import StepStats
-from kintsugi.metrics import step_metrics
 from kintsugi.records import Check, Edit, Episode, Problem, Rollout, Seam, Verdict
+from kintsugi.run.metrics import step_metrics
+from kintsugi.sampling.base import StepStats
 
 STATS = StepStats(
     loss=-0.5,

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kintsugi import KintsugiError, Recipe, perplexity
+from kintsugi import KintsugiError, Recipe
 from kintsugi.assembly import Parts, assemble
-from kintsugi.perplexity import fit, windows
+from kintsugi.run import perplexity
+from kintsugi.run.perplexity import fit, windows
 
 
 @pytest.fixture(scope="module")

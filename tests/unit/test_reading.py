@@ -12,8 +12,8 @@ from runs import make_episode, write_run
 from tokenizers import Tokenizer, decoders, models
 
 from kintsugi.algorithms import load_algorithm
-from kintsugi.reading import Run, why
 from kintsugi.records import Check, Edit, Episode, Extra, KintsugiError, Problem, Repair, Seam, Verdict
+from kintsugi.run.reading import Run, why
 
 
 def test_what_is_written_is_what_is_read_back(tmp_path: Path) -> None:

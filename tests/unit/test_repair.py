@@ -11,10 +11,10 @@ import pytest
 from fakes import FakeVerifier, encode, make_context, run
 
 from kintsugi.algorithms import load_algorithm
-from kintsugi.internalize.context import Context
-from kintsugi.metrics import repair_metrics
 from kintsugi.prompts import CHAT, PROMPTS, TERSE, Prompts, load_prompts
 from kintsugi.records import Episode, Problem
+from kintsugi.run.metrics import repair_metrics
+from kintsugi.sampling.context import Context
 
 PROBLEM = Problem("p1", "Q", "4")
 WRONG, RIGHT = "1+1=3 3+2=5 #### 5", "1+1=2, 2+2=4 #### 4"

@@ -10,10 +10,10 @@ from test_repair import MENDED, PROBLEM, RIGHT, WRONG, mend, run_iop, settings
 
 from kintsugi.algorithms import load_algorithm
 from kintsugi.algorithms.iop import iop
-from kintsugi.engines.play import Meter
 from kintsugi.plugins import arguments_of
 from kintsugi.prompts import TERSE
 from kintsugi.records import KintsugiError, Problem, Turn
+from kintsugi.sampling.play import Meter
 
 
 def test_the_shipped_defaults() -> None:
@@ -92,7 +92,7 @@ def test_the_turns_before_a_question_are_before_its_repair_too() -> None:
 
 def test_seconds_are_shared_by_what_waits_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [10.0]
-    monkeypatch.setattr("kintsugi.engines.play.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("kintsugi.sampling.play.time.perf_counter", lambda: now[0])
     meter = Meter()
     with meter.phase("rollout"):
         now[0] = 12.0  # two seconds of rollout alone

@@ -17,13 +17,13 @@ from fakes import make_recipe
 from runs import make_episode, with_question, write_run
 
 from kintsugi.algorithms import load_algorithm
-from kintsugi.reading import Run
+from kintsugi.look.report import write_report
+from kintsugi.look.report.blocks import block, index_lines, packed
+from kintsugi.look.report.page import evenly, named
+from kintsugi.look.report.reasons import explained
 from kintsugi.records import KintsugiError
-from kintsugi.report import write_report
-from kintsugi.report.blocks import block, index_lines, packed
-from kintsugi.report.page import evenly, named
-from kintsugi.report.reasons import explained
-from kintsugi.runlog import RunLog
+from kintsugi.run.directory import RunLog
+from kintsugi.run.reading import Run
 
 
 def unpacked(text: str) -> Any:

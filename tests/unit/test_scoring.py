@@ -11,9 +11,16 @@ import torch
 from fakes import make_row
 from torch import Tensor
 
-from kintsugi import scoring
+from kintsugi.learning import scoring
+from kintsugi.learning.scoring import (
+    Scorer,
+    chunked_logprobs,
+    keeps_plain_cache,
+    micro_batches,
+    sequences,
+    split_head,
+)
 from kintsugi.records import Row
-from kintsugi.scoring import Scorer, chunked_logprobs, keeps_plain_cache, micro_batches, sequences, split_head
 
 VOCABULARY = 60
 

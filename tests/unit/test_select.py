@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fakes import make_repair, make_rollout
 
-from kintsugi.internalize.select import nearest_anchor, repair_score, select
+from kintsugi.mending.select import nearest_anchor, repair_score, select
 from kintsugi.records import Verdict
 
 

@@ -9,9 +9,10 @@ import torch
 import transformers as hf
 from torch import nn
 
-from kintsugi.engines.sample import positions_of
-from kintsugi.engines.selftest import check_learner, check_sampler, prompts
+from kintsugi.learning.selftest import check_learner
 from kintsugi.records import KintsugiError
+from kintsugi.sampling.sample import positions_of
+from kintsugi.sampling.selftest import check_sampler, prompts
 
 SIZES: dict[str, Any] = {
     "vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "pad_token_id": 0,

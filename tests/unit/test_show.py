@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 from runs import make_episode, with_question, write_run
 
-from kintsugi.reading import Run
+from kintsugi.look.show import Choice, quoted, show, visible
 from kintsugi.records import KintsugiError
-from kintsugi.show import Choice, quoted, show, visible
+from kintsugi.run.reading import Run
 
 
 def said(place: Path, choice: Choice, width: int = 100) -> str:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from kintsugi import KintsugiError
-from kintsugi.card import HUB_IDS, hub_id, known_license
 from kintsugi.models import smollm2 as module
 from kintsugi.models.loading import load_model
 from kintsugi.models.nano import nano_model, nano_tokenizer
 from kintsugi.models.smollm2 import SMOLLM2, cache, smollm2
+from kintsugi.run.card import HUB_IDS, hub_id, known_license
 
 Stage = Callable[[str], None]
 

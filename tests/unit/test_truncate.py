@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from fakes import STOP, FakeSampler, FakeVerifier, encode, make_context, make_rollout, run
 
-from kintsugi.internalize.align import align
-from kintsugi.internalize.options import Mending, Trial
-from kintsugi.internalize.truncate import truncate
+from kintsugi.mending.align import align
+from kintsugi.mending.options import Mending, Trial
+from kintsugi.mending.truncate import truncate
 from kintsugi.records import Check, Edit, Problem
 
 PROBLEM = Problem("p", "Q", "ok")

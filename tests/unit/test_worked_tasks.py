@@ -227,7 +227,8 @@ def test_problems_stay_what_they_were() -> None:
     [
         ({"name": "brackets", "brackets": 0}, "task brackets: brackets must lie between 1 and 26, got 0"),
         ({"name": "brackets", "slip_facts": 2}, "task brackets: slip_facts"),
-        ({"name": "columns", "columns": "8"}, "task columns: columns must be a whole number"),
+        ({"name": "columns", "columns": "eight"}, "task columns: columns.*: input should be a valid integer"),
+        ({"name": "columns", "columns": [1, 2, 3]}, "task columns: columns must be a whole number"),
         ({"name": "columns", "columns": [9, 3]}, r"got \[9, 3\]"),
         ({"name": "columns", "slip_rate": -1}, "task columns: slip_rate"),
         ({"name": "columns", "problems": 1.5}, "task columns: problems"),

@@ -102,8 +102,8 @@ class Server:
     """A rollout server: Kintsugi's local engine over the trainer's weights. `pid` is for those who kill it."""
 
     def __init__(self, path: str) -> None:
-        from kintsugi.engines.local import LocalSampler
         from kintsugi.models.loading import load_model
+        from kintsugi.sampling.local import LocalSampler
 
         torch.set_num_threads(1)
         loaded = load_model(path, device="cpu")
@@ -117,7 +117,7 @@ class Server:
 
     async def serve(self) -> None:
         """Answers what has come within a hundredth of a second together."""
-        from kintsugi.engines.base import generate
+        from kintsugi.sampling.base import generate
 
         await asyncio.sleep(0.01)
         waiting, self.waiting = self.waiting, []
@@ -128,7 +128,7 @@ class Server:
     async def generate(
         self, prompt_ids: list[int], sampling_params: dict[str, Any], request_id: str, **_: Any
     ) -> TokenOutput:
-        from kintsugi.engines.base import Request, SamplingParams
+        from kintsugi.sampling.base import Request, SamplingParams
 
         params = SamplingParams(
             sampling_params.get("max_tokens", 80),

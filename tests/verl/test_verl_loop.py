@@ -16,9 +16,9 @@ from kintsugi.bridges.verl import KintsugiTrainer, token_credit
 from kintsugi.bridges.verl_loop import RowOutput, ServerSampler, problem_name
 from kintsugi.bridges.verl_rows import NOTE, Note
 from kintsugi.bridges.verl_settings import ANCHOR, plan
-from kintsugi.engines.base import Score
-from kintsugi.engines.play import Meter
 from kintsugi.records import KintsugiError
+from kintsugi.sampling.base import Score
+from kintsugi.sampling.play import Meter
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from verl.utils import tensordict_utils as tu
 
 from kintsugi.algorithms import load_algorithm
 from kintsugi.bridges.verl_rows import NOTE, Note, jagged, row_of, token_sum
-from kintsugi.objective import flattened
+from kintsugi.learning.objective import flattened
 
 SAME = 1e-5
 

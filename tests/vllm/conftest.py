@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from kintsugi.engines.base import Request, Sampler, SamplingParams, generate
-from kintsugi.engines.registry import load_engine
 from kintsugi.models.loading import LoadedModel, load_model
 from kintsugi.records import Completion
+from kintsugi.sampling.base import Request, Sampler, SamplingParams, generate
+from kintsugi.sampling.registry import load_engine
 
 
 @dataclass(slots=True)

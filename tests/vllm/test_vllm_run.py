@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from kintsugi import Recipe, train
-from kintsugi.console import Reporter
-from kintsugi.engines.vllm import VllmSampler
-from kintsugi.session import TrainResult
+from kintsugi.run.console import Reporter
+from kintsugi.run.session import TrainResult
+from kintsugi.sampling.vllm import VllmSampler
 
 QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
 OVERRIDES = ["engine.name=vllm", "engine.memory=0.25", "threads=1", "eval.problems=8", "eval.samples=2"]

@@ -9,10 +9,10 @@ import torch
 from conftest import Bench, call, run
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from kintsugi.engines.base import SamplingParams
-from kintsugi.engines.local import LocalSampler
-from kintsugi.engines.registry import load_engine
 from kintsugi.records import Completion, KintsugiError
+from kintsugi.sampling.base import SamplingParams
+from kintsugi.sampling.local import LocalSampler
+from kintsugi.sampling.registry import load_engine
 
 PROBLEMS = ("a=4+7,b=a-3", "a=2*3,b=a+9,c=b-a", "a=1+1", "a=9-4,b=a*2,c=b+a,d=c-1", "a=0+7,b=a-3,c=b*2")
 ROUNDING = 1e-3

@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from kintsugi.engines.play import Run
-from kintsugi.internalize.context import Codec, Context
-from kintsugi.objective import Objective
+from kintsugi.learning.objective import Objective
 from kintsugi.records import Episode, Kind, Level, Problem, Reduction, Row, Term
+from kintsugi.sampling.context import Codec, Context
+from kintsugi.sampling.play import Run
 
 Credit = Callable[[Sequence[float]], list[float]]
 """The rewards of a group to their advantages."""
@@ -21,7 +21,7 @@ class Algorithm:
 
     `level` is where ratios are taken (token or sequence), clipped at 1 - clip_low and 1 + clip_high;
     `widen` scales that range with the gate, `reduction` is how rows come to one loss (both in
-    kintsugi.objective.Objective). `note` tells what the options come to. `scores`: the run asks for
+    kintsugi.learning.objective.Objective). `note` tells what the options come to. `scores`: the run asks for
     log-probabilities of the trainer, which not every bridge can give. `outcome_only`: nothing but whole rollouts
     and their rewards decides its credit.
     """

@@ -19,9 +19,9 @@ from typing import Annotated
 from pydantic import Field
 
 from kintsugi.algorithms.base import Algorithm, compared, rollout_rows, row
-from kintsugi.engines.play import Run
-from kintsugi.internalize.context import Context
 from kintsugi.records import Episode, Extra, Problem, Rollout, Row
+from kintsugi.sampling.context import Context
+from kintsugi.sampling.play import Run
 
 
 def mixed(group: tuple[Rollout, ...]) -> bool:

@@ -18,10 +18,10 @@ from typing import Annotated
 from pydantic import Field
 
 from kintsugi.algorithms.base import Algorithm, compared, rollout_rows, row
-from kintsugi.engines.play import Run
-from kintsugi.internalize.context import Context
-from kintsugi.internalize.repair import mendable
+from kintsugi.mending.repair import mendable
 from kintsugi.records import Episode, Extra, Problem, Row
+from kintsugi.sampling.context import Context
+from kintsugi.sampling.play import Run
 
 
 def run(problem: Problem, ctx: Context, candidates: int) -> Run[Episode]:

@@ -19,8 +19,8 @@ from typing import Annotated
 from pydantic import Field
 
 from kintsugi.algorithms.base import Algorithm, rollout_rows
-from kintsugi.algorithms.mending import repair_rows, repaired_row, run
-from kintsugi.internalize.options import Mending, Trial
+from kintsugi.algorithms.seams import repair_rows, repaired_row, run
+from kintsugi.mending.options import Mending, Trial
 from kintsugi.records import Episode, Row
 
 

@@ -23,8 +23,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from kintsugi.algorithms.base import Algorithm, centred, outcome_rows
-from kintsugi.algorithms.mending import repair_rows, repaired_row, run
-from kintsugi.internalize.options import Mending, Source
+from kintsugi.algorithms.seams import repair_rows, repaired_row, run
+from kintsugi.mending.options import Mending, Source
 from kintsugi.records import Episode, Row, Seam
 
 PREFIX_SHARE = 0.7

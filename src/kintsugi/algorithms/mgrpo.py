@@ -19,10 +19,10 @@ from typing import Annotated
 from pydantic import Field
 
 from kintsugi.algorithms.base import Algorithm, compared, outcome_rows, row
-from kintsugi.engines.play import Run, together
-from kintsugi.internalize.context import Context
-from kintsugi.internalize.repair import mendable
+from kintsugi.mending.repair import mendable
 from kintsugi.records import Episode, Extra, Problem, Row
+from kintsugi.sampling.context import Context
+from kintsugi.sampling.play import Run, together
 
 
 def run(problem: Problem, ctx: Context, candidates: int) -> Run[Episode]:

@@ -8,8 +8,8 @@
 | rloo | arXiv:2402.14740 | r - mean of the others, which is unbiased | none: A grad log pi | one constant |
 | raft | arXiv:2504.11343 (RAFT++) | 1 - pass rate for a pass; failures are dropped | token, 0.2 | passes |
 
-With one update a batch every ratio is 1: grpo and gspo are then one algorithm (kintsugi.loss). The constant is the
-longest completion, so that a rollout's length never divides its credit.
+With one update a batch every ratio is 1: grpo and gspo are then one algorithm (kintsugi.learning.loss). The
+constant is the longest completion, so that a rollout's length never divides its credit.
 
 Departures: none has a KL term to a reference model, as most later work has none. rloo's later minibatches are not
 corrected for the first; up to G / (G - 1) its first is dr_grpo's. raft weighs passes by how hard their problem still is

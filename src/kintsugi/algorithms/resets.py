@@ -24,12 +24,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from kintsugi.algorithms.base import Algorithm, compared, outcome_rows, row, step_starts
-from kintsugi.engines.base import derive_seed
-from kintsugi.engines.play import Run, together
-from kintsugi.internalize.context import Context
-from kintsugi.internalize.repair import mendable
-from kintsugi.internalize.select import nearest_anchor
+from kintsugi.mending.repair import mendable
+from kintsugi.mending.select import nearest_anchor
 from kintsugi.records import Episode, Extra, Problem, Rollout, Row
+from kintsugi.sampling.base import derive_seed
+from kintsugi.sampling.context import Context
+from kintsugi.sampling.play import Run, together
 
 Place = Literal["self", "random"]
 

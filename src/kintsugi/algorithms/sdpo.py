@@ -19,12 +19,12 @@
 from __future__ import annotations
 
 from kintsugi.algorithms.base import Algorithm, rollout_rows
-from kintsugi.engines.base import Score
-from kintsugi.engines.play import Run
-from kintsugi.internalize.context import Context
-from kintsugi.internalize.repair import mendable
-from kintsugi.internalize.select import nearest_anchor
+from kintsugi.mending.repair import mendable
+from kintsugi.mending.select import nearest_anchor
 from kintsugi.records import Episode, Problem, Row
+from kintsugi.sampling.base import Score
+from kintsugi.sampling.context import Context
+from kintsugi.sampling.play import Run
 
 
 def run(problem: Problem, ctx: Context) -> Run[Episode]:

@@ -22,9 +22,9 @@ from typing import Annotated
 from pydantic import Field
 
 from kintsugi.algorithms.base import Algorithm, leave_one_out, rewards, rollout_rows, step_starts
-from kintsugi.engines.play import Run, together
-from kintsugi.internalize.context import Context
 from kintsugi.records import Episode, Extra, Problem, Rollout, Row
+from kintsugi.sampling.context import Context
+from kintsugi.sampling.play import Run, together
 
 
 def spread(places: tuple[int, ...], most: int) -> tuple[int, ...]:

@@ -10,9 +10,9 @@ from typing import Any
 
 from kintsugi.config import Recipe
 from kintsugi.files import write_whole
-from kintsugi.metrics import episode_metrics
 from kintsugi.plugins import Spec
 from kintsugi.records import Episode, KintsugiError, Problem, Row, Turn
+from kintsugi.run.metrics import episode_metrics
 
 Messages = Sequence[Mapping[str, Any]]
 MEMORY = "kintsugi_memory.json"
@@ -65,7 +65,7 @@ def problem_of(name: str, prompt: str | Messages, answer: object, columns: Mappi
 
 
 def told(episodes: Sequence[Episode], rows: Sequence[Row]) -> dict[str, float]:
-    """The numbers of a step that have a value, for another trainer's logs: kintsugi.metrics.episode_metrics."""
+    """The numbers of a step that have a value, for another trainer's logs: kintsugi.run.metrics.episode_metrics."""
     found = episode_metrics(episodes, rows)
     return {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from kintsugi.bridges.common import problem_of
-from kintsugi.engines.play import Run
-from kintsugi.internalize.context import Context
 from kintsugi.records import Completion, Problem, Rollout, Verdict
+from kintsugi.sampling.context import Context
+from kintsugi.sampling.play import Run
 from kintsugi.verifiers.user import reward_verdict
 
 Item = TypeVar("Item")

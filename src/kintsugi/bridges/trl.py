@@ -33,14 +33,14 @@ from kintsugi.bridges.replay import Group, GroupContext, Lockstep, grouped
 from kintsugi.bridges.trl_rows import Layout, dealt, idle, unpadded
 from kintsugi.bridges.trl_settings import on_policy, outcome_index, settle
 from kintsugi.bridges.trl_words import RewardVerifier, TextCodec, wording
-from kintsugi.engines.base import Score
-from kintsugi.engines.play import play
-from kintsugi.engines.rounds import Rounds
-from kintsugi.engines.sample import Limits, Sample
 from kintsugi.loop import remember
 from kintsugi.models.loading import HFCodec
 from kintsugi.plugins import Spec, split_spec
 from kintsugi.records import Completion, Episode, KintsugiError, Row
+from kintsugi.sampling.base import Score
+from kintsugi.sampling.play import play
+from kintsugi.sampling.rounds import Rounds
+from kintsugi.sampling.sample import Limits, Sample
 from kintsugi.trainer import check_algorithm
 
 

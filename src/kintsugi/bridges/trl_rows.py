@@ -11,10 +11,10 @@ from torch import Tensor
 from trl.trainer.utils import pad
 
 from kintsugi.bridges.replay import Lockstep
-from kintsugi.engines.base import Score
-from kintsugi.learner import check_constant
-from kintsugi.objective import Objective, flattened
+from kintsugi.learning.learner import check_constant
+from kintsugi.learning.objective import Objective, flattened
 from kintsugi.records import Row
+from kintsugi.sampling.base import Score
 
 
 def idle(pad_id: int) -> Row:

@@ -31,8 +31,8 @@ from kintsugi.bridges.common import keep_memory, kept_memory, told
 from kintsugi.bridges.verl_loop import KintsugiAgentLoop, problem_name
 from kintsugi.bridges.verl_rows import NOTE, Note, jagged, row_of, sampler_gap, seconds_of, token_sum
 from kintsugi.bridges.verl_settings import ANCHOR, NAME, plan, verifier
+from kintsugi.learning.objective import flattened
 from kintsugi.loop import remember
-from kintsugi.objective import flattened
 from kintsugi.records import KintsugiError
 
 __all__ = ["KintsugiAgentLoop", "KintsugiTrainer", "token_credit"]

@@ -19,13 +19,13 @@ from kintsugi.algorithms.base import row
 from kintsugi.bridges.common import problem_of
 from kintsugi.bridges.verl_rows import NOTE, Note, place_of
 from kintsugi.bridges.verl_settings import ANCHOR, NAME, plan, verifier
-from kintsugi.engines.base import SamplingParams, Score, derive_seed
-from kintsugi.engines.play import Ask, Meter, Run
-from kintsugi.engines.sample import positions_of
-from kintsugi.internalize.context import Context
 from kintsugi.models.loading import HFCodec, stop_tokens
 from kintsugi.prompts import load_prompts
 from kintsugi.records import Completion, Episode, Finish, KintsugiError, Rollout, Row
+from kintsugi.sampling.base import SamplingParams, Score, derive_seed
+from kintsugi.sampling.context import Context
+from kintsugi.sampling.play import Ask, Meter, Run
+from kintsugi.sampling.sample import positions_of
 from kintsugi.verifiers import begun_in_thoughts
 
 

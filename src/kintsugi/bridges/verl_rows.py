@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kintsugi.loss import LOSSES
-from kintsugi.objective import Objective
+from kintsugi.learning.loss import LOSSES
+from kintsugi.learning.objective import Objective
 from kintsugi.records import Episode, Row
 
 NOTE = "kintsugi"

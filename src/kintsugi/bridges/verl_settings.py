@@ -13,7 +13,7 @@ from verl.utils.reward_score import default_compute_score
 from kintsugi.algorithms import Algorithm
 from kintsugi.bridges.common import bridge_recipe
 from kintsugi.config import Recipe
-from kintsugi.objective import Objective
+from kintsugi.learning.objective import Objective
 from kintsugi.records import KintsugiError
 from kintsugi.trainer import check_algorithm
 from kintsugi.verifiers import load_verifier

@@ -37,8 +37,8 @@ from kintsugi.compare.tuning import Choice, choose, short, told
 from kintsugi.config import Recipe
 from kintsugi.files import locked, numbered
 from kintsugi.plugins import spec_name
-from kintsugi.reading import read_metrics
 from kintsugi.records import KintsugiError
+from kintsugi.run.reading import read_metrics
 
 POLL = 0.1
 BULKY = ("rollouts", "seams", "rows", "checkpoints")

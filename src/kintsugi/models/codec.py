@@ -35,7 +35,7 @@ SAID = "\ue002"
 
 @dataclass(frozen=True)
 class HFCodec:
-    """kintsugi.internalize.context.Codec over a Hugging Face tokenizer; `extra` is handed to its chat template."""
+    """kintsugi.sampling.context.Codec over a Hugging Face tokenizer; `extra` is handed to its chat template."""
 
     tokenizer: Any
     stop_ids: tuple[int, ...]

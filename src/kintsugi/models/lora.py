@@ -40,16 +40,6 @@ def with_adapter(model: PreTrainedModel, path: Path) -> Any:
     return import_peft().PeftModel.from_pretrained(model, path, is_trainable=True)
 
 
-def save_merged(path: Path, output: Path) -> None:
-    """Writes the model that the adapters at `path` make of their base, whole and with its tokenizer, to `output`."""
-    from kintsugi.models.loading import load_model
-
-    loaded = load_model(str(path), device="cpu")
-    merged: Any = loaded.model
-    merged.merge_and_unload().save_pretrained(output)
-    loaded.tokenizer.save_pretrained(output)
-
-
 def adapter_base(path: Path) -> str | None:
     """The name of the model that the adapters at `path` belong to; None where there are none."""
     settings = path / ADAPTER

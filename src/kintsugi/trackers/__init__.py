@@ -19,7 +19,7 @@ from kintsugi.config import Recipe
 from kintsugi.files import read_json, write_whole, writing
 from kintsugi.plugins import Door, Spec, split_spec
 from kintsugi.records import KintsugiError
-from kintsugi.runlog import RunLog
+from kintsugi.run.directory import RunLog
 from kintsugi.trackers.base import Beginning, Tracker
 
 __all__ = ["TRACKERS", "Beginning", "Tracker", "load_trackers", "tracking"]

@@ -1,0 +1,52 @@
+"""What IOP and Kintsugi share: how an episode is made, the repair's row, and the rows that train repair mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from kintsugi.algorithms.base import Credit, group_advantages, row
+from kintsugi.mending.options import Mending
+from kintsugi.mending.repair import join_seams, repair_failures
+from kintsugi.records import Episode, Problem, Row, Seam
+from kintsugi.sampling.context import Context
+from kintsugi.sampling.play import Run
+
+
+def run(problem: Problem, ctx: Context, how: Mending) -> Run[Episode]:
+    """Rollouts, repairs of the failed ones, and the seam of each failure that was mended."""
+    rollouts = yield from ctx.group(problem)
+    repairs, skipped = yield from repair_failures(problem, rollouts, ctx, how)
+    seams = yield from join_seams(problem, rollouts, repairs, ctx, how)
+    return Episode(problem, rollouts, repairs, seams, skipped)
+
+
+def repaired_row(episode: Episode, seam: Seam, praise: float) -> Row:
+    """The repair as an answer to x alone, praised at its gate.
+
+    A rewrite was written with the anchor in view, so it carries no sampling log-probabilities: the learner
+    computes pi_old(repair | x). A sibling carries its own.
+    """
+    repair = episode.repairs[seam.repair]
+    answer = replace(
+        row(episode, seam.repair, "repair"),
+        prompt_ids=episode.rollouts[seam.failed].prompt_ids,
+        sampling_logprobs=None if repair.written else repair.rollout.completion.logprobs,
+        mask=seam.repaired_mask,
+    )
+    return answer.add("seam", [praise * gate for gate in seam.repaired_mask])
+
+
+def repair_rows(episode: Episode, weight: float, credit: Credit = group_advantages) -> Iterator[Row]:
+    """What repair mode wrote, under its prompt, credited within groups by s_rep.
+
+    A group is the candidates of one failure. Where each failure has a single one it is the problem's
+    repairs [ours]: half the tokens, and still a baseline of the same question.
+    """
+    repairs = episode.repairs
+    written = [j for j, r in enumerate(repairs) if r.written and r.rollout.verdict.state != "error"]
+    single = len(written) == len({repairs[j].failed for j in written})
+    for failed in sorted({-1 if single else repairs[j].failed for j in written}):
+        group = [j for j in written if single or repairs[j].failed == failed]
+        for j, advantage in zip(group, credit([repairs[j].score for j in group]), strict=True):
+            yield row(episode, j, "repair", term="repair", weight=weight).add("repair", advantage)

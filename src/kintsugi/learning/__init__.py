@@ -1,0 +1,4 @@
+"""Learning: rows to losses and optimizer steps.
+
+May import sampling and what that may.
+"""

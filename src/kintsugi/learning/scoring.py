@@ -1,0 +1,315 @@
+"""log pi of completions under a model, computed once per sequence and only where it is asked for.
+
+1. Rows over the same completion share one forward pass, and completions of one prompt share its positions.
+2. What follows the last token asked for is never looked at: the model is causal.
+3. Logits exist for the tokens asked for alone, in chunks where they would be many: memory does not grow
+   with vocabulary x length.
+
+Shapes: P prompts, L their longest; B sequences, T their longest completion; N tokens asked for; F features.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from kintsugi.learning.loss import token_logprobs
+from kintsugi.records import Row
+from kintsugi.sampling.base import Score
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Head = Callable[[Tensor], Tensor]
+
+WORTH_A_PASS = 1024
+"""Tokens from which a forward pass is worth its own overhead: smaller ones are padded instead."""
+
+SPARE = 0.15
+"""The share of a micro-batch that may be padding before it is split (once it is worth a pass)."""
+
+KEPT_LOGITS = 2**30
+"""Bytes of fp32 logits that a backward pass may find ready; more are computed again, chunk by chunk."""
+
+CHUNK_LOGITS = 2**27
+"""Bytes of fp32 logits in one chunk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One completion to be scored, cut after the last token that any of `rows` asks for.
+
+    `rows` are the places of the rows that share it. `wanted[t]`: some row's mask is 1 there, or it is held.
+    """
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    wanted: tuple[bool, ...]
+    rows: tuple[int, ...]
+
+
+def sequences(rows: Sequence[Row], indices: Iterable[int]) -> list[Target]:
+    """The distinct sequences of the rows at `indices`, each cut after the last token asked for.
+
+    Rows without a token asked for are left out.
+    """
+    owners: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
+    for i in indices:
+        owners.setdefault((rows[i].prompt_ids, rows[i].completion_ids), []).append(i)
+    found = []
+    for (prompt, completion), places in owners.items():
+        wanted = [any(gates) for gates in zip(*(rows[i].mask for i in places), strict=True)]
+        end = max((t + 1 for t, asked in enumerate(wanted) if asked), default=0)
+        if end:
+            found.append(Target(prompt, completion[:end], tuple(wanted[:end]), tuple(places)))
+    return found
+
+
+def whole(scores: Sequence[Score]) -> list[Target]:
+    """The distinct sequences of the scores, every token asked for; `rows` are the places of the scores."""
+    owners: dict[Score, list[int]] = {}
+    for i, score in enumerate(scores):
+        owners.setdefault(score, []).append(i)
+    return [
+        Target(s.prompt_ids, s.completion_ids, (True,) * len(s.completion_ids), tuple(places))
+        for s, places in owners.items()
+        if s.completion_ids
+    ]
+
+
+def micro_batches(items: Sequence[Target], token_budget: int) -> list[list[Target]]:
+    """The sequences in chunks whose padded size stays within the budget (one sequence at least).
+
+    Tried in three orders, of which the cheapest is taken: prompts together (their positions are shared),
+    prompts by length, completions by length.
+    """
+    orders: list[Callable[[Target], Any]] = [
+        lambda s: (-len(s.prompt_ids), s.prompt_ids, -len(s.completion_ids)),
+        lambda s: (-len(s.prompt_ids), -len(s.completion_ids)),
+        lambda s: (-len(s.completion_ids), -len(s.prompt_ids)),
+    ]
+    plans = [list(chunks(sorted(items, key=order), token_budget)) for order in orders]
+    return min(plans, key=lambda plan: sum(planned_size(chunk) + WORTH_A_PASS / 4 for chunk in plan))
+
+
+def chunks(items: Sequence[Target], token_budget: int) -> Iterator[list[Target]]:
+    """`items` cut, in their order, where the budget ends or more than SPARE would be padding."""
+    chunk: list[Target] = []
+    size = Size()
+    for item in items:
+        longer = size.plus(item)
+        wasteful = size.real >= WORTH_A_PASS and longer.real < (1 - SPARE) * longer.padded
+        if chunk and (longer.padded > token_budget or wasteful):
+            yield chunk
+            chunk, longer = [], Size().plus(item)
+        chunk.append(item)
+        size = longer
+    if chunk:
+        yield chunk
+
+
+def planned_size(chunk: Sequence[Target]) -> int:
+    """Positions that a forward pass over the chunk computes."""
+    prompts = {item.prompt_ids for item in chunk}
+    return len(prompts) * max(map(len, prompts)) + len(chunk) * max(len(i.completion_ids) for i in chunk)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A chunk as it grows; a prompt is taken for a new one where it differs from the one before.
+
+    `real` counts tokens, `padded` positions.
+    """
+
+    last: tuple[int, ...] | None = None
+    prompts: int = 0
+    completions: int = 0
+    left: int = 0
+    right: int = 0
+    real: int = 0
+
+    @property
+    def padded(self) -> int:
+        return self.prompts * self.left + self.completions * self.right
+
+    def plus(self, item: Target) -> Size:
+        prompt, length = item.prompt_ids, len(item.completion_ids)
+        new = prompt != self.last
+        return Size(
+            last=prompt,
+            prompts=self.prompts + new,
+            completions=self.completions + 1,
+            left=max(self.left, len(prompt)),
+            right=max(self.right, length),
+            real=self.real + length + new * len(prompt),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A padded micro-batch: prompts padded on the left, completions on the right."""
+
+    prompts_PL: Tensor
+    real_PL: Tensor
+    prompt_B: Tensor
+    completions_BT: Tensor
+    wanted_BT: Tensor
+
+    @classmethod
+    def of(cls, chunk: Sequence[Target], pad_id: int, device: torch.device) -> Batch:
+        place = {prompt: p for p, prompt in enumerate(dict.fromkeys(s.prompt_ids for s in chunk))}
+        left, right = max(map(len, place)), max(len(s.completion_ids) for s in chunk)
+        padding = [left - len(prompt) for prompt in place]
+        return cls(
+            prompts_PL=torch.tensor(
+                [[pad_id] * n + [*p] for n, p in zip(padding, place, strict=True)], device=device
+            ),
+            real_PL=torch.tensor([[0] * n + [1] * (left - n) for n in padding], device=device),
+            prompt_B=torch.tensor([place[s.prompt_ids] for s in chunk], device=device),
+            completions_BT=torch.tensor(
+                [[*s.completion_ids] + [pad_id] * (right - len(s.completion_ids)) for s in chunk],
+                device=device,
+            ),
+            wanted_BT=torch.tensor(
+                [[*s.wanted] + [False] * (right - len(s.wanted)) for s in chunk], device=device
+            ),
+        )
+
+
+class Scorer:
+    """log pi of completion tokens under `model` at its present weights, with gradients where they are on.
+
+    `temperature` is the sampler's. Prompts are shared where the model takes a plain cache of keys and values
+    and recomputes nothing (gradient checkpointing); elsewhere each sequence is computed whole.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, pad_id: int, temperature: float, autocast: torch.dtype | None
+    ) -> None:
+        self.model, self.pad_id, self.temperature, self.autocast = model, pad_id, temperature, autocast
+        inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # inside PEFT
+        self.vocabulary = int(inner.config.get_text_config().vocab_size)
+        recomputes = any(getattr(module, "gradient_checkpointing", False) for module in inner.modules())
+        self.body: Any
+        self.head: Head | None
+        self.body, self.head = split_head(inner) or (inner, None)
+        self._takes = frozenset(inspect.signature(self.body.forward).parameters)
+        takes_cache = "past_key_values" in self._takes
+        self.shares = takes_cache and not recomputes and keeps_plain_cache(inner.config)
+
+    def __call__(self, chunk: Sequence[Target]) -> Tensor:
+        """(B, T) natural log-probabilities in fp32, 0 where a token was not asked for."""
+        batch = Batch.of(chunk, self.pad_id, self.model.device)
+        device = self.model.device.type
+        with torch.autocast(device, dtype=self.autocast, enabled=self.autocast is not None):
+            features_BTF = self._features(batch)
+            found_N = self._logprobs(features_BTF[batch.wanted_BT], batch.completions_BT[batch.wanted_BT])
+        return torch.zeros(batch.wanted_BT.shape, device=found_N.device).masked_scatter(
+            batch.wanted_BT, found_N
+        )
+
+    def _features(self, batch: Batch) -> Tensor:
+        """(B, T, F): what predicts each completion token (the last position of the prompt, then its own)."""
+        width = batch.completions_BT.shape[1]
+        real_BL, inputs_BT = batch.real_PL[batch.prompt_B], batch.completions_BT[:, :-1]
+        real_BS = torch.cat([real_BL, torch.ones_like(inputs_BT)], 1)
+        if not self.shares or len(batch.prompts_PL) == len(batch.prompt_B):
+            ids_BS = torch.cat([batch.prompts_PL[batch.prompt_B], inputs_BT], 1)
+            return self._run(ids_BS, real_BS, None, keep=width)
+        from transformers import DynamicCache
+
+        cache = DynamicCache(config=self.model.config)
+        first_PF = self._run(batch.prompts_PL, batch.real_PL, cache, keep=1)
+        first_BTF = first_PF[batch.prompt_B]
+        if width == 1:
+            return first_BTF
+        cache.reorder_cache(batch.prompt_B)
+        return torch.cat([first_BTF, self._run(inputs_BT, real_BS, cache, keep=width - 1)], 1)
+
+    def _run(self, ids_BS: Tensor, real_BK: Tensor, cache: Any, *, keep: int) -> Tensor:
+        """Features of the last `keep` positions; `real_BK` covers what the cache holds, too."""
+        positions_BS = (real_BK.cumsum(-1) - 1).clamp(min=0)[:, -ids_BS.shape[1] :]
+        extra: dict[str, Any] = {"position_ids": positions_BS}
+        if self.head is None:
+            extra["logits_to_keep"] = keep
+        output = self.body(
+            input_ids=ids_BS,
+            attention_mask=None if bool(real_BK.all()) else real_BK,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            **{name: value for name, value in extra.items() if name in self._takes},
+        )
+        features: Tensor = (output.logits if self.head is None else output.last_hidden_state)[:, -keep:]
+        return features
+
+    def _logprobs(self, features_NF: Tensor, ids_N: Tensor) -> Tensor:
+        if self.head is None:
+            return token_logprobs(features_NF, ids_N, self.temperature)
+        return chunked_logprobs(features_NF, ids_N, self.head, self.vocabulary, self.temperature)
+
+
+def chunked_logprobs(
+    features_NF: Tensor, ids_N: Tensor, head: Head, vocabulary: int, temperature: float
+) -> Tensor:
+    """(N,) log softmax(head(features) / temperature) at `ids`, with at most KEPT_LOGITS + CHUNK_LOGITS alive.
+
+    Logits beyond that are dropped after the forward pass and computed once more in the backward pass.
+    """
+
+    def score(features_CF: Tensor, ids_C: Tensor) -> Tensor:
+        return token_logprobs(head(features_CF), ids_C, temperature)
+
+    size = 4 * vocabulary
+    rows = max(1, CHUNK_LOGITS // size)
+    pieces = zip(torch.split(features_NF, rows), torch.split(ids_N, rows), strict=True)
+    if torch.is_grad_enabled() and size * len(ids_N) > KEPT_LOGITS:
+        return torch.cat([checkpoint(score, f, i, use_reentrant=False) for f, i in pieces])
+    return torch.cat([score(f, i) for f, i in pieces])
+
+
+def split_head(model: Any) -> tuple[Any, Head] | None:
+    """(body, head) when head(body(ids)) is all that the model does to make logits, else None.
+
+    Some models scale or cap their logits, or project in between. So three tokens are run through the model
+    while its head answers with numbers of ours: the model must return just these, and must have handed its
+    head just what the body returns. The tokens differ, and none is 0: that is often padding, whose embedding is
+    zero and stays so whatever it is multiplied by.
+    """
+    body, head = getattr(model, model.base_model_prefix, None), model.get_output_embeddings()
+    if body is None or body is model or head is None:
+        return None
+    given: list[Tensor] = []
+
+    def answer(_: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        given.append(inputs[0])
+        return torch.linspace(-100, 100, output.shape[-1], device=output.device).expand_as(output)
+
+    vocabulary = int(model.config.get_text_config().vocab_size)
+    ids = torch.tensor([[vocabulary - 1, vocabulary // 2, vocabulary // 3]], device=model.device)
+    hook = head.register_forward_hook(answer)
+    try:
+        with torch.no_grad():
+            returned = model(input_ids=ids, use_cache=False).logits
+            hidden = getattr(body(input_ids=ids, use_cache=False), "last_hidden_state", None)
+    finally:
+        hook.remove()
+    if len(given) != 1 or hidden is None or hidden.shape != given[0].shape:
+        return None
+    untouched = torch.equal(
+        returned, torch.linspace(-100, 100, returned.shape[-1]).to(returned).expand_as(returned)
+    )
+    return (body, head) if untouched and torch.allclose(hidden, given[0], rtol=1e-4, atol=1e-5) else None
+
+
+def keeps_plain_cache(config: Any) -> bool:
+    """Whether the cache is keys and values alone, so that rows may be repeated with their gradients."""
+    from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+    layers = DynamicCache(config=config).layers
+    return bool(layers) and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)

@@ -1,0 +1,4 @@
+"""Looking at runs and recipes: report, show, diagnose, doctor.
+
+May import the trainer and every room below it.
+"""

@@ -1,0 +1,30 @@
+"""`kintsugi doctor RECIPE`: what can go wrong with a recipe, before anything is spent on it.
+
+1. `probes.py` asks the verifier about answers whose verdict is known: no model is needed.
+2. `trial.py` makes the first training step as the run would, looks at it, and throws it away.
+
+Each check says what it saw and, where that is not well, what to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kintsugi.config import Recipe
+from kintsugi.look.doctor.check import Check
+from kintsugi.look.doctor.probes import probe
+from kintsugi.tasks import load_task, training_problems
+from kintsugi.trackers import load_trackers
+from kintsugi.verifiers import load_verifier
+
+__all__ = ["Check", "examine"]
+
+
+def examine(recipe: Recipe) -> Iterator[Check]:
+    """The checks, one by one as they are made. KintsugiError where the recipe cannot be loaded at all."""
+    load_trackers(recipe.trackers)
+    task = load_task(recipe.task)
+    yield from probe(load_verifier(recipe.verifier or task.verifier), training_problems(task))
+    from kintsugi.look.doctor.trial import attempt, judge  # loads torch
+
+    yield from judge(attempt(recipe))

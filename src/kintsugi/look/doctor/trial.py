@@ -1,0 +1,269 @@
+"""The first step of a run, made as the trainer makes it and thrown away: what it shows about the recipe."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kintsugi.assembly import Parts, assemble
+from kintsugi.config import Recipe, derived
+from kintsugi.learning.learner import LocalLearner
+from kintsugi.look.diagnose import tolerated_gap
+from kintsugi.look.doctor.check import Check, graded
+from kintsugi.look.show import visible
+from kintsugi.loop import build_learner
+from kintsugi.records import Problem, Rollout
+from kintsugi.run.checkpoint import Progress
+from kintsugi.run.directory import RunLog
+from kintsugi.run.metrics import step_metrics
+from kintsugi.sampling.base import Request, SamplingParams, Score, generate
+from kintsugi.sampling.play import Meter
+from kintsugi.trainer import Reinforcement, check_algorithm, problems_of_step
+
+BINS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What the step left: its metrics, lengths of rollouts, the prompt, sizes in bytes, and whether seeds hold.
+
+    `gap` is the most that sampler and learner differ by, in nats, on one token of any rollout.
+    """
+
+    recipe: Recipe
+    metrics: Mapping[str, Any]
+    lengths: Sequence[int]
+    prompt: str
+    dtype: str
+    parameters: int
+    table_bytes: int
+    peak_bytes: int
+    memory_bytes: int
+    free_bytes: int
+    same_seed_same_text: bool
+    gap: float
+    notes: Sequence[str]
+
+
+def attempt(recipe: Recipe) -> Trial:
+    """Samples, mends, credits and updates once, in memory; writes its tables to a temporary folder to weigh them."""
+    lessons = Reinforcement(check_algorithm(recipe))
+    parts = assemble(recipe)
+    learner = build_learner(parts, lessons)
+    problems = problems_of_step(parts.train_problems, recipe, 1)
+    same = seeds_hold(parts, problems[0])
+    meter = Meter()
+    batch = lessons.batch(parts, learner, Progress(), meter)
+    episodes, rows = batch.episodes, batch.rows
+    rollouts = [r for e in episodes for r in e.rollouts]
+    gap = disagreement(rollouts, learner, recipe.sampling.top_p)  # before the update: it changes the learner
+    stats = learner.step(rows, 0.0)
+    with tempfile.TemporaryDirectory() as folder:
+        with RunLog.open(recipe.model_copy(update={"output_dir": folder})) as log:
+            log.write(1, episodes, rows, stats.rows)
+        size = sum(f.stat().st_size for f in Path(folder).rglob("*.parquet"))
+    peak, memory = memory_use(parts)
+    return Trial(
+        recipe=recipe,
+        metrics=step_metrics(1, episodes, rows, stats, meter.seconds),
+        lengths=[len(r.completion.token_ids) for r in rollouts],
+        prompt=str(parts.loaded.tokenizer.decode(rollouts[0].prompt_ids)),
+        dtype=parts.machine["dtype"],
+        parameters=sum(p.numel() for p in parts.loaded.model.parameters()),
+        table_bytes=size,
+        peak_bytes=peak,
+        memory_bytes=memory,
+        free_bytes=shutil.disk_usage(existing(Path(recipe.output_dir))).free,
+        same_seed_same_text=same,
+        gap=gap,
+        notes=parts.notes,
+    )
+
+
+def judge(trial: Trial) -> Iterator[Check]:
+    """What the step shows, check by check."""
+    yield Check("prompt", "ok", f"{len(trial.prompt)} characters", detail=visible(trial.prompt))
+    yield lengths(trial)
+    yield groups(trial)
+    if trial.metrics["repair/tried"]:
+        yield repairs(trial)
+    yield parity(trial)
+    yield Check(
+        "seeds",
+        "ok" if trial.same_seed_same_text else "fail",
+        "the same seed samples the same text"
+        if trial.same_seed_same_text
+        else "the same seed sampled two texts",
+        "engine=local, or device=cpu: a run cannot be repeated otherwise",
+    )
+    yield batches(trial)
+    yield memory(trial)
+    yield disk(trial)
+    for note in trial.notes:
+        yield Check("note", "warn", visible(note))
+
+
+def lengths(trial: Trial) -> Check:
+    longest = trial.recipe.sampling.max_new_tokens
+    cut = trial.metrics["truncated"] / len(trial.lengths)
+    return Check(
+        "completion lengths",
+        graded(cut, 0.05, 0.2),
+        f"mean {sum(trial.lengths) / len(trial.lengths):.0f}, longest {max(trial.lengths)} of {longest} tokens; "
+        f"{cut:.0%} cut off",
+        f"sampling.max_new_tokens={2 * longest}",
+        histogram(trial.lengths, longest),
+    )
+
+
+def histogram(values: Sequence[int], limit: int) -> str:
+    """Counts of values up to the limit in bins of equal width, a line each."""
+    width = -(-limit // BINS)
+    counts = [0] * BINS
+    for value in values:
+        counts[min(BINS - 1, max(0, value - 1) // width)] += 1
+    return "\n".join(
+        f"{i * width + 1:>6}-{min(limit, (i + 1) * width):<6} {'#' * round(40 * n / max(counts))} {n}"
+        for i, n in enumerate(counts)
+    )
+
+
+def groups(trial: Trial) -> Check:
+    mixed, passed, failed = (trial.metrics[f"groups/{x}"] for x in ("mixed", "all_passed", "all_failed"))
+    whole = mixed + passed + failed
+    return Check(
+        "groups at the start",
+        "fail" if not mixed else graded(1 - mixed / whole, 0.75, 1.0),
+        f"{mixed} mixed, {passed} all pass, {failed} all fail; accuracy {trial.metrics['accuracy']:.0%}",
+        "easier problems or a cold start (kintsugi sft) where all fail, harder ones where all pass, or a larger "
+        "sampling.group_size: only mixed groups teach",
+    )
+
+
+def repairs(trial: Trial) -> Check:
+    success = trial.metrics["repair/success_per_failure"]
+    return Check(
+        "repairs at the start",
+        "ok" if success >= 0.1 else "warn",
+        f"{success:.0%} of {trial.metrics['repair/tried']} failures mended",
+        "a cold start of repair mode: kintsugi sft",
+    )
+
+
+def parity(trial: Trial) -> Check:
+    most = tolerated_gap(trial.dtype)
+    return Check(
+        "sampler and learner",
+        "ok" if trial.gap <= most else "fail",
+        f"log-probabilities of {sum(trial.lengths):,} sampled tokens differ by at most {trial.gap:.1g} nats "
+        f"(tolerated in {trial.dtype}: {most:g})",
+        "engine=local, or dtype=float32",
+    )
+
+
+def batches(trial: Trial) -> Check:
+    recipe, metrics = trial.recipe, trial.metrics
+    seconds = sum(v for k, v in metrics.items() if k.startswith("seconds/"))
+    tokens = metrics["tokens/generated"]
+    steps = min(recipe.steps, -(-recipe.budget // tokens)) if recipe.budget and tokens else recipe.steps
+    return Check(
+        "the run",
+        "ok",
+        f"{tokens:,} tokens and {seconds:.1f} s a step; {steps} steps: {tokens * steps:,} tokens, about "
+        f"{seconds * steps / 60:.0f} min without evaluation",
+        detail="\n".join(derived(recipe)),
+    )
+
+
+def memory(trial: Trial) -> Check:
+    return Check(
+        "memory",
+        graded(trial.peak_bytes / trial.memory_bytes, 0.8, 0.95),
+        f"peak {size(trial.peak_bytes)} of {size(trial.memory_bytes)} in this step (measured), of which "
+        f"{size(16 * trial.parameters)} weights, gradients and optimizer in float32; completions may get longer",
+        "a smaller optim.token_budget, optim.gradient_checkpointing=true, or optim.lora=16",
+    )
+
+
+def disk(trial: Trial) -> Check:
+    recipe = trial.recipe
+    saved = 1 + (recipe.steps // recipe.save_every if recipe.save_every else 0)
+    checkpoints = saved * 12 * trial.parameters  # weights and Adam's two moments, 4 bytes each
+    need = checkpoints + trial.table_bytes * recipe.steps
+    return Check(
+        "disk",
+        graded(need / max(1, trial.free_bytes), 0.5, 1.0),
+        f"about {size(need)} of {size(trial.free_bytes)} free: {saved} checkpoints {size(checkpoints)}, "
+        f"tables {size(trial.table_bytes * recipe.steps)}",
+        "a larger save_every, or an output_dir on another disk",
+    )
+
+
+def size(count: float) -> str:
+    """Bytes for a person."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def disagreement(rollouts: Sequence[Rollout], learner: LocalLearner, top_p: float) -> float:
+    """The most that sampler and learner differ by on one token of any rollout, credited or not, in nats.
+
+    Below 1, `top_p` makes the sampler's probabilities larger by up to 1 / top_p: that is no difference.
+    """
+    asked = [Score(r.prompt_ids, r.completion.token_ids) for r in rollouts]
+    pairs = [
+        (told, found)
+        for r, scores in zip(rollouts, learner.logprobs(asked), strict=True)
+        for told, found in zip(r.completion.logprobs, scores, strict=True)
+    ]
+    return max((max(found - told, told - found + math.log(top_p)) for told, found in pairs), default=0.0)
+
+
+def seeds_hold(parts: Parts, problem: Problem) -> bool:
+    """Whether one seed samples one text, alone and beside another."""
+    codec, recipe = parts.loaded.codec, parts.recipe
+    prompt = codec.chat(*parts.prompts.solving(problem.prompt, problem.before))
+    params = SamplingParams(
+        min(64, recipe.sampling.max_new_tokens),
+        recipe.sampling.temperature,
+        recipe.sampling.top_p,
+        17,
+        codec.stop_ids,
+    )
+
+    ((alone,),) = generate(parts.sampler, [Request(prompt, params, 1)])
+    ((first, _),) = generate(parts.sampler, [Request(prompt, params, 2)])
+    return bool(alone.token_ids == first.token_ids)
+
+
+def memory_use(parts: Parts) -> tuple[int, int]:
+    """(most used so far, all there is) in bytes, of the device that computes."""
+    device = parts.loaded.model.device
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device), torch.cuda.get_device_properties(device).total_memory
+    unit = 1 if sys.platform == "darwin" else 1024
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return used, physical_memory()
+
+
+def physical_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def existing(path: Path) -> Path:
+    """The nearest folder above a path that is there."""
+    path = path.resolve()
+    return next(p for p in (path, *path.parents) if p.exists())

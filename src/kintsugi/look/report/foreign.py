@@ -1,0 +1,158 @@
+"""Rollouts that other libraries leave behind, read as a run without repairs.
+
+- TRL, `log_completions=True`: parquet files `completions_*.parquet`, in the output directory or its folder
+  `completions`, with the columns step, prompt, completion, one per reward function, and advantage.
+- verl, `trainer.rollout_data_dir`: one file `{step}.jsonl` a step, whose lines hold input, output, score, step, and
+  what the reward function returned beside it (gts is the gold answer).
+
+Neither says what passed: a positive total reward is shown as "rewarded", another as "no reward".
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from kintsugi.look.report.blocks import Data, short
+from kintsugi.records import KintsugiError
+from kintsugi.run.tables import Line
+
+KNOWN = {"step", "prompt", "completion", "advantage", "image", "images"}
+"""TRL's columns that are no reward."""
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """Rollouts by step, as kintsugi.run.reading.Run has them; `recipe` says where they are from."""
+
+    recipe: Mapping[str, Any]
+    lines: Sequence[Line]
+    versions: Mapping[str, str]
+    evals: tuple[Line, ...] = ()
+    incomplete: tuple[int, ...] = ()
+
+    @cached_property
+    def by_step(self) -> dict[int, list[Line]]:
+        found: defaultdict[int, list[Line]] = defaultdict(list)
+        for line in self.lines:
+            found[line["step"]].append(line)
+        return dict(sorted(found.items()))
+
+    @property
+    def written(self) -> tuple[int, ...]:
+        return tuple(self.by_step)
+
+    @property
+    def steps(self) -> tuple[Line, ...]:
+        return tuple(
+            {"step": step, "reward": sum(line["reward"] for line in lines) / len(lines)}
+            for step, lines in self.by_step.items()
+        )
+
+    def block(self, step: int) -> list[Data]:
+        """A step as data (kintsugi.look.report.blocks), without repairs."""
+        groups: defaultdict[str, list[Line]] = defaultdict(list)
+        for line in self.by_step[step]:
+            groups[line["question"]].append(line)
+        return [
+            {
+                "id": f"prompt {i}",
+                "question": question,
+                "gold": lines[0]["gold"],
+                "rollouts": [text_data(line, index) for index, line in enumerate(lines)],
+                "mends": [],
+            }
+            for i, (question, lines) in enumerate(groups.items(), 1)
+        ]
+
+
+def text_data(line: Line, index: int) -> Data:
+    """A rollout with its advantage, the same on every token; without tokens it is one."""
+    advantage = short(line["advantage"])
+    shown = {key: line[key] for key in ("text", "verdict", "message")}
+    credit = None if advantage is None else {"advantage": [advantage]}
+    return shown | {"index": index, "reward": short(line["reward"]), "cut": False, "credit": credit}
+
+
+def open_foreign(place: Path) -> Foreign:
+    """The rollouts in a directory; KintsugiError where there are none of a known kind."""
+    for folder in (place, place / "completions"):
+        parquet = sorted(folder.glob("completions_*.parquet"))
+        if parquet:
+            return Foreign(
+                {"library": "TRL", "files": len(parquet)}, [x for f in parquet for x in trl_lines(f)], {}
+            )
+    dumps = sorted((f for f in place.glob("*.jsonl") if f.stem.isdigit()), key=lambda f: int(f.stem))
+    if dumps:
+        return Foreign(
+            {"library": "verl", "files": len(dumps)}, [x for f in dumps for x in verl_lines(f)], {}
+        )
+    raise KintsugiError(
+        f"{place}: nothing to report on; expected a run directory (recipe.yaml), TRL's completions_*.parquet or verl's "
+        "STEP.jsonl files"
+    )
+
+
+def trl_lines(path: Path) -> list[dict[str, Any]]:
+    try:
+        rows = pq.read_table(path).to_pylist()
+    except (OSError, ValueError) as error:
+        raise KintsugiError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+    found = []
+    for row in rows:
+        rewards = {k: v for k, v in row.items() if k not in KNOWN and isinstance(v, int | float)}
+        found.append(foreign_line(path, row, "prompt", "completion", sum(rewards.values()), rewards))
+    return found
+
+
+def verl_lines(path: Path) -> list[dict[str, Any]]:
+    try:
+        # What a run that goes on has not finished writing has no end of line yet.
+        text = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        rows = [json.loads(line) for line in text if line.endswith("\n")]
+        if any(not isinstance(row, dict) for row in rows):
+            raise ValueError("expected an object in each line")
+    except (OSError, ValueError) as error:
+        raise KintsugiError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+    known = {"input", "output", "score", "step", "gts"}
+    return [
+        foreign_line(
+            path, {"step": int(path.stem), **row}, "input", "output", row.get("score") or 0.0,
+            {k: v for k, v in row.items() if k not in known},
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def foreign_line(
+    path: Path, row: Mapping[str, Any], question: str, text: str, reward: float, more: Mapping[str, Any]
+) -> dict[str, Any]:
+    missing = [name for name in ("step", question, text) if name not in row]
+    if missing:
+        raise KintsugiError(
+            f"{path}: expected the columns step, {question} and {text}; {missing[0]!r} is missing"
+        )
+    return {
+        "step": int(row["step"]),
+        "question": words(row[question]),
+        "gold": words(row.get("gts", "")),
+        "text": words(row[text]),
+        "verdict": "rewarded" if reward > 0 else "no reward",
+        "reward": float(reward),
+        "message": ", ".join(f"{k}: {v}" for k, v in more.items()),
+        "advantage": row.get("advantage"),
+    }
+
+
+def words(value: Any) -> str:
+    """A text, or a conversation of messages as text."""
+    if isinstance(value, list) and value and all(isinstance(m, Mapping) and "content" in m for m in value):
+        return "\n".join(f"{m.get('role', '')}: {m['content']}" for m in value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,222 @@
+"""The seams of a run in the terminal: `kintsugi show RUN`, for a machine without a browser. Reads, never writes.
+
+Every text here was written by a model or a data set: it is shown as text, never as markup or control codes.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text as Line
+
+from kintsugi.records import KintsugiError
+from kintsugi.run.reading import Run, why
+from kintsugi.run.tables import ProblemStep
+
+Credit = Mapping[str, Sequence[float]]
+"""The credit of a text's tokens by reason."""
+
+GOLD, FAILED, MENDED, QUIET = "bold #d4a017", "#d55e00", "#0072b2", "dim"
+"""Gold for what is trained on; orange and blue, which colour-blind people tell apart, for the two sides."""
+SIDE_BY_SIDE = 72
+"""Columns from which failure and repair fit beside each other."""
+LEGEND = "[-2-] and {+3+} are trained on (the seam); ~5~ differs too, but is left alone"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What to show: `step` (None: the last that was written), `problem` and `verdict` where given, at most `limit`
+    failures (0: all), those without an accepted repair too where `every`, anchors too where `anchor`."""
+
+    step: int | None = None
+    problem: str | None = None
+    every: bool = False
+    limit: int = 5
+    anchor: bool = False
+
+
+def show(run: Run, choice: Choice, console: Console) -> None:
+    """Prints the chosen failures of a step beside their repairs. KintsugiError where there is nothing to show."""
+    step, problems = chosen_step(run, choice.step, console)
+    found = list(failures(problems, choice))
+    if not found:
+        raise KintsugiError(
+            f"{run.directory}: step {step} has {nothing(choice)}; try another --step, or --all"
+        )
+    console.print(Line(f"step {step} of {run.directory}: {LEGEND}", style=QUIET))
+    shown = found[: choice.limit or None]
+    for problem, index in shown:
+        console.print(failure(run, problem, index, choice.anchor, console.width))
+    if len(shown) < len(found):
+        more = (
+            f"{len(found) - len(shown)} more in this step: --limit 0 shows all; --step 1..{run.written[-1]}"
+        )
+        console.print(Line(more, style=QUIET))
+
+
+def chosen_step(run: Run, step: int | None, console: Console) -> tuple[int, list[ProblemStep]]:
+    """The step asked for, or the last that can be read, with its problems; what is passed over is said."""
+    if not run.written:
+        raise KintsugiError(f"{run.directory}: no step has been written yet")
+    if step is not None and step not in run.written:
+        first, last = run.written[0], run.written[-1]
+        raise KintsugiError(f"{run.directory}: no step {step}; steps {first} to {last} are there")
+    if step is not None:
+        return step, run.problems(step)
+    for last in reversed(run.written):
+        try:
+            return last, run.problems(last)
+        except KintsugiError as error:
+            console.print(Line(f"step {last} is left out: {visible(str(error))}", style=QUIET))
+    raise KintsugiError(f"{run.directory}: no step can be read")
+
+
+def nothing(choice: Choice) -> str:
+    where = f" of a problem {visible(choice.problem)!r}" if choice.problem else ""
+    return f"no failed rollout{where}" if choice.every else f"no mended failure{where}"
+
+
+Failure = tuple[ProblemStep, int]
+"""A problem, and the number of one of its failed rollouts."""
+
+
+def failures(problems: Iterable[ProblemStep], choice: Choice) -> Iterator[Failure]:
+    """The mended failures, or every one."""
+    for problem in problems:
+        if choice.problem is not None and choice.problem not in problem.episode.problem.id:
+            continue
+        mended = {seam.failed for seam in problem.episode.seams}
+        for i, rollout in enumerate(problem.episode.rollouts):
+            if i in mended or (choice.every and rollout.verdict.state != "pass"):
+                yield problem, i
+
+
+def failure(run: Run, problem: ProblemStep, index: int, anchor: bool, width: int) -> RenderableType:
+    """One failed rollout with what became of it."""
+    episode = problem.episode
+    rollout = episode.rollouts[index]
+    name = Line(visible(f"{episode.problem.id}, rollout {index}"))
+    parts: list[RenderableType] = [
+        Rule(name, style=GOLD, align="left"),
+        Line(visible(episode.problem.prompt)),
+    ]
+    parts.append(Line(f"gold answer {visible(episode.problem.answer)}", style=QUIET))
+    seam = next((s for s in episode.seams if s.failed == index), None)
+    tried = [(j, r) for j, r in enumerate(episode.repairs) if r.failed == index]
+    reasons = [Line(f"repair {j}  {why(r, seam is not None and seam.repair == j)}") for j, r in tried]
+    if seam is None:
+        parts.append(Padding(Line(visible(rollout.text)), (1, 0, 0, 2)))
+        parts += reasons or [Line("no repair was tried")]
+        parts += [Line(line) for line in credit_lines("rollout", problem.credit("rollout", index), None, ())]
+        return Padding(Group(*parts), (1, 0, 0, 0))
+    repair = episode.repairs[seam.repair]
+    failed, mended = run.pieces(rollout.completion.token_ids), run.pieces(repair.ids)
+    left, right = Line(visible(rollout.text)), Line(visible(repair.rollout.text))
+    if failed:  # the run has a tokenizer
+        left = marked(
+            failed, {e.failed_at for e in seam.edits if e.kind != "insert"}, seam.failed_mask, ("[-", "-]")
+        )
+        edited = {e.repaired_at for e in seam.edits if e.kind != "delete"}
+        right = marked(mended, edited, seam.repaired_mask, ("{+", "+}"))
+    titles = Line(f"failed ({rollout.verdict.state})", style=FAILED), Line("mended (pass)", style=MENDED)
+    pairs = [(titles[0], left), (titles[1], right)]
+    if anchor and repair.anchor_text is not None:
+        pairs.append((Line("anchor", style=QUIET), Line(visible(repair.anchor_text))))
+    parts.append(Padding(columns(pairs, width), (1, 0, 1, 2)))
+    parts.append(Line(f"seam      {seam.kept} of {len(seam.edits)} edits kept ({seam.kept_by})"))
+    for title, credit, gates, pieces in (
+        ("failed", problem.credit("rollout", index), seam.failed_mask, failed),
+        ("mended", problem.credit("repair", seam.repair), seam.repaired_mask, mended),
+    ):
+        parts += [Line(line) for line in credit_lines(title, credit, gates, pieces)]
+    modes = [r for r in problem.rows_of("repair", seam.repair) if r.term == "repair"]
+    parts += [
+        Line(f"  repair mode  {reasons_of(r.credit, 0)} on every token, weight {r.weight:g}") for r in modes
+    ]
+    parts += reasons
+    return Padding(Group(*parts), (1, 0, 0, 0))
+
+
+def columns(pairs: Sequence[tuple[Line, Line]], width: int) -> RenderableType:
+    """The texts beside each other under their titles, or one under the other on a narrow terminal."""
+    if width < SIDE_BY_SIDE:
+        return Group(*(Group(title, Padding(text, (0, 0, 1, 2))) for title, text in pairs))
+    grid = Table.grid(padding=(0, 4), expand=False)
+    for _ in pairs:
+        grid.add_column(overflow="fold")
+    grid.add_row(*(title for title, _ in pairs))
+    grid.add_row(*(text for _, text in pairs))
+    return grid
+
+
+def marked(pieces: Sequence[str], edited: set[int], gates: Sequence[int], signs: tuple[str, str]) -> Line:
+    """The tokens as one text: gated ones within `signs`, other edits within tildes. Signs, for colour may be off."""
+    line = Line()
+    for i, piece in enumerate(pieces):
+        if gates[i]:
+            line.append(f"{signs[0]}{visible(piece)}{signs[1]}", style=GOLD)
+        elif i in edited:
+            line.append(f"~{visible(piece)}~", style=QUIET)
+        else:
+            line.append(visible(piece))
+    return line
+
+
+def credit_lines(
+    title: str, credit: Credit, gates: Sequence[int] | None, pieces: Sequence[str]
+) -> Iterator[str]:
+    """Each token of the seam with its credit by reason; other tokens in runs of equal credit."""
+    if not credit:
+        yield f"  {title}  no credit: nothing is trained on it"
+        return
+    seam = [t for t, gate in enumerate(gates or ()) if gate]
+    said = [f"token {t}{quoted(pieces, t)}: {reasons_of(credit, t)}" for t in seam]
+    if said:
+        yield f"  {title}  {', '.join(said)}"
+    others = [t for t in range(len(next(iter(credit.values())))) if t not in seam]
+    for (words, _), alike in groupby(
+        enumerate(others), key=lambda it: (reasons_of(credit, it[1]), it[1] - it[0])
+    ):
+        places = [t for _, t in alike]
+        if words != NOTHING:
+            yield f"  {title}  {spanned(places)}: {words}"
+
+
+NOTHING = "+0.00"
+
+
+def reasons_of(credit: Credit, at: int) -> str:
+    """A token's credit by reason, and the sum where there are several: "seam -10.00, group +0.71 = -9.29"."""
+    given = [(reason, values[at]) for reason, values in credit.items() if values[at]]
+    if not given:
+        return NOTHING
+    total = f" = {sum(value for _, value in given):+.2f}" if len(given) > 1 else ""
+    return ", ".join(f"{reason} {value:+.2f}" for reason, value in given) + total
+
+
+def spanned(places: Sequence[int]) -> str:
+    return f"token {places[0]}" if len(places) == 1 else f"tokens {places[0]} to {places[-1]}"
+
+
+def quoted(pieces: Sequence[str], at: int) -> str:
+    """The token in quotes, on one line: a line break in it is an escape."""
+    if at >= len(pieces):
+        return ""
+    text = visible(pieces[at]).replace("\n", escape("\n"))
+    return f' "{text}"'
+
+
+def visible(text: str) -> str:
+    """The text with everything a terminal would act on, and what cannot be seen, written as an escape."""
+    return "".join(c if c == "\n" or unicodedata.category(c)[0] != "C" else escape(c) for c in text)
+
+
+def escape(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")

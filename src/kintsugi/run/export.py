@@ -1,0 +1,115 @@
+"""`kintsugi export RUN` and `kintsugi push RUN`: a checkpoint as a folder for others, with a model card."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from kintsugi.files import numbered, partial_of, write_whole, writing
+from kintsugi.plugins import spec_name
+from kintsugi.records import KintsugiError
+from kintsugi.run.card import asked_license, card, is_adapter
+from kintsugi.run.owned import MARK, mark, may_replace, remove
+from kintsugi.run.reading import Run
+
+OWN = {"optimizer.safetensors", "trainer.json", "checksums.json", "README.md"}
+"""Files of a checkpoint that are of no use elsewhere, or are written anew."""
+
+
+def export(
+    run: Run, output: Path, step: int | None = None, *, overwrite: bool = False, merge: bool = False
+) -> Path:
+    """Writes the run's last (or the given) checkpoint to `output`, with a model card as README.md; returns `output`.
+
+    Transformers and vLLM load the folder. Adapters stay adapters unless `merge`d into their base model.
+    KintsugiError where there is no such checkpoint, or something is at `output` already: an earlier export there is
+    replaced if `overwrite`, and nothing else ever is.
+    """
+    number, source = checkpoint(run, step)
+    if output.exists() or output.is_symlink():
+        if not overwrite:
+            raise KintsugiError(f"{output}: exists already; choose another --output, or pass --overwrite")
+        may_replace(output, "export", run.directory)
+    adapters = is_adapter(source)
+    if merge and not adapters:
+        raise KintsugiError(
+            f"{source}: nothing to merge, this checkpoint is a whole model; leave --merge out"
+        )
+    partial = partial_of(output.resolve())
+    with writing(output):
+        if partial.exists() or partial.is_symlink():
+            may_replace(partial, "export")
+            remove(partial)
+        partial.mkdir(parents=True)
+        mark(partial, "export")
+        if merge:
+            save_merged(source, partial)
+        else:
+            for file in sorted(source.iterdir()):
+                if file.is_file() and file.name not in OWN:
+                    shutil.copy2(file, partial / file.name)
+        text = card(
+            run,
+            number,
+            adapters=adapters and not merge,
+            license=asked_license(spec_name(run.recipe["model"])),
+        )
+        write_whole(partial / "README.md", text)
+        remove(output)
+        partial.rename(output.resolve())
+    return output
+
+
+def push(
+    run: Run, repo_id: str, step: int | None = None, *, public: bool = False, merge: bool = False
+) -> str:
+    """Uploads what `export` writes to a model repository on the Hub; returns the commit's address.
+
+    A repository that does not exist is made, private unless `public`. KintsugiError without a token, and with
+    whatever the Hub answers.
+    """
+    from huggingface_hub import HfApi, get_token
+
+    if get_token() is None:
+        raise KintsugiError(
+            f"push: no token of the Hugging Face Hub, so {repo_id} cannot be written to: "
+            "run `hf auth login`, or set HF_TOKEN to a token with write access"
+        )
+    checkpoint(run, step)  # before a repository is made for nothing
+    api = HfApi()
+    with tempfile.TemporaryDirectory() as folder:
+        place = export(run, Path(folder) / "model", step, merge=merge)
+        remove(place / MARK)
+        try:
+            api.create_repo(repo_id, private=not public, exist_ok=True)
+            done = api.upload_folder(
+                repo_id=repo_id,
+                folder_path=place,
+                commit_message=f"{run.directory.name}, trained with Kintsugi",
+            )
+        except Exception as error:  # httpx's and the Hub's own errors: refused, not found, no network
+            reason = " ".join(str(error).split())[:300]
+            raise KintsugiError(f"push: {repo_id}: {type(error).__name__}: {reason}") from error
+    return str(done.commit_url)
+
+
+def checkpoint(run: Run, step: int | None) -> tuple[int, Path]:
+    """(step, folder) of the given checkpoint, or of the last one; KintsugiError says which there are."""
+    found = numbered(run.directory / "checkpoints")
+    if not found:
+        raise KintsugiError(f"{run.directory}: there is no checkpoint to export yet")
+    chosen = max(found) if step is None else step
+    if chosen not in found:
+        there = ", ".join(map(str, found))
+        raise KintsugiError(f"{run.directory}: no checkpoint of step {step}; there are {there}")
+    return chosen, found[chosen]
+
+
+def save_merged(path: Path, output: Path) -> None:
+    """Writes the model that the adapters at `path` make of their base, whole and with its tokenizer, to `output`."""
+    from kintsugi.models.loading import load_model
+
+    loaded = load_model(str(path), device="cpu")
+    loaded.model.merge_and_unload().save_pretrained(output)
+    loaded.tokenizer.save_pretrained(output)

