@@ -85,7 +85,7 @@ compare-smoke: setup
 
 # docs/results.md and its plots, from the rows in benchmarks/results.
 results: setup
-	$(BIN)/python -m kintsugi.compare.report
+	$(BIN)/python benchmarks/page.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from benchmarks.page import write
 
 from kintsugi import train
 from kintsugi.compare.plan import Plan, load_plan
-from kintsugi.compare.report import write
 from kintsugi.compare.results import latest, read_rows
 from kintsugi.compare.run import compare
 
@@ -66,7 +66,7 @@ def test_the_smoke_comparison_makes_rows_a_table_and_a_plot(smoke: tuple[Path, s
     assert {"`grpo`", "`iop`"} <= set(table.replace("|", " ").split())
     assert "held-out accuracy" in (directory / "dag-smoke.svg").read_text()
     (directory / "docs").mkdir(exist_ok=True)
-    assert "dag" in write(directory, directory / "docs").read_text()
+    assert "dag" in write(directory, directory / "docs", {"smoke": "Smoke"}).read_text()
 
 
 def test_each_algorithm_runs_at_the_rate_its_own_tuning_chose(smoke: tuple[Path, str]) -> None:

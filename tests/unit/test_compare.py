@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import yaml
+from benchmarks.page import page
 
 from kintsugi.compare.overall import overall_table, shared, speed_table
 from kintsugi.compare.plan import Comparison, Plan, Tuning, load_plan
 from kintsugi.compare.plots import apart, assign
-from kintsugi.compare.report import page
 from kintsugi.compare.results import (
     Curve,
     ResultRow,
@@ -344,6 +344,9 @@ def test_tasks_count_the_same_over_all() -> None:
     assert speed_table(tasks).splitlines()[2:] == ["| `grpo` | 0.56, >1 |"]
 
 
+SHOWN = {"main": "Main comparison"}
+
+
 def test_the_page_holds_tables_plots_failures_and_what_was_written_by_hand(tmp_path: Path) -> None:
     rows = [row for c in contest() for row in c.rows]
     failed = replace(rows[0], algorithm="gspo", accuracy=None, error="exit code 1: boom", seed=3)
@@ -351,14 +354,14 @@ def test_the_page_holds_tables_plots_failures_and_what_was_written_by_hand(tmp_p
     (tmp_path / "surprises.md").write_text("Seed 1 never took off.")
     credit = {"task": "dag", "algorithm": "iop", "seed": 0, "first_error_hit": 0.75}
     (tmp_path / "credit.jsonl").write_text(json.dumps(credit) + "\n")
-    text = page(tmp_path, tmp_path / "images")
+    text = page(tmp_path, tmp_path / "images", SHOWN)
     assert "`gspo`, main, lr 0.0001, seed 3: exit code 1: boom" in text
     assert "Seed 1 never took off." in text
     assert "| dag | `iop` | 0.750 |" in text
     picture = (tmp_path / "images" / "main-dag.svg").read_text()
     assert "(images/main-dag.svg)" in text
     assert all(label in picture for label in ("grpo", "raft", "iop", "held-out accuracy"))
-    assert page(tmp_path, tmp_path / "images") == text
+    assert page(tmp_path, tmp_path / "images", SHOWN) == text
     assert (tmp_path / "images" / "main-dag.svg").read_text() == picture  # the same rows, the same file
     with pytest.raises(KintsugiError, match="no result rows there"):
         page(tmp_path / "images", tmp_path)
@@ -373,7 +376,7 @@ def test_seconds_are_drawn_where_all_runs_name_one_machine(tmp_path: Path) -> No
             for row in curve((0, 0.1), (1000, 0.5), algorithm=a, machine=m).rows
         ]
         append_rows(place / "learning.jsonl", rows)
-        text = page(place, place / "images")
+        text = page(place, place / "images", SHOWN)
         return text, (place / "images" / "main-dag.svg").read_text()
 
     text, picture = drawn("GPU, bfloat16", "GPU, bfloat16")
@@ -389,7 +392,7 @@ def test_many_algorithms_become_dots_of_which_each_is_named(tmp_path: Path) -> N
     labels = [f"variant{i}" for i in range(12)]
     rows = [row for i, a in enumerate(labels) for row in curve((0, 0.1), (1000, i / 20), algorithm=a).rows]
     append_rows(tmp_path / "learning.jsonl", rows)
-    page(tmp_path, tmp_path / "images")
+    page(tmp_path, tmp_path / "images", SHOWN)
     picture = (tmp_path / "images" / "main-dag.svg").read_text()
     assert [a for a in labels if a not in picture] == []
 
