@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kintsugi.run.session import TrainResult
 
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
-"""What a disk, or a terminal that is gone, answers to a write: nothing that a traceback explains."""
+"""The errors of a write to a disk, or to a terminal that is gone. A traceback explains none of them."""
 
 app = typer.Typer(
     name="kintsugi",
@@ -196,7 +196,7 @@ def doctor_command(
     overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines, one line a check.")] = False,
 ) -> None:
-    """What can go wrong with a recipe, before anything is spent. Makes one step and throws it away."""
+    """Examine a recipe before anything is spent: make one step and throw it away."""
     import json
     from dataclasses import asdict
 
@@ -256,7 +256,7 @@ def push_command(
     public: Annotated[bool, typer.Option("--public", help="For everyone to see, if it is new.")] = False,
     merge: Merge = False,
 ) -> None:
-    """What `export` writes, uploaded to the Hugging Face Hub. Needs a token; a new repository is private."""
+    """Upload what `export` writes to the Hugging Face Hub (needs a token; a new repository is private)."""
     if merge:
         quiet()
     from kintsugi.run.export import push
@@ -292,7 +292,7 @@ def repeat_command(
 def diagnose_command(
     run: RunPath, as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False
 ) -> None:
-    """Why a run does not learn: one cause, its evidence, one fix. Exit code 1 if something was found."""
+    """Explain why a run does not learn: one cause, its evidence, one fix (exit code 1 if something was found)."""
     import json
     from dataclasses import asdict
 

@@ -133,7 +133,7 @@ def endless(
 
 
 def repairs_of_batch(recipe: Recipe) -> int:
-    """How many examples of a step are repairs."""
+    """The number of examples of a step that are repairs."""
     return round(recipe.sft.batch * recipe.sft.repair_share)
 
 

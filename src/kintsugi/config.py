@@ -238,7 +238,7 @@ class Loader(yaml.SafeLoader):
 
 
 def load_yaml(text: str) -> Any:
-    """What a YAML text says; yaml.YAMLError where it says nothing that can be read."""
+    """The value of a YAML text; yaml.YAMLError where it says nothing that can be read."""
     loader = Loader(text)
     try:
         return loader.get_single_data()
@@ -328,7 +328,7 @@ def explain(error: ValidationError, known: Sequence[str]) -> str:
 
 
 def derived(recipe: Recipe) -> list[str]:
-    """What the recipe comes to, in words and numbers."""
+    """The counts that follow from the recipe, in words and numbers."""
     s = recipe.sampling
     completions = s.problems * s.group_size
     return [

@@ -17,7 +17,7 @@ from typing import IO, Any
 from kintsugi.records import KintsugiError
 
 SUMS = "checksums.json"
-"""What `seal` leaves in a folder: the SHA-256 of each file in it."""
+"""The file that `seal` leaves in a folder: the SHA-256 of each file in it."""
 LOCK = ".lock"
 STEP = re.compile(r"step-(\d+)")
 
@@ -45,7 +45,7 @@ def cleaned(value: Any) -> Any:
 
 
 def numbered(folder: Path, suffix: str = "") -> dict[int, Path]:
-    """What is named step-NUMBER in a folder, by number, in order; whatever else lies there is left out."""
+    """The entries named step-NUMBER in a folder, by number, in order. Whatever else lies there is left out."""
     names = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
     found = {
         int(match[1]): path
@@ -87,7 +87,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def partial_of(path: Path) -> Path:
-    """Where a file or folder is written before it gets its name. Readers of tables pass over names with a dot."""
+    """The path of a file or folder that has not got its name yet. Readers of tables pass over names with a dot."""
     return path.with_name(f".{path.name}.partial")
 
 
@@ -102,7 +102,7 @@ def seal(folder: Path, leave_out: frozenset[str]) -> None:
 
 
 def damage(folder: Path) -> str:
-    """What is wrong with a sealed folder, in a few words; "" if nothing is."""
+    """The damage of a sealed folder, in a few words; "" if there is none."""
     try:
         sums = read_json(folder / SUMS)
     except (OSError, ValueError):
@@ -158,7 +158,7 @@ def lock(folder: Path) -> IO[str]:
 
 
 def locked(folder: Path) -> bool:
-    """Whether a process is writing in a folder, be it a run directory or not."""
+    """True if a process is writing in a folder, be it a run directory or not."""
     if not (folder / LOCK).is_file():
         return False
     try:

@@ -50,7 +50,7 @@ DECIDES = {
     "verifier": "the verifier's file has",
     "algorithm": "the algorithm's file has",
 }
-"""What decides a run beside its recipe: the key in versions.json, and how an error names it."""
+"""The keys in versions.json of what decides a run beside its recipe, and the words by which an error names it."""
 MAY_CHANGE = {
     "steps",
     "budget",
@@ -68,19 +68,19 @@ MAY_CHANGE = {
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a step trains on, and the episodes that it came of (none where nothing was sampled)."""
+    """The rows that a step trains on, and the episodes that they came of (none where nothing was sampled)."""
 
     rows: Sequence[Row]
     episodes: Sequence[Episode] = ()
 
 
 class Lessons:
-    """What a run trains on. `made_by` names the command; it is kept with the versions."""
+    """The source of a run's batches. `made_by` names the command; it is kept with the versions."""
 
     made_by: str
 
     def objective(self, recipe: Recipe) -> Objective:
-        """How its rows come to a loss."""
+        """The objective by which its rows come to a loss."""
         raise NotImplementedError
 
     def temperature(self, recipe: Recipe) -> float:
@@ -88,14 +88,14 @@ class Lessons:
         raise NotImplementedError
 
     def prepare(self, parts: Parts, out: Reporter, run: Path | None, done: int) -> None:
-        """What is to be ready before the run directory is opened. `run`: the directory of a run that goes on after
-        `done` steps."""
+        """Prepares what must be ready before the run directory is opened. `run`: the directory of a run that goes on
+        after `done` steps."""
 
     def keep(self, run: Path) -> None:
         """Writes what `prepare` needs when this run goes on."""
 
     def batch(self, parts: Parts, learner: LocalLearner, progress: Progress, meter: Meter) -> Batch:
-        """What step number `progress.step + 1` trains on."""
+        """The batch that step number `progress.step + 1` trains on."""
         raise NotImplementedError
 
 

@@ -65,7 +65,7 @@ class Door:
             ) from None
 
     def make(self, spec: Spec) -> Any:
-        """What a spec makes: a thing that takes arguments is called with them."""
+        """Makes what a spec names. A thing that takes arguments is called with them."""
         name, arguments = split_spec(spec, self.what)
         return made(f"{self.what} {name}", self.find(name), arguments)
 
@@ -101,7 +101,7 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
 
 
 def is_file_spec(name: str) -> bool:
-    """Whether a spec names an object in a file rather than something built in."""
+    """True if a spec names an object in a file rather than something built in."""
     return ".py:" in name
 
 
@@ -140,7 +140,7 @@ class Argument:
 
     @property
     def said(self) -> str:
-        """What it means, where the annotation says so: Annotated[int, Field(description="...")]."""
+        """Its meaning, where the annotation says so: Annotated[int, Field(description="...")]."""
         fields = [m for m in get_args(self.kind)[1:] if isinstance(m, FieldInfo)]
         return next((f.description for f in fields if f.description), "")
 
@@ -224,7 +224,7 @@ def has_bool(value: object) -> bool:
 
 
 def takes(annotation: object, kind: type) -> bool:
-    """Whether a type is `kind`, `Any` or `object`, or a union with one of them."""
+    """True if a type is `kind`, `Any` or `object`, or a union with one of them."""
     if get_origin(annotation) is Annotated:
         return takes(get_args(annotation)[0], kind)
     union = get_origin(annotation) in (Union, UnionType)

@@ -38,7 +38,7 @@ class Prompts:
     examples: tuple[tuple[str, str], ...] = ()
 
     def solving(self, question: str, before: tuple[Turn, ...] | None) -> tuple[str, tuple[Turn, ...]]:
-        """What the policy is asked: the user message, and the turns before it."""
+        """The question to the policy: the user message, and the turns before it."""
         shown = [(Turn("user", self.solve(q)), Turn("assistant", a)) for q, a in self.examples]
         opening = self.opening(before)
         system = sum(turn.role == "system" for turn in opening[:1])

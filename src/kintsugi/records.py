@@ -53,7 +53,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a verifier said. `unscorable` and `error` never count as pass and never pay."""
+    """The verdict of a verifier. `unscorable` and `error` never count as pass and never pay."""
 
     state: VerdictState
     reward: float = 0.0
@@ -139,7 +139,7 @@ class Repair:
 
     @property
     def mends(self) -> bool:
-        """Whether it may be selected: it passed (reward at least PASS_THRESHOLD) and no audit rule rejected it."""
+        """True if it may be selected: it passed (reward at least PASS_THRESHOLD) and no audit rule rejected it."""
         return self.rollout.verdict.passed and not self.audit
 
 
@@ -223,7 +223,7 @@ class Episode:
 
     @property
     def checks(self) -> tuple[Rollout, ...]:
-        """What the policy wrote without an anchor to try repairs."""
+        """The rollouts that the policy wrote without an anchor to try repairs."""
         return tuple(check.rollout for seam in self.seams for check in seam.checks)
 
     @property

@@ -1,4 +1,4 @@
-"""What an algorithm is: one generator that makes an episode, one pure function that gives credit."""
+"""An algorithm is one generator that makes an episode and one pure function that gives credit."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Algorithm:
     def objective(
         self, horizon: int, clip_low: float | None = None, clip_high: float | None = None
     ) -> Objective:
-        """How its rows come to a loss, completions having at most `horizon` tokens; None: its own clip range."""
+        """The objective of its rows. Completions have at most `horizon` tokens; a clip range of None is its own."""
         return Objective(
             self.level,
             self.clip_low if clip_low is None else clip_low,
@@ -129,7 +129,7 @@ def outcome_rows(episode: Episode, credit: Credit = group_advantages) -> list[Ro
 
 
 def step_starts(ids: Sequence[int], codec: Codec) -> tuple[int, ...]:
-    """Where the steps of a completion begin, 0 included: a step is a line.
+    """The positions at which the steps of a completion begin, 0 included. A step is a line.
 
     A line begins after a token with a line break, where there is text to come in the next token.
     """

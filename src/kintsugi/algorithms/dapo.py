@@ -25,7 +25,7 @@ from kintsugi.sampling.play import Run
 
 
 def mixed(group: tuple[Rollout, ...]) -> bool:
-    """Whether the group's rewards differ; those whose verifier broke down have none."""
+    """True if the group's rewards differ. Rollouts whose verifier broke down have none."""
     return len({r.verdict.reward for r in group if r.verdict.state != "error"}) > 1
 
 

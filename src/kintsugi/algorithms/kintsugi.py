@@ -28,7 +28,7 @@ from kintsugi.mending.options import Mending, Source
 from kintsugi.records import Episode, Row, Seam
 
 PREFIX_SHARE = 0.7
-"""How much of what precedes a seam is praised: VPPO (arXiv:2601.18984) shortens it against step inflation."""
+"""The share of what precedes a seam that is praised. VPPO (arXiv:2601.18984) shortens it against step inflation."""
 
 
 def kintsugi(

@@ -45,7 +45,7 @@ def run(problem: Problem, ctx: Context, place: Place, failures: int, continuatio
 def reset(
     problem: Problem, rollouts: tuple[Rollout, ...], i: int, ctx: Context, place: Place, continuations: int
 ) -> Run[list[Extra]]:
-    """What was sampled to reset rollout i: its location and its continuations."""
+    """Resets rollout i and returns what was sampled for it: its location and its continuations."""
     ids = rollouts[i].completion.token_ids
     starts = step_starts(ids, ctx.codec)
     at = random.Random(derive_seed(ctx.recipe.seed, ctx.step, problem.id, "reset", i)).choice(starts)

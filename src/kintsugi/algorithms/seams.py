@@ -1,4 +1,4 @@
-"""What IOP and Kintsugi share: how an episode is made, the repair's row, and the rows that train repair mode."""
+"""The parts that IOP and Kintsugi share: the episode, the repair's row, and the rows that train repair mode."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def repaired_row(episode: Episode, seam: Seam, praise: float) -> Row:
 
 
 def repair_rows(episode: Episode, weight: float, credit: Credit = group_advantages) -> Iterator[Row]:
-    """What repair mode wrote, under its prompt, credited within groups by s_rep.
+    """The rows of repair mode: its texts under its prompt, credited within groups by s_rep.
 
     A group is the candidates of one failure. Where each failure has a single one it is the problem's
     repairs [ours]: half the tokens, and still a baseline of the same question.

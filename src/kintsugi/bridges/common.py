@@ -1,4 +1,4 @@
-"""What the bridges share: a recipe, a problem and an algorithm made of what another trainer knows."""
+"""The parts that the bridges share: a recipe, a problem and an algorithm made of what another trainer knows."""
 
 from __future__ import annotations
 
@@ -76,6 +76,6 @@ def keep_memory(checkpoint: Path, memory: Mapping[str, str]) -> None:
 
 
 def kept_memory(checkpoint: Path) -> dict[str, str]:
-    """What `keep_memory` wrote there; nothing where it wrote nothing."""
+    """The texts that `keep_memory` wrote there, by problem; {} where it wrote nothing."""
     path = checkpoint / MEMORY
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}

@@ -76,7 +76,7 @@ class GroupContext(Context):
 
 
 class Lockstep:
-    """What several processes do together, each calling the same methods in the same order.
+    """Work shared by several processes. Each calls the same methods in the same order.
 
     `gather` returns the lists of all processes joined, in their order; `rank` is this one of `world`.
     """
@@ -94,7 +94,7 @@ class Lockstep:
         return list(items[self.rank :: self.world])
 
     def together(self, mine: Sequence[Item]) -> list[Item]:
-        """What all processes made of their shares, in the order of the whole."""
+        """The results of all processes for their shares, in the order of the whole."""
         parts = self.everyone(list(mine))
         return [parts[i % self.world][i // self.world] for i in range(sum(map(len, parts)))]
 

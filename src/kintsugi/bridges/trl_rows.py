@@ -23,13 +23,13 @@ def idle(pad_id: int) -> Row:
 
 
 def unpadded(values: Tensor, mask: Tensor) -> list[tuple[Any, ...]]:
-    """What the mask holds, by row."""
+    """The values that the mask keeps, by row."""
     return [tuple(row[kept].tolist()) for row, kept in zip(values.cpu(), mask.bool().cpu(), strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How TRL wants tensors: the padding token, lengths to be multiples of this (None: any), and where they live."""
+    """TRL's layout of tensors: the padding token, what lengths are multiples of (None: any number), and the device."""
 
     pad_id: int
     multiple: int | None
@@ -52,7 +52,7 @@ class Layout:
         }
 
     def batch(self, rows: Sequence[Row], items: int, level: str) -> dict[str, Tensor]:
-        """What TRL's loss takes: it divides the sum over tokens by `items`, so credit is multiplied by it.
+        """The inputs of TRL's loss. It divides the sum over tokens by `items`, so credit is multiplied by it.
 
         Advantages are (B, T), or (B,) where ratios are those of sequences.
         """

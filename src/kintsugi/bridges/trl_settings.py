@@ -1,4 +1,4 @@
-"""Which of TRL's settings suit an algorithm: what is set, what is refused, and why. Needs neither TRL nor torch."""
+"""TRL's settings for an algorithm: those set, those refused, and the reasons. Needs neither TRL nor torch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EPSILON = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What of TRL's trainer an algorithm decides: level of ratios ("token" or "sequence") and clip range."""
+    """The settings of TRL that an algorithm decides: level of ratios ("token" or "sequence") and clip range."""
 
     level: str
     clip_low: float
@@ -36,7 +36,7 @@ class Settings:
 
 
 def settle(args: Any, algorithm: Algorithm) -> Settings:
-    """What TRL's trainer is to be set to, given its GRPOConfig. KintsugiError where a setting spoils the credit."""
+    """The settings for TRL's trainer, given its GRPOConfig. KintsugiError where a setting spoils the credit."""
     for name, (wanted, why) in NEEDED.items():
         value = getattr(args, name)
         if value != wanted:
@@ -62,12 +62,12 @@ def settle(args: Any, algorithm: Algorithm) -> Settings:
 
 
 def on_policy(args: Any) -> bool:
-    """Whether every row is trained on by the policy that it was made for, so that ratios are 1 and are not kept."""
+    """True if every row is trained on by the policy that it was made for. Ratios are then 1 and are not kept."""
     return bool(args.gradient_accumulation_steps % (args.steps_per_generation * args.num_iterations) == 0)
 
 
 def outcome_index(names: list[str], outcome: str | int | None) -> int:
-    """Which reward function says whether an answer is right. KintsugiError where that is not clear."""
+    """The index of the reward function that says whether an answer is right. KintsugiError where that is not clear."""
     if outcome is None and len(names) == 1:
         return 0
     if isinstance(outcome, str) and names.count(outcome) == 1:

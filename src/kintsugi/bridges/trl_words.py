@@ -13,7 +13,7 @@ from kintsugi.records import KintsugiError, Problem, Turn, Verdict
 from kintsugi.verifiers.user import UserVerifier
 
 NO_COLUMNS = ("prompt", "completion", "completion_ids")
-"""What TRL does not hand to reward functions as columns."""
+"""Names that TRL does not hand to reward functions as columns."""
 
 
 def wording(name: object) -> Prompts:

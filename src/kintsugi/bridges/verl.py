@@ -38,7 +38,7 @@ from kintsugi.records import KintsugiError
 __all__ = ["KintsugiAgentLoop", "KintsugiTrainer", "token_credit"]
 
 NOTHING_CAME = "no materializable trajectories"
-"""How verl says that every prompt of a batch failed."""
+"""The words by which verl says that every prompt of a batch failed."""
 
 
 @register_adv_est(NAME)  # type: ignore[untyped-decorator]
@@ -75,7 +75,7 @@ class KintsugiTrainer(PPOTrainerSync):  # type: ignore[misc]
             ) from error
 
     def loss(self) -> Any:
-        """What the workers minimise: the algorithm's objective, in place of verl's policy losses."""
+        """The loss that the workers minimise: the algorithm's objective, in place of verl's policy losses."""
         on_policy = self.plan.updates == 1 and self.config.actor_rollout_ref.actor.ppo_epochs == 1
         return partial(token_sum, objective=self.plan.objective, on_policy=on_policy)
 

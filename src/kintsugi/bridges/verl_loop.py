@@ -82,7 +82,7 @@ class ServerSampler:
 
 
 async def played(run: Run[Episode], sampler: ServerSampler, meter: Meter) -> Episode:
-    """What the run returns; its asks go to the servers as they come."""
+    """Plays the run and returns its result. Its asks go to the servers as they come."""
     answers: Any = None
     while True:
         try:

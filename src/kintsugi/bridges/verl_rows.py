@@ -17,13 +17,13 @@ from kintsugi.learning.objective import Objective
 from kintsugi.records import Episode, Row
 
 NOTE = "kintsugi"
-"""Where a row's note lies among verl's extra fields."""
+"""The key of a row's note among verl's extra fields."""
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What verl has no field for: a row's place in the loss (None: it carries the episode and has none), and, with
-    the first row of a problem, its episode and the seconds it took by phase.
+    """The facts that verl has no field for: a row's place in the loss (None: it carries the episode and has none), and,
+    with the first row of a problem, its episode and the seconds it took by phase.
     """
 
     place: Mapping[str, Any] | None

@@ -1,4 +1,4 @@
-"""What verl's configuration comes to for Kintsugi; read by the trainer and by every agent loop."""
+"""The plan that verl's configuration comes to. The trainer and every agent loop read it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WANTED: Mapping[str, object] = {
 
 
 class Plan(NamedTuple):
-    """What the configuration comes to; `updates` is the number of optimizer steps per batch."""
+    """The values that the configuration comes to. `updates` is the number of optimizer steps per batch."""
 
     recipe: Recipe
     algorithm: Algorithm

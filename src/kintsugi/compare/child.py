@@ -18,7 +18,7 @@ BUSY = 75
 
 
 def context() -> ForkServerContext:
-    """Where runs are started from: the first one loads torch, once for all. One thread each."""
+    """The context that runs are started from. The first one loads torch, once for all. Each has one thread."""
     os.environ["OMP_NUM_THREADS"] = "1"  # read when the libraries are loaded
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload([__name__, "kintsugi.trainer"])

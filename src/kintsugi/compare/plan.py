@@ -57,7 +57,7 @@ class Tuning(Section):
 
 
 class Comparison(Section):
-    """What `kintsugi compare FILE` is told."""
+    """The comparison that `kintsugi compare FILE` reads."""
 
     name: str = Field(
         "main", pattern=r"^[\w-]+$", description="of the table: main, ablation, ...; tasks may share one"
@@ -260,7 +260,7 @@ def own_grid(tuning: Tuning | None, own: Any, changes: Mapping[str, Any]) -> Gri
 
 
 def outline(plan: Plan) -> list[str]:
-    """What the plan comes to, in words and numbers."""
+    """The plan in words and numbers."""
     c, tuning = plan.comparison, plan.tuning_runs()
     main = len(plan.entries) * len(c.seeds)
     tokens = sum(run.budget for run in tuning) + main * c.budget

@@ -126,7 +126,7 @@ def lines(title: str, curves: Sequence[Curve], standing: Standing) -> Any:
 
 
 def on_one_machine(curves: Sequence[Curve]) -> bool:
-    """Whether the runs that count name the same machine, so that their seconds can be held against each other."""
+    """True if the runs that count name the same machine. Their seconds can then be held against each other."""
     machines = {c.head.machine for c in curves if c.head.stage == "main"}
     return len(machines) == 1 and "" not in machines
 

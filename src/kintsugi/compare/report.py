@@ -1,4 +1,4 @@
-"""What a comparison says when it ends: its table and its picture."""
+"""The table and the picture that end a comparison."""
 
 from __future__ import annotations
 

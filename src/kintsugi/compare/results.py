@@ -136,7 +136,7 @@ Key = tuple[str, str, str, str, int, tuple[tuple[str, float], ...]]
 
 
 def run_key(row: ResultRow) -> Key:
-    """What there is one run of: a tuning run has its settings beside its seed."""
+    """The key that a run shares with no other. A tuning run has its settings in it, beside its seed."""
     tuned = (("optim.lr", row.lr), *row.settings.items()) if row.stage == "tuning" else ()
     return row.comparison, row.task, row.stage, row.algorithm, row.seed, tuned
 

@@ -191,7 +191,7 @@ def free(waiting: Sequence[Run], most: int, told: set[str], say: Say) -> list[Ru
 
 
 def known(plan: Plan, run: Run) -> bool:
-    """Whether the results file holds the run, or the same one under another name: then its rows are copied."""
+    """True if the results file holds the run, or the same one under another name, whose rows are then copied."""
     curves = finished_runs(plan)
     if identity(run) in curves:
         return True
@@ -225,7 +225,7 @@ def launch(run: Run, *, afresh: bool = False) -> Worker:
 
 
 def can_resume(run: Run, place: Path) -> bool:
-    """Whether the same run was begun there and has left a checkpoint."""
+    """True if the same run was begun there and has left a checkpoint."""
     try:
         same = fingerprint(Recipe.load(place / "recipe.yaml")) == run.fingerprint
     except KintsugiError:
@@ -267,7 +267,7 @@ def finish(worker: Worker, commit: str, *, keep: bool) -> list[ResultRow]:
 
 
 def machine_of(place: Path) -> str:
-    """What a run was computed on, and in which type: `NVIDIA H100 80GB HBM3, bfloat16`. "" where it kept no name."""
+    """The hardware and the type that a run used: `NVIDIA H100 80GB HBM3, bfloat16`. "" where it kept no name."""
     told = json.loads((place / "versions.json").read_text(encoding="utf-8"))
     return f"{told['hardware']}, {told['dtype'].removeprefix('torch.')}" if "hardware" in told else ""
 

@@ -60,7 +60,7 @@ def by_label(curves: Iterable[Curve]) -> dict[str, list[Curve]]:
 
 
 def standing(curves: Sequence[Curve], errors: Sequence[ResultRow] = ()) -> Standing:
-    """What the finished runs of one comparison on one task come to."""
+    """The standing of one comparison on one task, from its finished runs."""
     main = by_label(c for c in curves if c.head.stage == "main")
     tuning = choices([c for c in curves if c.head.stage == "tuning"])
     means = {label: fmean(c.final() for c in found) for label, found in main.items()}

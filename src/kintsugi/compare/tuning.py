@@ -1,4 +1,4 @@
-"""Which settings an algorithm is run with: a coarse grid, then finer or wider around its best point.
+"""Tunes the settings that an algorithm is run with: a coarse grid, then finer or wider around its best point.
 
 A point gives every tuned recipe key one value. The same grid holds for all algorithms; one whose ratio can leave 1
 may have further keys of its own. Points are judged by their tuning runs alone (Curve.score).
@@ -33,7 +33,7 @@ def points(grid: Grid) -> list[Point]:
 
 
 def idle(point: Point, grid: Grid) -> bool:
-    """Whether the point differs from an earlier one in clip ranges alone, and those act on no ratio."""
+    """True if the point differs from an earlier one in clip ranges alone, and those act on no ratio."""
     values = dict(point)
     return values.get(ONE_UPDATE) == 1 and any(
         key.startswith(CLIP) and value != grid[key][0] for key, value in point

@@ -36,7 +36,7 @@ BETAS = (0.9, 0.99)
 
 @dataclass(slots=True)
 class Tally:
-    """What an update adds up while it goes through its micro-batches."""
+    """The values that an update adds up while it goes through its micro-batches."""
 
     loss: float = 0.0
     clipped: list[float] = field(default_factory=list)
@@ -259,7 +259,7 @@ class LocalLearner:
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch could not get memory: on a GPU it has a type of its own, on a CPU a message."""
+    """True if torch could not get memory. On a GPU the error has a type of its own, on a CPU a message."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 

@@ -1,4 +1,4 @@
-"""How credit becomes one loss: the objective, and what each row counts in it. The learner and the bridges share it."""
+"""The objective, by which credit becomes one loss, and each row's scale. The learner and the bridges share it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kintsugi.records import Level, Reduction, Row
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """How credit becomes a loss: at which level ratios are taken, and where they are clipped.
+    """The loss that credit becomes: the level at which ratios are taken, and the range to which they are clipped.
 
     widen: scale the clip range of a row by sqrt(T / active tokens): the mean of log-ratios over fewer
     tokens is noisier by that factor, and GSPO's range is meant for whole sequences.
@@ -42,7 +42,7 @@ def share(objective: Objective, active: int) -> tuple[float, float]:
 
 
 def row_scales(rows: Sequence[Row], objective: Objective) -> list[float]:
-    """What each row's loss, a mean over its gated tokens, is multiplied by; the products add up to the batch's loss.
+    """The factor of each row's loss, which is a mean over its gated tokens. The products add up to the batch's loss.
 
     That loss is the mean of the policy rows plus the mean of the repair rows, each row times its weight.
     """

@@ -308,7 +308,7 @@ def split_head(model: Any) -> tuple[Any, Head] | None:
 
 
 def keeps_plain_cache(config: Any) -> bool:
-    """Whether the cache is keys and values alone, so that rows may be repeated with their gradients."""
+    """True if the cache is keys and values alone. Rows may then be repeated with their gradients."""
     from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
     layers = DynamicCache(config=config).layers

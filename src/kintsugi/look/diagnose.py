@@ -31,7 +31,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What the rules found, the first being the cause. Without a finding the run is `healthy`, or `early`."""
+    """The findings of the rules; the first is the cause. Without a finding the run is `healthy`, or `early`."""
 
     findings: tuple[Finding, ...]
     steps: int
@@ -77,7 +77,7 @@ class View:
 
     @property
     def rollouts(self) -> float:
-        """How many rollouts the recent steps made."""
+        """The number of rollouts that the recent steps made."""
         made = (s["tokens/rollout"] / s["length/rollout"] for s in self.recent if s.get("length/rollout"))
         return float(sum(made))
 
@@ -99,7 +99,7 @@ GROUPS = ("groups/mixed", "groups/all_passed", "groups/all_failed")
 
 
 def diagnose(run: Run) -> Diagnosis:
-    """What is wrong with a run, judged by its last steps. Never raises for what a run may lack."""
+    """Diagnoses a run by its last steps. Never raises for what a run may lack."""
     steps = run.steps
     view = View(run.recipe, run.versions, steps, steps[-RECENT:])
     found = tuple(f for rule in RULES if (f := rule(view))) if len(steps) >= ENOUGH else ()
@@ -107,7 +107,7 @@ def diagnose(run: Run) -> Diagnosis:
 
 
 def healthy_note(view: View) -> str:
-    """What goes well, and that a loss near zero says nothing."""
+    """A note that says what goes well, and that a loss near zero says nothing."""
     said = []
     start, now = view.mean("accuracy", view.first), view.mean("accuracy")
     if start is not None and now is not None:

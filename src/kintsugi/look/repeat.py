@@ -17,13 +17,13 @@ from kintsugi.run.owned import apart
 from kintsugi.run.reading import Run
 
 HOW = {"made by", "threads", "dtype", "device"}
-"""What versions.json must say for a run to be made again as it was."""
+"""The keys that versions.json must hold for a run to be made again as it was."""
 WEIGHTS = ("model.safetensors", "adapter_model.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
 class Repeated:
-    """What a repeated run has in common with the first: lines of metrics and the last checkpoint compared, how the
+    """The comparison of a repeated run with the first: lines of metrics and the last checkpoint compared, how the
     versions differ, and the first difference in the results ("" if there is none)."""
 
     directory: Path

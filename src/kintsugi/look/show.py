@@ -32,7 +32,7 @@ LEGEND = "[-2-] and {+3+} are trained on (the seam); ~5~ differs too, but is lef
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What to show: `step` (None: the last that was written), `problem` and `verdict` where given, at most `limit`
+    """The choice of what to show: `step` (None: the last written), `problem` and `verdict` where given, at most `limit`
     failures (0: all), those without an accepted repair too where `every`, anchors too where `anchor`."""
 
     step: int | None = None

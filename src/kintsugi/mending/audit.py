@@ -22,8 +22,8 @@ ANSWER_MARK = re.compile(r"####|\\boxed\s*\{")
 STEP_END = re.compile(r"\n+|(?<=[.!?;])\s+")
 DIGITS = re.compile(r"\d+(?:[.,]\d+)*")
 OWN_STEPS = 1
-"""How many more steps a repair may share with the anchor than with the failure: the wrong step itself may
-need other words, not only other numbers. In long solutions, OWN_SHARE of the steps."""
+"""The number of steps by which a repair may be nearer to the anchor than to the failure. The wrong step itself may
+need other words, not only other numbers. In long solutions it is OWN_SHARE of the steps."""
 OWN_SHARE = 0.1
 
 
@@ -121,7 +121,7 @@ def format_break(s: Suspect) -> bool:
 
 
 def answer_marks(text: str) -> int:
-    """How many final answers a text marks outside of its thoughts; `#### \\boxed{4}` is one."""
+    """The number of final answers that a text marks outside of its thoughts; `#### \\boxed{4}` is one."""
     said = spoken(text) or ""
     return max(said.count("####"), said.count("\\boxed"))
 

@@ -21,11 +21,11 @@ COMMON_WORDS = "a an the of in on to as is was by that this and or so it them th
 COMMON = frozenset(COMMON_WORDS.split())
 SHARE = 0.6
 LIKE, ALMOST = 75, 90
-"""How alike two words of a phrase must be, of 100; more where one word is the whole phrase."""
+"""The least likeness, of 100, of two words of a phrase. It is higher where one word is the whole phrase."""
 
 
 def says_like(said: Sequence[str], phrase: str) -> bool:
-    """Whether a text, given as its tokens, says something like the phrase."""
+    """True if a text, given as its tokens, says something like the phrase."""
     wanted = list(dict.fromkeys(tokens(phrase)))
     if not wanted:
         return False
@@ -53,7 +53,7 @@ def tokens(text: str) -> Iterator[str]:
 
 @lru_cache(1 << 16)
 def likeness(word: str, wanted: str) -> float:
-    """How alike a word of a text and one of a phrase are, of 100.
+    """The likeness of a word of a text and one of a phrase, of 100.
 
     0 for two that begin differently, as "right" and "eight" do, and where the phrase wants a tag or a title.
     """

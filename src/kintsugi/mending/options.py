@@ -1,4 +1,4 @@
-"""How failures of a group are mended: what an algorithm that mends them says of it."""
+"""The options by which an algorithm mends the failures of a group."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Trial = Literal["continue", "graft", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Mending:
-    """Which failures are mended, out of what, and how much of a repair is kept.
+    """The failures to mend, the source of their repairs, and the part of a repair that is kept.
 
     source       Repairs are written by the model (`rewrite`, arXiv:2605.05226), are passing siblings as they are
                  (`sibling` [ours]), or `either` [ours]: a sibling that takes the failure's own steps, else a rewrite.
     failures     Failures of a group that are mended at most; None: all.
     candidates   Repairs sampled per failure (G_rep).
-    check, k     How the first K edits are tried (see kintsugi.mending.truncate).
+    check, k     The trial of the first K edits (see kintsugi.mending.truncate).
     lambda_edit  Price of edit distance in s_rep.
     """
 

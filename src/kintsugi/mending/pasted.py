@@ -34,11 +34,11 @@ FILLER_WORDS = (
 FILLER = frozenset(FILLER_WORDS.split())
 NEGATIONS = frozenset(("not", "no", "never", "neither", "nor", "none", "cannot"))
 MARGIN = 2
-"""How many other things may stand among the last ones of a reasoning that a tuple is read from."""
+"""The number of other things that may stand among the last ones of a reasoning that a tuple is read from."""
 
 
 def pasted(failed: str, repaired: str, old: str, new: str) -> bool:
-    """Whether the answer `old` of one reasoning became `new` in another without a reason.
+    """True if the answer `old` of one reasoning became `new` in another without a reason.
 
     `failed` and `repaired` are the reasonings, `old` and `new` the answers below them.
     """
@@ -117,7 +117,7 @@ def first_reached(marks: Sequence[Mark], has: Sequence[int]) -> dict[tuple[str, 
 
 
 def supports(reasoning: Sequence[Mark], claimed: Sequence[Value]) -> bool:
-    """Whether a reasoning ends in an answer: in its last number or its last result, or, where the answer names
+    """True if a reasoning ends in an answer: in its last number or its last result, or, where the answer names
     several things, in these in their order."""
     numbers = any(isinstance(value, Fraction) for value in claimed)
     reached = of_a_kind(reasoning, numbers)
@@ -135,7 +135,7 @@ def supports(reasoning: Sequence[Mark], claimed: Sequence[Value]) -> bool:
 
 
 def reworded(failed: str, repaired: str, words: frozenset[str]) -> bool:
-    """Whether another word stands in the place of one, or a "not" more, among words that carry a worded answer."""
+    """True if, among words that carry a worded answer, another stands in the place of one, or there is a "not" more."""
     before, after = (
         [w for w in plain_words(t) if w not in FILLER and w not in words] for t in (failed, repaired)
     )
@@ -150,7 +150,7 @@ def plain_words(text: str) -> list[str]:
 
 
 def has_number(text: str) -> bool:
-    """Whether any number stands in a text."""
+    """True if any number stands in a text."""
     return any(m.kind == "number" for m in read(text))
 
 

@@ -128,12 +128,12 @@ def neighbour(marks: Sequence[Mark], i: int, step: int) -> Mark | None:
 
 
 def is_relation(mark: Mark | None) -> bool:
-    """Whether a mark says how two things compare."""
+    """True if a mark says how two things compare."""
     return mark is not None and mark.says in RELATIONS
 
 
 def is_operation(mark: Mark | None) -> bool:
-    """Whether a mark makes a number out of others."""
+    """True if a mark makes a number out of others."""
     return mark is not None and mark.kind == "operator" and mark.says not in RELATIONS
 
 
@@ -173,7 +173,7 @@ def computations(marks: Sequence[Mark]) -> Iterator[range]:
 
 @lru_cache(64)
 def computes(answer: str) -> bool:
-    r"""Whether an answer shows its computation, as `12 + 5 = 17` and `3 * 4` do; `3/4`, `2 + 3i`, `y = 2x` do not."""
+    r"""True if an answer shows its computation, as `12 + 5 = 17` and `3 * 4` do; `3/4`, `2 + 3i`, `y = 2x` do not."""
     marks = read(answer)
     for run in computations(marks):
         shown = marks[run.start : run.stop]

@@ -21,7 +21,7 @@ from kintsugi.sampling.play import Run, together
 
 @dataclass(frozen=True, slots=True)
 class Mender:
-    """What mending one failure takes: rollout number `index` of the group, where it happens, and how."""
+    """The inputs of mending one failure: rollout number `index` of the group, its context, and the options."""
 
     problem: Problem
     failed: Rollout
@@ -31,7 +31,7 @@ class Mender:
 
 
 def mendable(rollout: Rollout) -> bool:
-    """Whether a rollout is worth repairing: it failed, ran to its end, and the verifier itself worked."""
+    """True if a rollout is worth repairing: it failed, ran to its end, and the verifier itself worked."""
     return rollout.verdict.state in ("fail", "unscorable") and not rollout.truncated
 
 

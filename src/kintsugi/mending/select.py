@@ -1,4 +1,4 @@
-"""Which anchor a failure is shown, and which of its repairs is kept (arXiv:2605.05226).
+"""The choice of the anchor that a failure is shown, and of the repair that is kept (arXiv:2605.05226).
 
 The kept repair is the one that passes, is not rejected, and edits least.
 """

@@ -1,4 +1,4 @@
-"""How much of a seam is trained on: the first K* difference tokens (arXiv:2605.05226).
+"""The part of a seam that is trained on: the first K* difference tokens (arXiv:2605.05226).
 
 K* = K if the first K edits alone turn failure into success; else 2K if those do; else all.
 `continue` [ours]: cut after the last of the edits and let the policy continue from there without the

@@ -18,13 +18,13 @@ from kintsugi.records import KintsugiError, Turn
 from kintsugi.verifiers.extract import spoken
 
 SWITCH = "enable_thinking"
-"""What chat templates call it (Qwen3's, SmolLM3's and others)."""
+"""The name that chat templates give the switch of thinking (Qwen3's, SmolLM3's and others)."""
 
 NAMES = r"(?:seed:)?(?:think|thinking|thought|reasoning)"
 THOUGHT = re.compile(rf"</?{NAMES}>|<\|(?:begin|end)_of_thought\|>|<\|(?:channel|message)\|>", re.IGNORECASE)
 """Marks of thinking, which verifiers read (kintsugi.verifiers.extract.spoken): tags, and gpt-oss's channels."""
 BETWEEN = ("<|start|>", "<|end|>")
-"""What stands between the channels of one answer where there are channels; elsewhere they end turns."""
+"""The marks between the channels of one answer where there are channels; elsewhere they end turns."""
 OPENED = re.compile(rf"(<{NAMES}>|<\|begin_of_thought\|>)(\s*)$", re.IGNORECASE)
 CLOSED = re.compile(rf"(?:</{NAMES}>|<\|end_of_thought\|>)\s*$", re.IGNORECASE)
 TAIL = 32
@@ -60,7 +60,7 @@ class HFCodec:
         return tuple(ids)
 
     def lengths(self, asked: Sequence[tuple[str, Sequence[Turn]]]) -> list[int]:
-        """How many tokens `chat` makes of each (message, turns before it), counted together."""
+        """The number of tokens that `chat` makes of each (message, turns before it), counted together."""
         turns = [[*before, Turn("user", message)] for message, before in asked]
         alone = [self.tokenizer.chat_template is None or bool(self._stands(each)) for each in turns]
         texts = [
@@ -137,7 +137,7 @@ class HFCodec:
 
     @cached_property
     def _held(self) -> tuple[str, ...]:
-        """What must not be spelled in a text: special tokens, and added ones by which the chat template marks turns."""
+        """Marks that no text may spell: special tokens, and added ones by which the chat template marks turns."""
         template = str(self.tokenizer.chat_template)
         added = [t.content for t in self.tokenizer.added_tokens_decoder.values()]
         marks = (t for t in added if t in self.specials or (t in template and not THOUGHT.fullmatch(t)))

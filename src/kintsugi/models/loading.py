@@ -186,7 +186,7 @@ def keep_freed_memory() -> None:
 
 
 def hardware(device: str) -> str:
-    """What computes, by the name its maker gave it: the GPU on `cuda`, else the processor."""
+    """The hardware that computes, by the name its maker gave it: the GPU on `cuda`, else the processor."""
     import torch
 
     if device == "cuda":
@@ -195,7 +195,7 @@ def hardware(device: str) -> str:
 
 
 def processor(key: str) -> str:
-    """What /proc/cpuinfo says of the first processor under this key; "" where there is no such file (not Linux)."""
+    """The value of this key in /proc/cpuinfo, of the first processor; "" where there is no such file (not Linux)."""
     try:
         told = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

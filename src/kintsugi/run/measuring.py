@@ -1,4 +1,4 @@
-"""What `kintsugi eval` says of one recipe: its model's figures, what changed since another model, and on a text."""
+"""The result of `kintsugi eval` on one recipe: the model's figures, their change since another, its fit to a text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FIGURES = {"pass_at_1": "pass@1", "pass_at_k": "pass@{k}", "maj_at_k": "maj@{k}"
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one model did: its evaluation, and how it fits the text where there was one."""
+    """The measurements of one model: its evaluation, and its fit to the text where there was one."""
 
     model: str
     result: EvalResult
@@ -69,7 +69,7 @@ def measure(
 
 
 def change(before: EvalResult, after: EvalResult) -> dict[str, Estimate]:
-    """What each figure gained: the mean difference with its 95% interval over resampled problems (paired bootstrap).
+    """The gain of each figure: the mean difference with its 95% interval over resampled problems (paired bootstrap).
 
     Where every problem changed alike, resampling says nothing: the interval is then as wide as that of
     a share of which no problem was an instance (Wilson).
@@ -99,7 +99,7 @@ def flips(before: EvalResult, after: EvalResult) -> tuple[list[int], list[int]]:
 
 
 def summary(measured: Measured) -> str:
-    """What was measured, as lines for a person."""
+    """The measurements, as lines for a person."""
     before, after = measured.before, measured.after
     if before is None:
         lines = [table(after.model, after.result)]
@@ -131,7 +131,7 @@ def summary(measured: Measured) -> str:
 
 
 def record(measured: Measured) -> dict[str, Any]:
-    """What was measured, text by text, for machines."""
+    """The measurements, text by text, for machines."""
     before, after = measured.before, measured.after
     seen = {"before": before, "after": after} if before else {"after": after}
     found: dict[str, Any] = {"recipe": measured.recipe, "k": after.result.k}
@@ -160,7 +160,7 @@ def figures(seen: Seen) -> dict[str, Any]:
 
 
 def answers(result: EvalResult, i: int) -> Mapping[str, Any]:
-    """What one model wrote to one problem."""
+    """The texts that one model wrote to one problem, with their verdicts."""
     texts = [
         {"text": text, "verdict": verdict.state}
         for text, verdict in zip(result.texts[i], result.verdicts[i], strict=True)

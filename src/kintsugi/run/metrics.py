@@ -1,4 +1,4 @@
-"""What a step's metrics say (METHOD section 6), from its records alone."""
+"""The metrics of a step (METHOD section 6), from its records alone."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def step_metrics(
 
 
 def episode_metrics(episodes: Sequence[Episode], rows: Sequence[Row]) -> dict[str, Any]:
-    """What a step's metrics say of generation and credit, whoever trains; None where there is nothing to say."""
+    """The metrics of a step's generation and credit, whoever trains; None where there is nothing to say."""
     rollouts = [r for e in episodes for r in e.rollouts]
     tokens = Counter[str]()
     for e in episodes:

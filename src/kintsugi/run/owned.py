@@ -77,7 +77,7 @@ def may_replace_file(path: Path, sign: bytes, what: str) -> None:
 
 
 def holds(folder: Path, place: Path) -> bool:
-    """Whether `place` is the folder or lies in it, whatever links lead there."""
+    """True if `place` is the folder or lies in it, whatever links lead there."""
     return place.resolve().is_relative_to(folder.resolve())
 
 

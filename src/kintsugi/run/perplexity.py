@@ -1,4 +1,4 @@
-"""How well a model still knows ordinary text: perplexity, to see what training made it forget."""
+"""A model's perplexity on ordinary text, which shows what training made it forget."""
 
 from __future__ import annotations
 

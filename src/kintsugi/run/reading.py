@@ -27,7 +27,7 @@ from kintsugi.run.tables import TABLES, Line, ProblemStep, problem_steps
 NEEDED = ("model", "task", "algorithm", "verifier", "output_dir")
 """Keys that every run's recipe has."""
 ODD = (KeyError, TypeError, ValueError, IndexError, AttributeError)
-"""What reading raises where a file holds something else than was written."""
+"""The errors that reading raises where a file holds something else than was written."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def read_metrics(path: Path) -> list[Line]:
 
 
 def why(repair: Repair, selected: bool) -> str:
-    """Why a repair was taken or not, in words."""
+    """The reason, in words, why a repair was taken or not."""
     verdict = repair.rollout.verdict.state
     if repair.audit:
         return f"rejected by the audit ({repair.audit}); the verifier said {verdict}"

@@ -1,4 +1,4 @@
-"""What training and cold start share around their loops: result, evaluation, due dates, signals."""
+"""The parts that training and cold start share around their loops: result, evaluation, due dates, signals."""
 
 from __future__ import annotations
 
@@ -84,12 +84,12 @@ def accuracy(summary: Mapping[str, Any] | None) -> float | None:
 
 
 def due(every: int, step: int, last: int) -> bool:
-    """Whether something done every so many steps is due; what the end of the run does anyway is not."""
+    """True if something done every so many steps is due. What the end of the run does anyway is not."""
     return bool(every) and step % every == 0 and step != last
 
 
 def finished(recipe: Recipe, progress: Progress) -> bool:
-    """Whether the run has made its steps or spent its budget of generated tokens (by at most one step too many)."""
+    """True if the run has made its steps or spent its budget of generated tokens (by at most one step too many)."""
     return progress.step >= recipe.steps or (recipe.budget is not None and progress.tokens >= recipe.budget)
 
 
@@ -102,13 +102,13 @@ def expected_steps(recipe: Recipe, progress: Progress) -> int:
 
 
 def share_done(recipe: Recipe, progress: Progress) -> float:
-    """How much of the run is over, by steps or by tokens, whichever is further."""
+    """The share of the run that is over, by steps or by tokens, whichever is further."""
     by_tokens = progress.tokens / recipe.budget if recipe.budget else 0.0
     return max(progress.step / recipe.steps, by_tokens)
 
 
 def evaluation_due(recipe: Recipe, progress: Progress) -> bool:
-    """Whether the last step asks for an evaluation that has not been made; a run's end evaluates anyway.
+    """True if the last step asks for an evaluation that has not been made. A run's end evaluates anyway.
 
     By tokens: whenever a multiple of `eval.every_tokens` was reached or passed.
     """

@@ -66,8 +66,8 @@ TABLES = {"rollouts": ROLLOUTS, "seams": SEAMS, "rows": ROWS}
 
 @dataclass(frozen=True, slots=True)
 class ProblemStep:
-    """What the tables of a step say of one problem: its episode, the rows made of it, and the learner's figures of each
-    (None of a row that cost no forward pass)."""
+    """The part of one problem in the tables of a step: its episode, the rows made of it, and the learner's figures of
+    each (None of a row that cost no forward pass)."""
 
     step: int
     episode: Episode
@@ -87,7 +87,7 @@ class ProblemStep:
         return [row for row in self.rows if (row.kind, row.index) in names]
 
     def credit(self, kind: Kind, index: int) -> dict[str, tuple[float, ...]]:
-        """What a text's tokens are credited with given the problem, by reason; {} where it has no row.
+        """The credit of a text's tokens given the problem, by reason; {} where it has no row.
 
         Credit on tokens that do not count is none.
         """

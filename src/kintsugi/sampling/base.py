@@ -12,7 +12,7 @@ from kintsugi.records import Completion
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How to sample. Sample i of a call draws from `seed` and i alone, whatever it is batched with.
+    """The parameters of sampling. Sample i of a call draws from `seed` and i alone, whatever it is batched with.
 
     temperature 0 is greedy (log-probabilities are then those of the unscaled distribution).
     Sampling ends at any of `stop_ids` (kept in the completion) or after `max_new_tokens`.
@@ -27,7 +27,7 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class RowStats:
-    """What the learner computed for one row: log-probabilities are natural, one per completion token,
+    """The learner's figures of one row. Log-probabilities are natural, one per completion token,
     NaN where the row's mask is 0 (none was computed).
 
     `old_logprobs` and `logprobs` are pi_old and pi_theta of the update that used the row; `ratio` is the

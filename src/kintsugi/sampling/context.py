@@ -1,4 +1,4 @@
-"""What every run of a step works with: verifier, words and tokens, settings, clock."""
+"""The context that every run of a step works with: verifier, words and tokens, settings, clock."""
 
 from __future__ import annotations
 

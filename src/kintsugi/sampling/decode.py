@@ -148,7 +148,7 @@ class Forward:
         return logits
 
     def takes_ready_mask(self, cache: Any) -> bool:
-        """Whether a new token's mask may come as sdpa uses it, (R, 1, 1, K), not as (R, K).
+        """True if a new token's mask may come as sdpa uses it, (R, 1, 1, K), not as (R, K).
 
         Models that leave masks to transformers pass such a mask on as it is, which saves them the making of
         one at every step (measured: 10% of a step of 16 rows of the nano model).
@@ -197,7 +197,7 @@ def cast_once(model: PreTrainedModel, dtype: torch.dtype | None) -> Iterator[Non
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What belongs to each row of a batch, by row. `number` is the row's place in the batch as it began.
+    """The state of a batch, by row. `number` is the row's place in the batch as it began.
 
     A greedy row has temperature 1 and top_p 1 here, because its log-probabilities are the unscaled ones.
     """
@@ -247,7 +247,7 @@ class Rows:
         return Rows(*kept)
 
     def positions(self, step: int) -> Tensor:
-        """Where the tokens of `step` go, (R, 1). An ended row stays at its last: the model may have no more."""
+        """The positions of the tokens of `step`, (R, 1). An ended row stays at its last: the model may have no more."""
         return self.length_R1 + self.limit_R[:, None].clamp(max=step + 1) - 1
 
     def draw(self, logits_RV: Tensor, step: int) -> tuple[Tensor, Tensor]:

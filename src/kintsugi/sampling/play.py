@@ -100,7 +100,7 @@ def together(runs: Iterable[Run[Result]]) -> Run[list[Result]]:
 def play(
     runs: Sequence[Run[Result]], sampler: Sampler, meter: Meter | None = None, scorer: Scorer | None = None
 ) -> list[Result]:
-    """What the runs return. Each is resumed as soon as its own asks are answered, whatever the others wait for.
+    """Plays the runs and returns their results. Each resumes once its own asks are answered, whatever others wait for.
 
     What is to be scored waits until all that can be sampled is, so that it is scored together. KintsugiError where
     a run wants a score and there is no `scorer`.

@@ -24,7 +24,7 @@ ENGINES = Door(
 
 
 class Engine(Protocol):
-    """What a recipe says about sampling, checked; a frozen dataclass whose fields are the arguments."""
+    """The checked settings of sampling in a recipe: a frozen dataclass whose fields are the arguments."""
 
     def positions(self, of_model: int | None) -> int | None:
         """The most tokens a prompt and its completion may have, in a model of so many positions; None: no limit."""

@@ -1,4 +1,4 @@
-"""Which problems leave a model room to answer. Tokens are counted only where the length of a text leaves a doubt."""
+"""The problems that leave a model room to answer. Tokens are counted only where a text's length leaves a doubt."""
 
 from __future__ import annotations
 

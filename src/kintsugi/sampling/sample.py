@@ -32,7 +32,7 @@ class Sample:
 
 
 def positions_of(config: PretrainedConfig) -> int | None:
-    """How many tokens a model with this config can read and write in all; None when it has no limit."""
+    """The number of tokens that a model with this config can read and write in all; None when it has no limit."""
     limit = longrope_limit(config)
     return limit if limit is not None else built_for(config)
 
@@ -57,7 +57,7 @@ def longrope_limit(config: PretrainedConfig) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many token ids a model knows, and how many positions it has (None: no limit of its own)."""
+    """The number of token ids that a model knows, and of positions that it has (None: no limit of its own)."""
 
     vocabulary: int
     positions: int | None

@@ -37,7 +37,7 @@ STEP_TOKENS = 8192
 """Tokens that vLLM takes into one step on a CPU, or one whole prompt where that may be longer."""
 
 TEMPERATURES = (0.01, 2.0)
-"""What vLLM samples at, besides 0. It would raise a lower temperature to the first of them by itself."""
+"""The range that vLLM samples at, besides 0. It would raise a lower temperature to the first of them by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ def start(model: PreTrainedModel, engine: VllmEngine, dtype: torch.dtype, positi
 
 
 def cpu_settings(positions: int | None) -> dict[str, Any]:
-    """What vLLM has to be told on a CPU.
+    """The settings that vLLM needs on a CPU.
 
     A prefix is shared in full blocks only, and the default block of 128 tokens is longer than many prompts.
     A prompt must not be read in pieces: after a piece vLLM takes back a draw of the request's seed, which a

@@ -57,7 +57,7 @@ def evaluation_problems(task: Task) -> Sequence[Problem]:
 
 
 def checked(make: Callable[[], object], what: str) -> Sequence[Problem]:
-    """What `make` returns; KintsugiError when it raises, or returns no sequence of Problems with ids of their own."""
+    """The problems of `make`. KintsugiError when it raises, or returns no sequence of Problems with unique ids."""
     try:
         problems = make()
     except KintsugiError:

@@ -1,4 +1,4 @@
-"""What a task is: two sets of problems, disjoint by text."""
+"""A task is two sets of problems, disjoint by text."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Demonstrator(Protocol):
 
 
 def fingerprint(problems: Sequence[Problem]) -> str:
-    """How many problems there are and their SHA-256 (16 digits), over conversations and answers in order."""
+    """The number of problems and their SHA-256 (16 digits), over conversations and answers in order."""
     digest = hashlib.sha256()
     for problem in problems:
         digest.update(json.dumps([problem.before, problem.prompt, problem.answer]).encode())
@@ -62,7 +62,7 @@ def fingerprint(problems: Sequence[Problem]) -> str:
 
 
 def in_evaluation(text: str, share: float) -> bool:
-    """Whether a problem text belongs to the evaluation split: by its hash, so never in both."""
+    """True if a problem text belongs to the evaluation split. Its hash decides, so it is never in both."""
     digest = hashlib.sha256(text.strip().encode()).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
 

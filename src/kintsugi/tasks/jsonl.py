@@ -48,7 +48,7 @@ Source = Callable[[], Iterable[Line]]
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which columns of a row make a Problem. Several prompt columns are joined by one space."""
+    """The columns of a row that make a Problem. Several prompt columns are joined by one space."""
 
     prompt: tuple[str, ...]
     answer: str
@@ -88,7 +88,7 @@ class Columns:
         return Problem(id, prompt, answer, {k: v for k, v in line.row.items() if k not in used}, before)
 
     def _cell(self, line: Line, column: str) -> Any:
-        """What a row holds under a name; `reward_model.ground_truth` is a field of the column `reward_model`."""
+        """The value of a row under a name; `reward_model.ground_truth` is a field of the column `reward_model`."""
         if column in line.row:
             return line.row[column]
         value = line.row

@@ -51,7 +51,7 @@ def wrong_tokens(
 
 @dataclass(frozen=True, slots=True)
 class GateScore:
-    """How well gates find the wrong tokens of failed rollouts. Shares; 1.0 where there is nothing to find.
+    """The score of gates as finders of the wrong tokens of failed rollouts. Shares; 1.0 where there is nothing to find.
 
     precision: of the active tokens, the share that is wrong. recall: of the wrong tokens, the share that is
     active. first: of the failures, the share whose first wrong token is active.

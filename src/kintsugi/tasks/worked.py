@@ -26,7 +26,7 @@ ANSWER = "#### "
 NAMES = "abcdefghijklmnopqrstuvwxyz"
 Fact = tuple[Any, ...]
 Worker = Callable[..., int]
-"""How a fact is worked out, called with its parts; the task's `compute` is the exact one."""
+"""A function that works out a fact, called with its parts. The task's `compute` is the exact one."""
 P = TypeVar("P")
 
 
@@ -39,7 +39,7 @@ class Step:
 
 
 Choose = Callable[[Sequence[Step]], Step]
-"""Which of the possible steps is taken; `random.Random(order).choice` takes the same ones every time."""
+"""A function that takes one of the possible steps. `random.Random(order).choice` takes the same ones every time."""
 
 
 class WorkedTask(ABC, Generic[P]):
@@ -73,7 +73,7 @@ class WorkedTask(ABC, Generic[P]):
 
     @abstractmethod
     def steps(self, problem: P, lines: Sequence[str]) -> Sequence[Step]:
-        """What may follow these lines, in an order that depends on the steps taken, not on their results.
+        """The steps that may follow these lines, in an order that depends on the steps taken, not on their results.
 
         Values are read as they were written, right or wrong. Nothing follows the answer line.
         """
@@ -222,7 +222,7 @@ def answer_of(solution: str) -> str:
 
 
 def shared_length(one: str, other: str) -> int:
-    """How many characters two texts share from their start."""
+    """The number of characters that two texts share from their start."""
     pairs = zip(one, other, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 

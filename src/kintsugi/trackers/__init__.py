@@ -35,7 +35,7 @@ TRACKERS = Door(
     own="my_tracker.py:MyTracker",
 )
 IDS = "trackers.json"
-"""Where a run directory keeps what its trackers call the run, so that --resume goes on with the same one."""
+"""The file of a run directory with the names that trackers give the run. With it --resume goes on with the same one."""
 
 
 def load_trackers(specs: Sequence[Spec]) -> dict[str, Tracker]:

@@ -1,4 +1,4 @@
-"""What a tracker is: three methods. One of your own is named in a recipe as `trackers: [my_file.py:MyTracker]`."""
+"""A tracker has three methods. One of your own is named in a recipe as `trackers: [my_file.py:MyTracker]`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """What a tracker is told when a run begins.
+    """The facts that a tracker is told when a run begins.
 
     `recipe` is resolved and plain (as JSON would have it); `step` is 0, or the checkpoint's where a run is resumed;
     `id` is what `start` returned when this run began, None where it is new.

@@ -1,4 +1,4 @@
-"""What a verifier is: texts of one problem in, one four-state verdict per text out."""
+"""A verifier takes the texts of one problem and gives one four-state verdict per text."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ NO_PROGRAM = Verdict(
 
 
 class Pairs(NamedTuple):
-    """What a program is given on stdin and what it must write on stdout, run by run."""
+    """The stdin that a program is given and the stdout that it must write, run by run."""
 
     inputs: Sequence[str]
     outputs: Sequence[str]
@@ -124,7 +124,7 @@ class CodeVerifier:
 
 
 def failure(ran: Ran, expected: str) -> str:
-    """How a run failed, or "". Space around lines and around the whole does not matter."""
+    """The failure of a run, or "". Space around lines and around the whole does not matter."""
     if ran.stopped:
         return ran.stopped
     if ran.code:
@@ -214,7 +214,7 @@ def pairs(problem: Problem, value: Any) -> Pairs:
 
 
 def from_json(value: Any) -> Any:
-    """What a text says as JSON, where it is a list or an object; else the value itself."""
+    """The value of a text as JSON, where it is a list or an object; else the value itself."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
             return json.loads(value)

@@ -1,4 +1,4 @@
-r"""What an answer wears and does not mean: delimiters, bold, boxes, spaces of LaTeX, `the answer is`."""
+r"""The dress of an answer, which carries no meaning: delimiters, bold, boxes, spaces of LaTeX, `the answer is`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ APPROXIMATELY = re.compile(r"\\approx|\\simeq|\\cong|\\sim(?![a-z])")
 
 
 def content(found: re.Match[str]) -> str:
-    r"""What `\text{...}` holds, kept apart from a number before it."""
+    r"""The content of `\text{...}`, kept apart from a number before it."""
     before = found.string[: found.start()].rstrip()[-1:]
     inside = found[1]
     apart = before.isdigit() or before in ("}", ")")

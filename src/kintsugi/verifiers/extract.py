@@ -37,7 +37,7 @@ def spoken(text: str) -> str | None:
 
 
 def final_answer(text: str) -> str | None:
-    r"""What comes last: the rest of the line after the last `####`, or the last balanced `\boxed{...}`.
+    r"""The answer that comes last: the rest of the line after the last `####`, or the last balanced `\boxed{...}`.
 
     None when there is neither, or nothing but space in it. `#### \boxed{4}` is `4`.
     """
@@ -49,7 +49,7 @@ def final_answer(text: str) -> str | None:
 
 
 def vote(text: str) -> str | None:
-    """What a text stands for among several answers to a question: its final answer, else its last line, undressed.
+    """The vote of a text among several answers to a question: its final answer, else its last line, undressed.
 
     None for a blank text, and for one that never ends its thoughts.
     """

@@ -216,7 +216,7 @@ class Reader:
         return inside
 
     def argument(self) -> Node:
-        r"""What a command takes: a group, or as TeX has it one digit or sign (`\frac12`)."""
+        r"""The argument of a command: a group, or as TeX has it one digit or sign (`\frac12`)."""
         token = self.peek()
         if token.isdigit() and len(token) > 1:
             self.tokens[self.at : self.at + 1] = [token[0], token[1:]]

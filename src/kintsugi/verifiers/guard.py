@@ -1,4 +1,4 @@
-"""What keeps a verifier from harming a run: `Guarded` turns every mishap into `error` verdicts, and
+"""The guards that keep a verifier from harming a run: `Guarded` turns every mishap into `error` verdicts, and
 `Worker` judges in a process of its own that can be killed.
 
 Python cannot interrupt `9**9**9**9`: it is one C call, which no signal handler or thread gets into.

@@ -43,7 +43,7 @@ class GymVerifier:
 
 
 def prepare(payload: tuple[str, bytes, dict[str, Any]]) -> Judge:
-    """What scores one text for an entry of a generator (runs in the worker)."""
+    """The judge of one text for an entry of a generator (runs in the worker)."""
     name, config, entry = payload
     dataset = generator(name, config)
     lines = str(entry.get("answer") or "").count("\n") + 1

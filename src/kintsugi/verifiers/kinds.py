@@ -18,7 +18,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """What is equal only letter for letter: words, names, dates, numerals of another base, sums with dots."""
+    """A text that is equal only letter for letter: words, names, dates, numerals of another base, sums with dots."""
 
     kind: str
     text: str

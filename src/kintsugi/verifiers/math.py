@@ -51,7 +51,7 @@ class MathVerifier:
 
 
 def answer_of(text: str) -> str | Verdict:
-    """What a text gives as its answer, or the verdict on a text without one."""
+    """The answer that a text gives, or the verdict on a text without one."""
     said = spoken(text)
     if said is None:
         return UNENDED
@@ -74,7 +74,7 @@ def quick_verdict(gold: tuple[str, ...] | None, answer: str) -> Verdict | None:
 
 
 def prepare(gold: str) -> Judge:
-    """What judges one answer against `gold` (runs in the worker)."""
+    """The judge of one answer against `gold` (runs in the worker)."""
     if not balanced(gold):
         raise ValueError(f"cannot read the gold answer {gold!r}")
     expected = readable(gold)

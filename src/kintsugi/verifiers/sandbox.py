@@ -52,7 +52,7 @@ PROBE_TIMEOUT = 30.0
 
 
 class Ran(NamedTuple):
-    """What became of a script. `stopped` says why it was ended early, or is ""."""
+    """The result of a script. `stopped` says why it was ended early, or is ""."""
 
     code: int
     stdout: bytes
@@ -228,7 +228,7 @@ def family(pid: int) -> list[int]:
 
 
 def threads(pid: int) -> int:
-    """How many threads a process and those it started have. RLIMIT_NPROC does not bind root's."""
+    """The number of threads of a process and those it started. RLIMIT_NPROC does not bind root's."""
     count = 0
     for member in family(pid):
         with suppress(OSError):

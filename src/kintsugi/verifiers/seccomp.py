@@ -79,7 +79,7 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
 }
 LOAD, EQUAL, AT_LEAST, BITS, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16
-"""Where struct seccomp_data has them (the argument's low half, on these little-endian machines)."""
+"""The offsets in struct seccomp_data (the argument's low half, on these little-endian machines)."""
 ALLOW, KILL, ERROR = 0x7FFF0000, 0x80000000, 0x00050000
 
 

@@ -48,7 +48,7 @@ STOPS = listed(
     "are is was were will would have has had left remaining remain remains altogether total in on at for of to by with "
     "and that which who after before each because since during as the this his her their its from"
 )
-"""Where the noun phrase ends that names the unit."""
+"""The words at which the noun phrase ends that names the unit."""
 WORD = re.compile(r"[A-Za-z€£¥₹$¢]+")
 TAIL = re.compile(
     r"(?<=[\d}\])!. ])\s*(?:\( *)?(?P<unit>(?:[A-Za-z€£¥₹¢]|\\?\$)[A-Za-z€£¥₹¢ .,'/-]*"

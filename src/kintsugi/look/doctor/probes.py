@@ -15,7 +15,7 @@ from kintsugi.verifiers.base import Verifier
 ASKED = 48
 """Problems that are asked about: a fault in one of twenty shows with probability 1 - 0.95^48 = 0.91."""
 FORMS = ("#### {}", "\\boxed{{{}}}", "The answer is {}.", "{}")
-"""How an answer may be written; the one in which most gold answers pass is used for all."""
+"""The forms of an answer. The one in which most gold answers pass is used for all."""
 PATIENCE = 10.0
 """Seconds after which a probe asks no further: scorers that hang are slow to say so."""
 EMPTY = ("", " ", "\n")
@@ -57,7 +57,7 @@ def probe(verifier: Verifier, problems: Sequence[Problem]) -> Iterator[Check]:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What became of texts: shares that passed and that got an error, the most a failing one was paid, an example."""
+    """The verdicts on texts: shares that passed and that got an error, the most a failing one was paid, an example."""
 
     passed: float
     errors: float
@@ -83,7 +83,7 @@ def rate(verifier: Verifier, problems: Sequence[Problem], says: Says) -> Rate:
 
 
 def part(verdict: Verdict) -> float:
-    """What a failing text was paid: the reward, or the score that verifier gym tells but does not pay."""
+    """The reward of a failing text, or the score that verifier gym tells but does not pay."""
     said = re.fullmatch(r"score ([\d.]+)", verdict.message)
     return max(verdict.reward, float(said[1]) if said else 0.0)
 

@@ -35,7 +35,7 @@ BINS = 8
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What the step left: its metrics, lengths of rollouts, the prompt, sizes in bytes, and whether seeds hold.
+    """The result of the step: its metrics, lengths of rollouts, the prompt, sizes in bytes, and whether seeds hold.
 
     `gap` is the most that sampler and learner differ by, in nats, on one token of any rollout.
     """
@@ -91,7 +91,7 @@ def attempt(recipe: Recipe) -> Trial:
 
 
 def judge(trial: Trial) -> Iterator[Check]:
-    """What the step shows, check by check."""
+    """Judges the step, check by check."""
     yield Check("prompt", "ok", f"{len(trial.prompt)} characters", detail=visible(trial.prompt))
     yield lengths(trial)
     yield groups(trial)
@@ -233,7 +233,7 @@ def disagreement(rollouts: Sequence[Rollout], learner: LocalLearner, top_p: floa
 
 
 def seeds_hold(parts: Parts, problem: Problem) -> bool:
-    """Whether one seed samples one text, alone and beside another."""
+    """True if one seed samples one text, alone and beside another."""
     codec, recipe = parts.loaded.codec, parts.recipe
     prompt = codec.chat(*parts.prompts.solving(problem.prompt, problem.before))
     params = SamplingParams(

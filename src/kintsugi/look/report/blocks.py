@@ -1,4 +1,4 @@
-"""What the page knows of each step: plain data, packed a step at a time so that a browser opens only what it shows."""
+"""The page's data of each step. It is plain and packed a step at a time: a browser opens only what it shows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kintsugi.run.tables import Line, ProblemStep
 
 
 class Source(Protocol):
-    """What a report is made of: kintsugi.run.reading.Run, or another library's rollouts (foreign.py)."""
+    """The source of a report: kintsugi.run.reading.Run, or another library's rollouts (foreign.py)."""
 
     @property
     def recipe(self) -> Mapping[str, Any]: ...

@@ -108,7 +108,7 @@ def has(lines: Sequence[Mapping[str, Any]], key: str) -> bool:
 
 
 def along(line: Mapping[str, Any]) -> float:
-    """Where a line stands on the horizontal axis: tokens generated so far in thousands, or else its step."""
+    """The place of a line on the horizontal axis: tokens generated so far in thousands, or else its step."""
     tokens = line.get("tokens/total")
     return float(line["step"]) if tokens is None else tokens / 1000
 

@@ -104,7 +104,7 @@ class Contents:
 
 
 def contents(source: Run | Foreign) -> Contents:
-    """What the page holds of a source; of a long run, steps at even distances."""
+    """The page's contents for a source; of a long run, steps at even distances."""
     lost = list(source.incomplete)
     steps: Sequence[int] = source.written
     entries: list[list[Any]] = []

@@ -1,4 +1,4 @@
-"""Why a token has its credit, in words, with the numbers of the run's recipe."""
+"""The reasons for a token's credit, in words, with the numbers of the run's recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs within a sandbox, where this folder and Python's standard library are all there is to import.
+"""Code that runs within a sandbox, where this folder and Python's standard library are all there is to import.
 
 `script` runs a program on its stdin. `program` loads one and answers requests: call this function, what is
 that attribute. `tests` runs tests, in a sandbox of its own, where the program's names stand for proxies that

@@ -1,4 +1,4 @@
-"""What stands, among the tests, for objects and exceptions that stayed in the program."""
+"""Stand-ins, among the tests, for objects and exceptions that stayed in the program."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def number_of(value: Any) -> int | None:
 
 
 def ask(proxy: Any, request: str, *values: Any, first: bool = True, **named: Any) -> Any:
-    """What the program says of its object; the object comes first among the values, or last."""
+    """The program's answer about its object. The object comes first among the values, or last."""
     tests = object.__getattribute__(proxy, "_kintsugi")[0]
     return tests.ask(request, *((proxy, *values) if first else (*values, proxy)), **named)
 
@@ -175,7 +175,7 @@ def content(proxy: Proxy) -> Any:
 
 
 def known(value: Any) -> Any:
-    """What `value` holds, where that is known here, else `value` itself; None for the program's other objects."""
+    """The content of `value`, where that is known here, else `value` itself; None for the program's other objects."""
     return object.__getattribute__(value, "_kintsugi")[2] if isinstance(value, Proxy) else value
 
 

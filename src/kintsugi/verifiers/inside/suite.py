@@ -25,7 +25,7 @@ SAID = 300
 
 
 class Task(NamedTuple):
-    """What the parent sends: Python texts, the expression that `check` is called with, the gold answer."""
+    """The parent's message: Python texts, the expression that `check` is called with, the gold answer."""
 
     setup: Sequence[str]
     tests: Sequence[str]
@@ -41,7 +41,7 @@ def report_on(text: str, receive: int, send: int, report: int) -> None:
 
 
 def judged(tests: Tests, task: Task) -> Outcome:
-    """What the tests say of the program at the other end."""
+    """The outcome of the tests for the program at the other end."""
     texts = [*task.setup, *task.tests]
     try:
         trees = [rewritten(text, f"test {i}") for i, text in enumerate(texts)]
@@ -160,7 +160,7 @@ def said(error: BaseException, texts: Sequence[str]) -> str:
 
 
 def named(tests: Tests, name: str) -> Any:
-    """What `from solution import name` gets: what the program defines under that name.
+    """The object that `from solution import name` gets: what the program defines under that name.
 
     Not under those that Python asks for: its `__all__` would say which names of the tests `import *` replaces.
     """
@@ -171,9 +171,9 @@ def named(tests: Tests, name: str) -> Any:
 
 
 class Names:
-    """Where the names that tests use, but neither define nor import, come from.
+    """The names that tests use, but neither define nor import.
 
-    From the program, where they are part of the entry point, or neither a built-in of Python nor a module of
+    They come from the program, where they are part of the entry point, or neither a built-in of Python nor a module of
     its library nor something the gold answer imports (that import is made here): a program must not redefine
     what it is measured with. A built-in's name is the program's where the gold answer defines it too.
     """

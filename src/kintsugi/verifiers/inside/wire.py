@@ -53,7 +53,7 @@ class Gone(BaseException):
 
 
 class ProgramError(Exception):
-    """What the other side raised, where it has no class of exception on this one."""
+    """An exception of the other side that has no class on this one."""
 
 
 class Peer:
@@ -127,7 +127,7 @@ class Peer:
         raise NotImplementedError
 
     def resolve(self, tag: str, inner: Any) -> Any:
-        """What a handle stands for here."""
+        """The value that a handle stands for here."""
         raise NotImplementedError
 
 
@@ -146,7 +146,7 @@ def base_of(kind: type) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """What an object of a subclass of a plain type holds, as that plain type, whatever the subclass overrides."""
+    """The value of an object of a subclass of a plain type, as that plain type, whatever the subclass overrides."""
     base = base_of(type(value))
     if base is dict:
         return dict(dict.items(value))
