@@ -46,7 +46,7 @@ may overshoot the budget, so accuracy at the budget lies on the straight line be
   reference (the best outcome-only algorithm, unless one is named). The median over seeds, where a run that never got
   there counts as later than all others; "> budget (2 of 5)": only two of five seeds did. Seconds are those of sampling
   and training in the same runs, two or more of which may have shared a machine.
-- **Tuning**: the same grid for each algorithm, on seeds of their own, first coarse, then around the best point. It holds
+- **Tuning**: the same grid for each algorithm, on seeds of their own, first coarse, then around the best point. It has
   the learning rate, the optimizer steps per batch (`minibatches`) and, for ratios of whole sequences, the clip range.
   The score of a point is the mean accuracy of a run's last two evaluations after the start; the best one is bold.
   A best point at the edge of its grid is marked: a better one may lie beyond."""
