@@ -250,7 +250,7 @@ def test_every_dotted_name_of_the_pages_resolves() -> None:
 VERL_SETTINGS = yaml.safe_load((ROOT / "src/kintsugi/bridges/conf/kintsugi/default.yaml").read_text())[
     "kintsugi"
 ]
-OPTIONS = {key for made in ALGORITHMS.built_in.values() if callable(made) for key in arguments_of(made)[0]}
+OPTIONS = {key for name in ALGORITHMS.built_in for key in arguments_of(ALGORITHMS.find(name))[0]}
 SPECS = {"task", "verifier", "prompts", "algorithm", "engine"}
 
 

@@ -99,7 +99,13 @@ def test_links_lead_from_a_curve_to_a_step_a_problem_and_a_token(page: Any, repo
     page.wait_for_function("location.hash.includes('problem=p%2F1')")
     page.locator(".card .tok.seam.blame").click()
     detail = page.locator(".card .detail").inner_text()
-    for fact in ("token 7 “4”", "log-probability -0.500", "gate 1", "credit seam −10.00", "replaced by “5”"):
+    for fact in (
+        "token 7 “4”",
+        "log-probability -0.500",
+        "in the seam",
+        "credit seam −10.00",
+        "replaced by “5”",
+    ):
         assert fact in detail
     shared = page.url
     assert "token=7" in shared
@@ -161,7 +167,7 @@ def test_words_are_explained_and_a_rejected_repair_says_why(page: Any, report: s
     ready(page, report)
     page.locator(".howto summary").click()
     told = page.inner_text(".howto")
-    for word in ("seam", "anchor", "gate", "K*", "sibling", "distance", "audit", "final answer alone"):
+    for word in ("seam", "anchor", "seam, K*", "sibling", "distance", "audit", "final answer alone"):
         assert word in told, word
     page.select_option("select[name=fate]", "rejected")
     count(page, "3 of 9")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fakes import LOGPROB, STOP, encode, make_repair, make_rollout, part_of
 
-from kintsugi.algorithms import load_algorithm
+from kintsugi.algorithms import ALGORITHMS, load_algorithm
 from kintsugi.algorithms.base import group_advantages
 from kintsugi.records import Edit, Episode, KintsugiError, Problem, Row, Seam, Verdict
 
@@ -92,6 +92,14 @@ def test_objectives(name: str, level: str, low: float, high: float, widen: bool)
 def test_unknown_algorithm_names_the_nearest() -> None:
     with pytest.raises(KintsugiError, match="unknown 'gsop'; did you mean 'gspo'"):
         load_algorithm("gsop")
+
+
+@pytest.mark.parametrize("name", sorted(ALGORITHMS.built_in))
+def test_every_algorithm_has_words_for_its_credit(name: str) -> None:
+    algorithm = load_algorithm(name)
+    assert algorithm.name == name and all(algorithm.reasons.values())
+    rows = algorithm.rows(Episode(PROBLEM, (make_rollout("no", 0.0), make_rollout("yes", 1.0))))
+    assert {reason for row in rows for reason in row.credit} <= set(algorithm.reasons)
 
 
 OWN = """

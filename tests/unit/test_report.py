@@ -59,12 +59,19 @@ def test_reasons_are_explained_with_the_numbers_of_the_recipe(tmp_path: Path) ->
         "<dt>credit: seam</dt><dd>−4 on the tokens of a mended failure that were changed, +4 on those" in page
     )
     assert "<dt>credit: prefix</dt><dd>+0.5 on the first 70%" in page
-    assert "mean of its group&#x27;s scores, weight 0.3</dd>" in page
+    assert "the score is reward − 0.2 × distance, 0 where the audit rejects it; weight 0.3</dd>" in page
+    assert (
+        "Algorithm</dt><dd>kintsugi<small>source: either</small><small>failures: 3</small>" in page
+    )  # by default
     assert "credit: teacher" not in page  # nothing got credit for it
-    # A seam's token weighs 1 in the paper (arXiv:2605.05226); of an algorithm of one's own nothing is known.
+    # A seam's token weighs 1 in the paper (arXiv:2605.05226).
     assert explained({"algorithm": "iop"}, ["seam"])["seam"].startswith("−1 on the tokens")
-    own = explained({"algorithm": "mine.py:MINE"}, ["seam", "luck"])
-    assert own["seam"].startswith("blame on the tokens") and own["luck"] == "as the algorithm says"
+
+
+def test_a_report_runs_no_file_that_a_recipe_names(tmp_path: Path) -> None:
+    path = tmp_path / "own.py"
+    path.write_text("raise SystemExit('run')")
+    assert explained({"algorithm": f"{path}:MINE"}, ["luck"]) == {"luck": "as the algorithm says"}
 
 
 def test_the_page_allows_its_own_script_and_nothing_else(tmp_path: Path) -> None:

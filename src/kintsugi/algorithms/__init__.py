@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from kintsugi.algorithms import dapo, extra_rollouts, iop, kintsugi, mgrpo, resets, vineppo
 from kintsugi.algorithms.base import Algorithm
-from kintsugi.algorithms.outcome import DR_GRPO, GRPO, GSPO, RAFT, RLOO
-from kintsugi.algorithms.sdpo import SDPO
 from kintsugi.plugins import Door, Spec, spec_name
 from kintsugi.records import KintsugiError
 
 ALGORITHMS = Door(
     "algorithm",
     {
-        "kintsugi": kintsugi.kintsugi,
-        "iop": iop.iop,
-        "grpo": GRPO,
-        "gspo": GSPO,
-        "dr_grpo": DR_GRPO,
-        "dapo": dapo.dapo,
-        "rloo": RLOO,
-        "raft": RAFT,
-        "extra_rollouts": extra_rollouts.extra_rollouts,
-        "vineppo": vineppo.vineppo,
-        "resets": resets.resets,
-        "mgrpo": mgrpo.mgrpo,
-        "sdpo": SDPO,
+        "kintsugi": "kintsugi.algorithms.kintsugi:kintsugi",
+        "iop": "kintsugi.algorithms.iop:iop",
+        "grpo": "kintsugi.algorithms.outcome:GRPO",
+        "gspo": "kintsugi.algorithms.outcome:GSPO",
+        "dr_grpo": "kintsugi.algorithms.outcome:DR_GRPO",
+        "dapo": "kintsugi.algorithms.dapo:dapo",
+        "rloo": "kintsugi.algorithms.outcome:RLOO",
+        "raft": "kintsugi.algorithms.outcome:RAFT",
+        "extra_rollouts": "kintsugi.algorithms.extra_rollouts:extra_rollouts",
+        "vineppo": "kintsugi.algorithms.vineppo:vineppo",
+        "resets": "kintsugi.algorithms.resets:resets",
+        "mgrpo": "kintsugi.algorithms.mgrpo:mgrpo",
+        "sdpo": "kintsugi.algorithms.sdpo:SDPO",
     },
     own="my_algorithm.py:MINE",
 )
-"""Each an Algorithm, or a function that makes one: its arguments are the recipe's options."""
+"""Module and name of each: an Algorithm, or a function that makes one, whose arguments are the recipe's options."""
 
 
 def load_algorithm(spec: Spec) -> Algorithm:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from kintsugi.learning.objective import Objective
 from kintsugi.records import Episode, Kind, Level, Problem, Reduction, Row, Term
@@ -15,6 +15,9 @@ Credit = Callable[[Sequence[float]], list[float]]
 """The rewards of a group to their advantages."""
 
 
+OVER_THE_GROUP = "(reward − mean) / standard deviation of the group's rewards, on every token"
+
+
 @dataclass(frozen=True, slots=True)
 class Algorithm:
     """`run` makes an episode of a problem, `rows` turns episodes into training rows.
@@ -23,7 +26,8 @@ class Algorithm:
     `widen` scales that range with the gate, `reduction` is how rows come to one loss (both in
     kintsugi.learning.objective.Objective). `note` tells what the options come to. `scores`: the run asks for
     log-probabilities of the trainer, which not every bridge can give. `outcome_only`: nothing but whole rollouts
-    and their rewards decides its credit.
+    and their rewards decides its credit. `reasons`: the words for each reason of its credit, with their numbers; the
+    report shows them.
     """
 
     name: str
@@ -37,6 +41,7 @@ class Algorithm:
     note: str = ""
     scores: bool = False
     outcome_only: bool = False
+    reasons: Mapping[str, str] = field(default_factory=lambda: {"group": OVER_THE_GROUP})
 
     def objective(
         self, horizon: int, clip_low: float | None = None, clip_high: float | None = None

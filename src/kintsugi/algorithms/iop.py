@@ -19,7 +19,7 @@ from typing import Annotated
 from pydantic import Field
 
 from kintsugi.algorithms.base import Algorithm, rollout_rows
-from kintsugi.algorithms.seams import repair_rows, repaired_row, run
+from kintsugi.algorithms.seams import reasons, repair_rows, repaired_row, run
 from kintsugi.mending.options import Mending, Trial
 from kintsugi.records import Episode, Row
 
@@ -60,4 +60,5 @@ def iop(
         clip_high=4e-4,
         widen=True,
         note=f"up to {candidates} repairs of each failure, K = {k}, then {2 * k}, then all",
+        reasons=reasons(1.0, lambda_rep, lambda_edit),
     )

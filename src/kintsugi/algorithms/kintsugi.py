@@ -22,8 +22,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from kintsugi.algorithms.base import Algorithm, centred, outcome_rows
-from kintsugi.algorithms.seams import repair_rows, repaired_row, run
+from kintsugi.algorithms.base import OVER_THE_GROUP, Algorithm, centred, outcome_rows
+from kintsugi.algorithms.seams import reasons, repair_rows, repaired_row, run
 from kintsugi.mending.options import Mending, Source
 from kintsugi.records import Episode, Row, Seam
 
@@ -79,6 +79,12 @@ def kintsugi(
         level="token",
         reduction=reduction,
         note=f"{failures or 'all'} failures of a group mended",
+        reasons={
+            "group": f"{OVER_THE_GROUP}; a mended failure keeps {soft:g} of it outside its seam",
+            "prefix": f"+{prefix:g} on the first {PREFIX_SHARE:.0%} of the tokens before a mended failure's seam, "
+            "which are taken for right; what lies between them and the seam, and what follows it, gets none",
+            **reasons(seam, lambda_rep, how.lambda_edit),
+        },
     )
 
 

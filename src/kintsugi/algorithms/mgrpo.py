@@ -18,7 +18,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from kintsugi.algorithms.base import Algorithm, compared, outcome_rows, row
+from kintsugi.algorithms.base import OVER_THE_GROUP, Algorithm, compared, outcome_rows, row
 from kintsugi.mending.repair import mendable
 from kintsugi.records import Episode, Extra, Problem, Row
 from kintsugi.sampling.context import Context
@@ -57,4 +57,8 @@ def mgrpo(
         rows,
         level="token",
         note=f"{candidates} corrections of each failure",
+        reasons={
+            "group": OVER_THE_GROUP,
+            "correction": f"{OVER_THE_GROUP}; the group is the corrections of one answer",
+        },
     )

@@ -47,6 +47,29 @@ GRPO = Algorithm("grpo", run_rollouts, outcome_rows, level="token", outcome_only
 GSPO = Algorithm(
     "gspo", run_rollouts, outcome_rows, level="sequence", clip_low=3e-4, clip_high=4e-4, outcome_only=True
 )
-DR_GRPO = Algorithm("dr_grpo", run_rollouts, BY_MEAN, level="token", reduction="constant", outcome_only=True)
-RLOO = Algorithm("rloo", run_rollouts, BY_OTHERS, level="nll", reduction="constant", outcome_only=True)
-RAFT = Algorithm("raft", run_rollouts, passes, level="token", outcome_only=True)
+DR_GRPO = Algorithm(
+    "dr_grpo",
+    run_rollouts,
+    BY_MEAN,
+    level="token",
+    reduction="constant",
+    outcome_only=True,
+    reasons={"group": "reward − mean of the group's rewards, on every token"},
+)
+RLOO = Algorithm(
+    "rloo",
+    run_rollouts,
+    BY_OTHERS,
+    level="nll",
+    reduction="constant",
+    outcome_only=True,
+    reasons={"group": "reward − mean of the other rollouts' rewards, on every token"},
+)
+RAFT = Algorithm(
+    "raft",
+    run_rollouts,
+    passes,
+    level="token",
+    outcome_only=True,
+    reasons={"pass": "1 − pass rate of the group, on every token of a rollout that passed"},
+)

@@ -23,7 +23,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from kintsugi.algorithms.base import Algorithm, compared, outcome_rows, row, step_starts
+from kintsugi.algorithms.base import OVER_THE_GROUP, Algorithm, compared, outcome_rows, row, step_starts
 from kintsugi.mending.repair import mendable
 from kintsugi.mending.select import nearest_anchor
 from kintsugi.records import Episode, Extra, Problem, Rollout, Row
@@ -93,4 +93,8 @@ def resets(
         rows,
         level="token",
         note=f"{failures} failed rollouts reset, {continuations} continuations of each",
+        reasons={
+            "group": OVER_THE_GROUP,
+            "reset": f"{OVER_THE_GROUP}; the group is the continuations from one place",
+        },
     )

@@ -53,4 +53,13 @@ def rows(episode: Episode) -> list[Row]:
     return [r.add("teacher", teachers[r.index]) if r.index in teachers else r for r in rollout_rows(episode)]
 
 
-SDPO = Algorithm("sdpo", run, rows, level="token", clip_low=0.2, clip_high=0.2, scores=True)
+SDPO = Algorithm(
+    "sdpo",
+    run,
+    rows,
+    level="token",
+    scores=True,
+    reasons={
+        "teacher": "log-probability under the prompt that shows a passing sibling − that under the problem alone"
+    },
+)

@@ -13,6 +13,16 @@ from kintsugi.sampling.context import Context
 from kintsugi.sampling.play import Run
 
 
+def reasons(seam: float, lambda_rep: float, lambda_edit: float) -> dict[str, str]:
+    """The words for the credit of a seam and of repair mode."""
+    return {
+        "seam": f"−{seam:g} on the tokens of a mended failure that were changed, +{seam:g} on those that its repair "
+        "has instead, both given the problem alone; a sibling that repairs several failures gets it for each",
+        "repair": "in repair mode, under the repair prompt: score − mean score of its group; the score is reward − "
+        f"{lambda_edit:g} × distance, 0 where the audit rejects it; weight {lambda_rep:g}",
+    }
+
+
 def run(problem: Problem, ctx: Context, how: Mending) -> Run[Episode]:
     """Rollouts, repairs of the failed ones, and the seam of each failure that was mended."""
     rollouts = yield from ctx.group(problem)

@@ -96,4 +96,7 @@ def vineppo(
         clip_high=0.2,
         reduction="token",
         note=f"{continuations} continuations of up to {states} steps of each rollout",
+        reasons={
+            "step": "value after the step − value before it; a value is the mean reward of continuations from there"
+        },
     )

@@ -189,7 +189,7 @@ def credit_lines(
             yield f"  {title}  {spanned(places)}: {words}"
 
 
-NOTHING = "+0.00"
+NOTHING = "0.00"
 
 
 def reasons_of(credit: Credit, at: int) -> str:

@@ -133,7 +133,8 @@
     const words = [`token ${n} “${visible(own.pieces[n])}”`, `id ${own.ids[n]}`];
     const logprob = own.logprobs && own.logprobs[n];
     if (typeof logprob === "number") words.push(`log-probability ${logprob.toFixed(3)} (p = ${Math.exp(logprob).toFixed(3)})`);
-    words.push(own.mask ? `gate ${own.mask[n]}` : "no gate of its own", own.credit ? reasons(own.credit, n) : "no training row");
+    if (own.mask) words.push(own.mask[n] ? "in the seam" : "outside the seam");
+    words.push(own.credit ? reasons(own.credit, n) : "no training row");
     const edit = own.edits.find((e) => e[own.at] === n && e[0] !== (own.at === 1 ? "insert" : "delete"));
     if (edit) {
       const other = facts[own.at === 1 ? "repaired" : "failed"], there = edit[own.at === 1 ? 2 : 1];
@@ -167,7 +168,7 @@
       el("header", {}, el("h3", {}, el("a", { href: `#${link}`, textContent: visible(`step ${step} · ${id} · rollout ${j}`) })),
         el("span", { className: `badge ${verdict}`, textContent: verdict }), fate ? el("span", { className: `badge ${fate}`, textContent: fate }) : null,
         rollout.cut ? el("span", { className: "badge fail", textContent: "cut off" }) : null, data.own ? null : el("span", { textContent: `reward ${rollout.reward}` })),
-      el("div", { className: "question text", textContent: visible(problem.question) + (problem.gold ? `\ngold answer: ${visible(problem.gold)}` : "") }), sides, detail);
+      el("div", { className: "question text", textContent: visible(problem.question) + (problem.gold ? `\ngold answer: ${visible(problem.gold)}` : "") + (data.own ? `\n${problem.rollouts.filter((r) => r.verdict === "pass").length} of ${problem.rollouts.length} rollouts of the group pass` : "") }), sides, detail);
     if (seam) {
       node.append(el("p", { className: "why" }, el("b", { textContent: "Corrected at " }), corrected(rollout, seam) + `. ${seam.kept} of ${seam.edits.length} ${seam.edits.length === 1 ? "edit" : "edits"} trained on (K* = ${seam.kept}).`));
       node.append(el("p", { className: "why" }, el("b", { textContent: "Why: " }), visible(mend.why) + "."));

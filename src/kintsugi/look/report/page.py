@@ -18,7 +18,7 @@ from kintsugi.files import clean, partial_of
 from kintsugi.look.report.blocks import Data, Source, block, index_lines, packed, reasons_in
 from kintsugi.look.report.figures import figures
 from kintsugi.look.report.foreign import Foreign, open_foreign
-from kintsugi.look.report.reasons import explained
+from kintsugi.look.report.reasons import explained, with_defaults
 from kintsugi.records import KintsugiError
 from kintsugi.run.directory import MARKS
 from kintsugi.run.owned import may_replace_file
@@ -186,7 +186,7 @@ def summary(source: Source, shown: Contents) -> str:
         found["Failures mended"] = f"{mended:,.0f} of {tried:,} tried <small>of {failed:,} in all</small>"
     for key in ("algorithm", "model", "task"):
         if key in recipe:
-            found[key.capitalize()] = named(recipe[key])
+            found[key.capitalize()] = named(with_defaults(recipe[key]) if key == "algorithm" else recipe[key])
     return "".join(f"<div><dt>{k}</dt><dd>{v}</dd></div>" for k, v in found.items())
 
 
