@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart compare-smoke results test audit test-faults test-slow test-vllm test-trl test-verl lint gym smollm2 extras browser sandbox docs locks nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
+.PHONY: setup quickstart compare-smoke results test test-all test-rest audit test-faults test-slow test-vllm test-trl test-verl lint gym smollm2 extras browser sandbox docs locks nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
 
 setup: $(STAMP)
 
@@ -92,8 +92,14 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 test: lint gym extras browser docs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(PYTEST) -m "not slow and not long"
+
+# The rest: every command of the pages, trackers, the Hub's client, comparisons, and verl's loop where verl is installed.
+test-all: test test-rest
+test-rest: setup extras browser docs
+	$(PYTEST) -m "long and not slow"
 	test ! -e $(VERL)/.ready || OMP_NUM_THREADS=1 $(VERL)/bin/python -m pytest tests/verl/test_verl_loop.py
 
 # Known vulnerabilities of what is pinned. Says so where nobody could be asked.

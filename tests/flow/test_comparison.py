@@ -19,6 +19,8 @@ from kintsugi.compare.plan import Plan, load_plan
 from kintsugi.compare.results import latest, read_rows
 from kintsugi.compare.run import compare
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "benchmarks" / "comparisons" / "smoke.yaml"
 

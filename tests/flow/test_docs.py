@@ -171,6 +171,7 @@ def toy(words: list[str], place: Place) -> list[str]:
     return words
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("snippet", [c for c in commands() if "kintsugi " in c.text[:25]], ids=str)
 def test_every_command_of_the_pages_runs(snippet: Snippet, place: Place) -> None:
     executable, *words = shlex.split(snippet.text)
@@ -301,6 +302,7 @@ def python_blocks() -> list[Snippet]:
     return [b for b in found if re.match(r"(from kintsugi import|class |def |# \w+\.py)", b.text)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("snippet", python_blocks(), ids=str)
 def test_every_python_example_of_the_pages_runs(snippet: Snippet, place: Place) -> None:
     small = ", ".join(f'"{word}"' for word in [*TOY, "output_dir=runs/python"])

@@ -15,6 +15,8 @@ import pytest
 from hub_server import Hub, serving
 from huggingface_hub import ModelCard
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 SMALL = [
     "sampling.problems=2",

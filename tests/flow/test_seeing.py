@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 STATE = {"trainer.json", "optimizer.safetensors", "checksums.json"}
 """What only a resumed run needs of a checkpoint."""

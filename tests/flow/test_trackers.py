@@ -17,6 +17,8 @@ from kintsugi.config import Recipe
 from kintsugi.trackers import load_trackers, tracking
 from kintsugi.trackers.base import Beginning, flat
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 SMALL = [
     "sampling.problems=2", "sampling.group_size=4", "eval.problems=4", "eval.samples=1", "threads=1", "save_every=1",
