@@ -71,6 +71,7 @@ def kintsugi(
                 made.append(member)
         return [*made, *repair_rows(episode, lambda_rep, centred)]
 
+    kept = f"keeps {soft:g} of it outside its seam" if soft else "has its seam and prefix instead"
     how = Mending(source, failures or None, candidates=1, check="none", k=1)
     return Algorithm(
         "kintsugi",
@@ -80,7 +81,7 @@ def kintsugi(
         reduction=reduction,
         note=f"{failures or 'all'} failures of a group mended",
         reasons={
-            "group": f"{OVER_THE_GROUP}; a mended failure keeps {soft:g} of it outside its seam",
+            "group": f"{OVER_THE_GROUP}; a mended failure {kept}",
             "prefix": f"+{prefix:g} on the first {PREFIX_SHARE:.0%} of the tokens before a mended failure's seam, "
             "which are taken for right; what lies between them and the seam, and what follows it, gets none",
             **reasons(seam, lambda_rep, how.lambda_edit),
