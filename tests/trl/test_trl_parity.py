@@ -20,7 +20,7 @@ SAME = 1e-5
 
 ALGORITHMS: list[Any] = [
     "kintsugi",
-    {"name": "kintsugi", "source": "rewrite", "reduction": "row"},
+    {"name": "kintsugi", "source": "rewrite"},
     {"name": "kintsugi", "source": "sibling", "soft": 0.3},
     "iop",
     {"name": "iop", "k": 1, "check": "graft"},

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -55,9 +55,6 @@ def kintsugi(
             ge=0, le=1, description="share of its group advantage that a mended failure keeps beside its seam"
         ),
     ] = 0.0,
-    reduction: Annotated[
-        Literal["row", "token"], Field(description="loss: the mean over rows, or over tokens")
-    ] = "token",
 ) -> Algorithm:
     def rows(episode: Episode) -> list[Row]:
         """One row per rollout, two for one with a seam (credited or not, it counts), then repair mode's."""
@@ -78,7 +75,7 @@ def kintsugi(
         partial(run, how=how),
         rows,
         level="token",
-        reduction=reduction,
+        reduction="token",
         note=f"{failures or 'all'} failures of a group mended",
         reasons={
             "group": f"{OVER_THE_GROUP}; a mended failure {kept}",
