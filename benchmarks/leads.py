@@ -18,10 +18,10 @@ RESULTS = Path(__file__).parent / "results" / "learning.jsonl"
 
 def main(most: int) -> None:
     curves, _ = latest(row for row in read_rows(RESULTS) if row.comparison == "fair")
-    tasks: dict[str, list[Curve]] = defaultdict(list)
+    tasks: dict[str, dict[str, list[Curve]]] = defaultdict(lambda: defaultdict(list))
     for curve in curves:
         if curve.head.stage == "main" and curve.head.seed < most:
-            tasks[curve.head.task].append(curve)
+            tasks[curve.head.task][curve.head.algorithm].append(curve)
     ours = means(tasks, "kintsugi")
     for label in sorted({c.head.algorithm for c in curves} - {"kintsugi"}):
         theirs = means(tasks, label)
