@@ -3,8 +3,7 @@
 Of every failure that a repair's seam blamed, or, where an algorithm repairs nothing, of every rollout it blamed:
 precision, the share of blamed tokens (those of negative credit) that are wrong; recall, the share of wrong tokens
 that are blamed; first, the share of failures whose first wrong token is blamed. `kintsugi` blames failures that it
-could not mend as GRPO does, whole; these are left out, and `seams` is the share of blamed rollouts that are in. Of what
-`soft` blames with a seam only the seam counts: the tokens that are blamed most.
+could not mend as GRPO does, whole; these are left out, and `seams` is the share of blamed rollouts that are in.
 Three parts of the run: before training has moved it far, half way, and at its end. `TASK=RUN` also adds the figures
 to the file that `make results` makes the credit table from.
 

@@ -12,7 +12,7 @@ from kintsugi import train
 
 
 def test_siblings_mend_without_a_generated_token_and_every_credit_is_learned(tmp_path: Path) -> None:
-    algorithm = {"name": "kintsugi", "source": "sibling", "failures": 0, "prefix": 0.1, "soft": 0.1}
+    algorithm = {"name": "kintsugi", "source": "sibling", "failures": 0}
     train(tiny(tmp_path / "run", steps=1, algorithm=algorithm))
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     (metrics,) = [m for m in lines if "accuracy" in m]

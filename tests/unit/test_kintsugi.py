@@ -51,7 +51,7 @@ def places(row: Row) -> dict[int, float]:
 def test_the_shipped_defaults() -> None:
     """The setting that was measured; a change here wants a measurement."""
     assert {name: a.default for name, a in arguments_of(kintsugi)[0].items()} == {
-        "source": "either", "failures": 3, "seam": 10.0, "prefix": 1.0, "lambda_rep": 1.0, "soft": 0.0,
+        "source": "either", "failures": 3, "seam": 10.0, "lambda_rep": 1.0,
     }  # fmt: skip
 
 
@@ -87,28 +87,12 @@ def test_the_rows_of_a_seam_whole() -> None:
 
 def test_what_precedes_a_seam_is_praised() -> None:
     # The first edit is at 7: 70% of the seven tokens before it are int(4.9) = 4. The sibling takes the same steps.
-    episode, rows = rows_of({"[Q]": [LATE, LATE_GOOD, LATE_GOOD]}, prefix=0.5)
+    episode, rows = rows_of({"[Q]": [LATE, LATE_GOOD, LATE_GOOD]})
     assert [r.written for r in episode.repairs] == [False]
-    assert places(by_role(rows, "failed")[0]) == {0: 0.5, 1: 0.5, 2: 0.5, 3: 0.5, 7: -10.0}
+    assert places(by_role(rows, "failed")[0]) == {0: 1.0, 1: 1.0, 2: 1.0, 3: 1.0, 7: -10.0}
     assert by_role(rows, "failed")[0].credit == {
-        "seam": tuple(-10.0 * (t == 7) for t in range(15)), "prefix": tuple(0.5 * (t < 4) for t in range(15)),
+        "seam": tuple(-10.0 * (t == 7) for t in range(15)), "prefix": tuple(1.0 * (t < 4) for t in range(15)),
     }  # fmt: skip
-    _, rows = rows_of({"[Q]": [LATE, LATE_GOOD, LATE_GOOD]}, prefix=0)
-    assert places(by_role(rows, "failed")[0]) == {7: -10.0}
-
-
-def test_what_is_outside_of_a_seam_may_keep_a_share_of_the_group_advantage() -> None:
-    # Rewards 0, 1, 1: the failure's advantage is (0 - 2/3) / (sqrt(2) / 3) = -sqrt(2). 15 tokens, the seam at 7.
-    half = -math.sqrt(2) / 2
-    script = {"[Q]": [LATE, LATE_GOOD, LATE_GOOD]}
-    _, rows = rows_of(script, soft=0.5, prefix=0)
-    (failed,) = by_role(rows, "failed")
-    assert failed.advantages == pytest.approx([half] * 7 + [-10.0] + [half] * 7)
-    assert failed.mask == (1,) * 15
-    assert failed.credit["group"] == pytest.approx([half] * 7 + [0.0] + [half] * 7)
-    _, rows = rows_of(script, soft=0.5, prefix=0.3)
-    (failed,) = by_role(rows, "failed")
-    assert failed.advantages == pytest.approx([0.3] * 4 + [half] * 3 + [-10.0] + [half] * 7)
 
 
 def test_a_failure_that_was_not_mended_keeps_its_group_advantage() -> None:
@@ -168,7 +152,6 @@ def test_the_loss() -> None:
     ("options", "said"),
     [
         ({"source": "splice"}, "source: .*'rewrite', 'sibling' or 'either'"),
-        ({"soft": 2}, "soft: .*less than or equal to 1"),
         ({"seam": 0}, "seam: .*greater than 0"),
     ],
 )

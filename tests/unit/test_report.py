@@ -49,7 +49,7 @@ def test_a_step_holds_what_was_credited_where(tmp_path: Path) -> None:
 
 
 def test_reasons_are_explained_with_the_numbers_of_the_recipe(tmp_path: Path) -> None:
-    algorithm = {"name": "kintsugi", "seam": 4, "prefix": 0.5, "lambda_rep": 0.3}
+    algorithm = {"name": "kintsugi", "seam": 4, "lambda_rep": 0.3}
     log = RunLog.open(make_recipe(output_dir=str(tmp_path / "run"), algorithm=algorithm))
     episode, shipped = make_episode(), load_algorithm(algorithm)
     rows = shipped.rows(episode)
@@ -58,7 +58,7 @@ def test_reasons_are_explained_with_the_numbers_of_the_recipe(tmp_path: Path) ->
     assert (
         "<dt>credit: seam</dt><dd>−4 on the tokens of a mended failure that were changed, +4 on those" in page
     )
-    assert "<dt>credit: prefix</dt><dd>+0.5 on the first 70%" in page
+    assert "<dt>credit: prefix</dt><dd>+1 on the first 70%" in page
     assert "the score is reward − 0.2 × distance, 0 where the audit rejects it; weight 0.3</dd>" in page
     assert (
         "Algorithm</dt><dd>kintsugi<small>source: either</small><small>failures: 3</small>" in page

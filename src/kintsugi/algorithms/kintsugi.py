@@ -27,6 +27,8 @@ from kintsugi.algorithms.seams import reasons, repair_rows, repaired_row, run
 from kintsugi.mending.options import Mending, Source
 from kintsugi.records import Episode, Row, Seam
 
+PREFIX = 1.0
+"""The praise of a token before a seam."""
 PREFIX_SHARE = 0.7
 """The share of what precedes a seam that is praised. VPPO (arXiv:2601.18984) shortens it against step inflation."""
 
@@ -45,16 +47,7 @@ def kintsugi(
     seam: Annotated[
         float, Field(gt=0, description="credit of a seam's tokens: blame of the failure's, praise of the fix")
     ] = 10.0,
-    prefix: Annotated[
-        float, Field(ge=0, description="credit of the first 70% of a failure before its seam")
-    ] = 1.0,
     lambda_rep: Annotated[float, Field(ge=0, description="weight of the repair objective")] = 1.0,
-    soft: Annotated[
-        float,
-        Field(
-            ge=0, le=1, description="share of its group advantage that a mended failure keeps beside its seam"
-        ),
-    ] = 0.0,
 ) -> Algorithm:
     def rows(episode: Episode) -> list[Row]:
         """One row per rollout, two for one with a seam (credited or not, it counts), then repair mode's."""
@@ -62,13 +55,12 @@ def kintsugi(
         made: list[Row] = []
         for member in outcome_rows(episode):
             if found := seams.get(member.index):
-                made.append(blamed(member, found, seam, prefix, soft))
+                made.append(blamed(member, found, seam))
                 made.append(repaired_row(episode, found, seam))
             else:
                 made.append(member)
         return [*made, *repair_rows(episode, lambda_rep, centred)]
 
-    kept = f"keeps {soft:g} of it outside its seam" if soft else "has its seam and prefix instead"
     how = Mending(source, failures or None, candidates=1, check="none", k=1)
     return Algorithm(
         "kintsugi",
@@ -78,24 +70,18 @@ def kintsugi(
         reduction="token",
         note=f"{failures or 'all'} failures of a group mended",
         reasons={
-            "group": f"{OVER_THE_GROUP}; a mended failure {kept}",
-            "prefix": f"+{prefix:g} on the first {PREFIX_SHARE:.0%} of the tokens before a mended failure's seam, "
+            "group": f"{OVER_THE_GROUP}; a mended failure has its seam and prefix instead",
+            "prefix": f"+{PREFIX:g} on the first {PREFIX_SHARE:.0%} of the tokens before a mended failure's seam, "
             "which are taken for right; what lies between them and the seam, and what follows it, gets none",
             **reasons(seam, lambda_rep, how.lambda_edit),
         },
     )
 
 
-def blamed(failure: Row, seam: Seam, weight: float, prefix: float, soft: float) -> Row:
-    """A mended failure: praised before its seam, blamed at it; of its group advantage it keeps a share elsewhere."""
+def blamed(failure: Row, seam: Seam, weight: float) -> Row:
+    """A mended failure: praised before its seam, blamed at it; it has no group advantage."""
     first = seam.edits[0].failed_at if seam.edits else 0
-    praised = int(PREFIX_SHARE * first) if prefix else 0
-    own = {
-        "seam": tuple(-weight * gate for gate in seam.failed_mask),
-        "prefix": tuple(prefix * (t < praised) for t in range(len(failure.mask))),
-        "group": tuple(
-            soft * a * (t >= praised and not gate)
-            for t, (a, gate) in enumerate(zip(failure.advantages, seam.failed_mask, strict=True))
-        ),
-    }
-    return replace(failure, credit={why: values for why, values in own.items() if any(values)}).credited()
+    gated = replace(failure, credit={}).add("seam", [-weight * gate for gate in seam.failed_mask])
+    if praised := int(PREFIX_SHARE * first):
+        gated = gated.add("prefix", [PREFIX * (t < praised) for t in range(len(failure.mask))])
+    return gated.credited()
