@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart compare-smoke results test test-all test-rest audit test-faults test-slow test-vllm test-trl test-verl lint gym smollm2 extras browser sandbox docs locks nano-base nano-brackets nano-columns nano-dot nano-chain bench clean
+.PHONY: setup quickstart compare-smoke results test test-all test-rest audit test-faults test-slow test-vllm test-trl test-verl lint gym smollm2 extras browser sandbox docs locks nano-base nano-brackets nano-dot nano-chain bench clean
 
 setup: $(STAMP)
 
@@ -170,7 +170,7 @@ $(PEER)/.ready: pyproject.toml constraints-trl.txt
 SFT = $(BIN)/kintsugi sft --overwrite
 # The last stage teaches repairs of long problems: without it a base mends one failure in six there, and seams gain nothing.
 REPAIRS = sft.repair_share=0.8 steps=500 eval.every=0
-BRACKETS = $(SFT) recipes/brackets_base.yaml task.slip_facts=0.3 sampling.max_new_tokens=120 optim.lr=1.5e-3 eval.every=500
+BRACKETS = $(SFT) benchmarks/bases/brackets.yaml task.slip_facts=0.3 sampling.max_new_tokens=120 optim.lr=1.5e-3 eval.every=500
 nano-brackets: setup
 	$(BRACKETS) model=nano 'task.brackets=[1,2]' steps=500 optim.lr=2e-3 sft.batch=44 \
 	  sft.repair_share=0.28 output_dir=runs/brackets_1
@@ -180,40 +180,29 @@ nano-brackets: setup
 	  steps=1400 sft.batch=40 output_dir=runs/brackets_3
 	$(BRACKETS) model=runs/brackets_3/checkpoints/step-001400 'task.brackets=[3,4]' \
 	  steps=1000 sft.batch=40 sft.repair_share=0.6 output_dir=runs/brackets_4
-	$(SFT) recipes/brackets_base.yaml output_dir=runs/brackets_5
-	$(SFT) recipes/brackets_base.yaml model=runs/brackets_5/checkpoints/step-000800 'task.brackets=[4,7]' \
+	$(SFT) benchmarks/bases/brackets.yaml output_dir=runs/brackets_5
+	$(SFT) benchmarks/bases/brackets.yaml model=runs/brackets_5/checkpoints/step-000800 'task.brackets=[4,7]' \
 	  $(REPAIRS)
 	$(BIN)/python benchmarks/ship.py runs/brackets_base recipes/learning/brackets.yaml
 
-CHAIN = $(SFT) recipes/chain_base.yaml task.slip_facts=0.3 sampling.max_new_tokens=170 eval.every=0 optim.lr=1.2e-3
+CHAIN = $(SFT) benchmarks/bases/chain.yaml task.slip_facts=0.3 sampling.max_new_tokens=170 eval.every=0 optim.lr=1.2e-3
 nano-chain: setup
 	$(CHAIN) model=nano 'task.steps=[2,11]' steps=500 optim.lr=1.5e-3 optim.warmup=30 \
 	  sft.batch=40 sft.repair_share=0.3 output_dir=runs/chain_1
 	$(CHAIN) model=runs/chain_1/checkpoints/step-000500 'task.steps=[8,11]' steps=500 sft.batch=36 output_dir=runs/chain_2
 	$(CHAIN) model=runs/chain_2/checkpoints/step-000500 'task.steps=[9,16]' task.slip_rate=0.4 steps=700 \
 	  sft.batch=36 output_dir=runs/chain_3
-	$(SFT) recipes/chain_base.yaml
+	$(SFT) benchmarks/bases/chain.yaml
 	$(BIN)/python benchmarks/ship.py runs/chain_base recipes/learning/chain.yaml
 
-COLUMNS = $(SFT) recipes/columns_base.yaml task.slip_facts=0.6
-nano-columns: setup
-	$(COLUMNS) 'task.columns=[1,3]' steps=500 optim.lr=2e-3 optim.warmup=30 sft.batch=44 sft.repair_share=0.28 \
-	  output_dir=runs/columns_1
-	$(COLUMNS) 'task.columns=[1,8]' steps=700 optim.lr=1.5e-3 optim.warmup=30 sft.repair_share=0.28 \
-	  model=runs/columns_1/checkpoints/step-000500 output_dir=runs/columns_2
-	$(COLUMNS) 'task.columns=[4,8]' steps=500 optim.lr=1.5e-3 \
-	  model=runs/columns_2/checkpoints/step-000700 output_dir=runs/columns_3
-	$(SFT) recipes/columns_base.yaml model=runs/columns_3/checkpoints/step-000500
-	$(BIN)/python benchmarks/ship.py runs/columns_base recipes/learning/columns.yaml
-
-DOT = $(SFT) recipes/dot_base.yaml task.slip_facts=0.7 sampling.max_new_tokens=120 optim.lr=1.5e-3 eval.every=0
+DOT = $(SFT) benchmarks/bases/dot.yaml task.slip_facts=0.7 sampling.max_new_tokens=120 optim.lr=1.5e-3 eval.every=0
 nano-dot: setup nano-brackets
 	$(DOT) model=runs/brackets_4/checkpoints/step-001000 'task.terms=[1,4]' steps=600 \
 	  sft.batch=40 sft.repair_share=0.3 output_dir=runs/dot_1
 	$(DOT) model=runs/dot_1/checkpoints/step-000600 'task.terms=[3,5]' steps=700 \
 	  sft.batch=36 sft.repair_share=0.4 output_dir=runs/dot_2
-	$(SFT) recipes/dot_base.yaml output_dir=runs/dot_3
-	$(SFT) recipes/dot_base.yaml model=runs/dot_3/checkpoints/step-000800 'task.terms=[4,7]' \
+	$(SFT) benchmarks/bases/dot.yaml output_dir=runs/dot_3
+	$(SFT) benchmarks/bases/dot.yaml model=runs/dot_3/checkpoints/step-000800 'task.terms=[4,7]' \
 	  $(REPAIRS)
 	$(BIN)/python benchmarks/ship.py runs/dot_base recipes/learning/dot.yaml
 

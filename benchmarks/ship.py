@@ -1,7 +1,7 @@
-"""Copies the model of a finished run into the package as a nano base.
+"""Copies the model of a finished run to where the recipe that is to start from it looks for it.
 
-    python -m kintsugi.models.ship RUN                                      # as nano, for the quickstart
-    python -m kintsugi.models.ship RUN recipes/learning/columns.yaml        # as the model that recipe names
+    python benchmarks/ship.py RUN                                    # into the package as nano, for the quickstart
+    python benchmarks/ship.py RUN recipes/learning/chain.yaml        # to benchmarks/models/nano_chain
 
 Refuses a model that is not fit to learn from: base pass@1 must lie between 10 and 45% (20 and 40% for the
 quickstart), no constant answer may reach 15%, and the weights may take at most 4 MB.
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from kintsugi.assembly import assemble
 from kintsugi.config import Recipe
-from kintsugi.models.loading import MODELS, NANO_DIR
+from kintsugi.models.loading import NANO_DIR
 from kintsugi.plugins import spec_name
 from kintsugi.records import KintsugiError
 from kintsugi.run.evaluation import evaluate, table
@@ -29,8 +29,9 @@ QUICKSTART = "recipes/quickstart.yaml"
 
 
 def ship(run: Path, learning: str = QUICKSTART) -> str:
-    """Checks the newest checkpoint of `run` on the recipe it is to learn from, and ships it under the name
-    of the model there (`nano-chain`); returns the evaluation.
+    """Checks the newest checkpoint of `run` on the recipe it is to learn from, and copies it to the model named there.
+
+    Returns the evaluation's table.
     """
     _, source = checkpoint(Run.open(run), None)
     name = spec_name(Recipe.load(learning).model)
@@ -45,10 +46,11 @@ def ship(run: Path, learning: str = QUICKSTART) -> str:
             f"{source}: expected pass@1 in [{low:.2f}, {high:.2f}], constant answer <= 0.15 and {LARGEST:,} bytes "
             f"at most; got {result.pass_at_1}, {constant:.3f} and {size:,}"
         )
-    folder = NANO_DIR if name == "nano" else MODELS / name.replace("-", "_")
+    folder = NANO_DIR if name == "nano" else Path(name)
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns(*OWN))
-    card = {"recipe": f"recipes/{run.name}.yaml", "constant_answer": constant, **result.summary()}
+    built = f"recipes/{run.name}.yaml" if name == "nano" else f"benchmarks/bases/{Path(learning).name}"
+    card = {"recipe": built, "constant_answer": constant, **result.summary()}
     (folder / "built.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     return table(str(source), result)
 

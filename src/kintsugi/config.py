@@ -127,11 +127,11 @@ class Recipe(Section):
     """Everything a run is told. `kintsugi train RECIPE --dry-run` prints it resolved."""
 
     model: Spec = Field(
-        description="nano, nano-TASK, nano-random, smollm2-135m-instruct, a local path or a Hub id; with "
+        description="nano, nano-random, smollm2-135m-instruct, a local path or a Hub id; with "
         "`trust_remote_code: true` beside `name` the code that comes with it is run"
     )
     task: Spec = Field(
-        description="dag, brackets, columns, dot, jsonl, hub, reasoning_gym or my_file.py:MyTask; arguments with `name`"
+        description="dag, jsonl, hub, reasoning_gym or my_file.py:MyTask; arguments with `name`"
     )
     verifier: Spec | None = Field(
         None, description="exact, math, gym, code or my_file.py:function; null: the task's"

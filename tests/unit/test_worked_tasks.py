@@ -1,4 +1,4 @@
-"""Brackets, columns and sums of products: values worked out by hand, paths, labels, slips, repair pairs."""
+"""Brackets and sums of products: values worked out by hand, paths, labels, slips, repair pairs."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from itertools import islice
 
 import pytest
+from benchmarks.tasks.brackets import BracketsTask
+from benchmarks.tasks.dot import DotTask
 
 from kintsugi.records import KintsugiError
 from kintsugi.tasks import load_task
 from kintsugi.tasks.base import Demonstrator, Task, in_evaluation
-from kintsugi.tasks.brackets import BracketsTask
-from kintsugi.tasks.columns import CARRYING, ColumnsTask
-from kintsugi.tasks.dot import DotTask
 from kintsugi.tasks.labels import Labelled
 from kintsugi.tasks.worked import EVALUATION_SHARE, Choose, Step, WorkedTask, answer_of
 
 BRACKETS = BracketsTask()
-COLUMNS = ColumnsTask()
 DOT = DotTask()
+LAB_BRACKETS = "benchmarks/tasks/brackets.py:BracketsTask"
+LAB_DOT = "benchmarks/tasks/dot.py:DotTask"
 
 # Modulo 10: 4+7 = 1, 1*3 = 3; expanded 4*3 = 2, 7*3 = 1, 2+1 = 3. Then 3-9 = 4, 4*9 = 6; expanded
 # 3*9 = 7, 9*9 = 1, 7-1 = 6.
@@ -28,11 +28,6 @@ PROBLEM = "a=(4+7)*3,b=(a-9)*9"
 DIRECT = "a:4+7=1\na=1*3=3\nb:3-9=4\nb=4*9=6\n#### 6"
 MIXED = "a:7*3=1\na:4*3=2\na=2+1=3\nb:3-9=4\nb=4*9=6\n#### 6"
 EXPANDED = "a:4*3=2\na:7*3=1\na=2+1=3\nb:9*9=1\nb:3*9=7\nb=7-1=6\n#### 6"
-
-# 6+7 = 13, then 9+1 and the carry 11, then 0+4 and the carry 5.
-SUM = "a6+7,b9+1,c0+4"
-STRAIGHT = "a6+7=13\nb9+1=11\nc0+4=05\n#### a3b1c5"
-TURNED = "a7+6=13\nb1+9=11\nc0+4=05\n#### a3b1c5"
 
 # Modulo 10: 3*4 = 2, 7*2 = 4, 9*9 = 1. In order 4+2 = 6, 6+4 = 0, 0+1 = 1; from the back 4+1 = 5, 5+4 = 9, 9+2 = 1.
 DOTTED = "s=4,a=3*4,b=7*2,c=9*9"
@@ -58,15 +53,6 @@ def test_brackets_by_hand_on_three_paths() -> None:
     assert BRACKETS.solve(problem, by_stems("a:4*3", "b:9*9")) == EXPANDED
 
 
-def test_columns_by_hand_in_both_directions() -> None:
-    problem = COLUMNS.parse(SUM)
-    assert COLUMNS.text(problem) == SUM
-    assert COLUMNS.solve(problem) == STRAIGHT
-    assert COLUMNS.solve(problem, by_stems("a7", "b1", "c0")) == TURNED
-    # Written units first, so the numbers are 096 and 419 read from the right: 96 + 417 = 513.
-    assert 96 + 417 == 513
-
-
 def test_dot_by_hand_in_two_orders() -> None:
     problem = DOT.parse(DOTTED)
     assert DOT.text(problem) == DOTTED
@@ -74,73 +60,7 @@ def test_dot_by_hand_in_two_orders() -> None:
     assert DOT.solve(problem, by_stems("c", "b")) == BACK
 
 
-@pytest.mark.parametrize(
-    ("solution", "wrong"),
-    # Eight characters a line, the result at 6: FORTH's lines start at 0, 8, 16, 24, 32, 40, the answer at 48.
-    [
-        (FORTH, ()),
-        (BACK, ()),
-        (FORTH.replace("b:7*2=4", "b:7*2=3").replace("6+4=0", "6+3=9").replace("0+1=1", "9+1=0"), (22, 53)),
-        # Wrong by one up and one down: both are errors, and the answer is right.
-        (FORTH.replace("a:3*4=2\na=4+2=6\nb:7*2=4\nb=6+4=0", "a:3*4=3\na=4+3=7\nb:7*2=3\nb=7+3=0"), (6, 22)),
-        (FORTH.replace("a=4+2=6", "a=2+4=6"), (10,)),  # the running sum comes first
-        (FORTH.replace("a=4+2=6", "b:7*2=4"), (8,)),  # a product is added at once
-        (FORTH.replace("b:7*2", "a:3*4"), (16,)),  # a is done
-    ],
-)
-def test_wrong_characters_of_dot(solution: str, wrong: tuple[int, ...]) -> None:
-    assert DOT.wrong_characters(DOTTED, solution) == wrong
-
-
-@pytest.mark.parametrize(
-    ("solution", "wrong"),
-    # Eight characters a line, the result at 6: MIXED's lines start at 0, 8, 16, 24, 32, the answer at 40.
-    [
-        (DIRECT, ()),
-        (MIXED, ()),
-        (EXPANDED, ()),
-        (MIXED.replace("a:4*3=2", "a:4*3=5"), (14, 18)),  # then a is 5+1, but 2+1 is written
-        (MIXED.replace("a:4*3=2", "a:4*3=5").replace("a=2+1=3", "a=5+1=3"), (14, 22)),  # 5+1 is 6
-        (MIXED.replace("a:4*3=2", "a:7*3=1"), (10,)),  # that product is done
-        (MIXED.replace("a=2+1=3", "a=1+2=3"), (18,)),  # left stays left
-        (MIXED.replace("a:4*3=2", "a=1*3=3"), (9,)),  # begun by a product: no direct way any more
-        (DIRECT.replace("a=1*3=3", "a:4*3=2"), (9,)),  # begun by the sum: no product any more
-        (DIRECT.replace("b:3-9=4", "b:3+9=2"), (19,)),
-        (DIRECT.replace("a:4+7=1", "b:4+7=1"), (0,)),  # a comes first
-        (DIRECT.replace("#### 6", "#### 4"), (37,)),
-    ],
-)
-def test_wrong_characters_of_brackets(solution: str, wrong: tuple[int, ...]) -> None:
-    assert BRACKETS.wrong_characters(PROBLEM, solution) == wrong
-
-
-def test_equal_products_are_told_apart_by_their_order() -> None:
-    # Both products are 5*3. The first one slips to 6: it counts as the left one, so 6-5 = 1.
-    text = "a:5*3=6\na:5*3=5\na=6-5=1\n#### 1"
-    assert BRACKETS.wrong_characters("a=(5-5)*3", text) == (6,)
-
-
-@pytest.mark.parametrize(
-    ("solution", "wrong"),
-    # Eight characters a line: carry at 5, digit at 6; the answer starts at 24 and its digits stand at 30, 32, 34.
-    [
-        (STRAIGHT, ()),
-        (TURNED, ()),
-        (STRAIGHT.replace("=13", "=12"), (6, 30)),  # the digit: only the answer would have to follow
-        (STRAIGHT.replace("=13", "=12").replace("a3", "a2"), (6,)),
-        (STRAIGHT.replace("=13", "=03"), (5, 14)),  # no carry: then 9+1 is 10, and 11 is wrong too
-        # Two independent errors: 12 for 13 and 06 for 05.
-        ("a6+7=12\nb9+1=11\nc0+4=06\n#### a2b1c6", (6, 22)),
-        (STRAIGHT.replace("b9", "b8"), (9,)),
-        (STRAIGHT.replace("=05", "=5"), (21,)),
-        (STRAIGHT.replace("b1c5", "b1"), (33,)),  # the text stops short, after 24 + 5 + 4 characters
-    ],
-)
-def test_wrong_characters_of_columns(solution: str, wrong: tuple[int, ...]) -> None:
-    assert COLUMNS.wrong_characters(SUM, solution) == wrong
-
-
-@pytest.mark.parametrize("task", [BRACKETS, COLUMNS, DOT], ids=["brackets", "columns", "dot"])
+@pytest.mark.parametrize("task", [BRACKETS, DOT], ids=["brackets", "dot"])
 class TestEveryWorkedTask:
     def test_splits_are_distinct_and_disjoint(self, task: WorkedTask) -> None:
         assert isinstance(task, Task)
@@ -177,7 +97,7 @@ class TestEveryWorkedTask:
             assert not in_evaluation(text, EVALUATION_SHARE)
             problem, lines = task.parse(text), solution.split("\n")
             for number, line in enumerate(lines[:-1]):
-                step = pick(task.steps(problem, lines[:number]), line[: -task.digits])
+                step = pick(task.steps(problem, lines[:number]), line[:-1])
                 value = int(line.removeprefix(step.stem))
                 if step.fact in task.slips:
                     assert value in (task.slips[step.fact], task.compute(*step.fact))
@@ -205,33 +125,26 @@ class TestEveryWorkedTask:
 
 def test_slips_are_a_share_of_the_facts() -> None:
     assert len(BRACKETS.slips) == 60 + 9  # 0.3 of 200 sums and of 30 products
-    # x + y >= 10 has 9+8+...+1 = 45 solutions, x + y + 1 >= 10 has 45 + 10 = 55.
-    assert len(CARRYING) == 100
-    assert len(COLUMNS.slips) == 100
-    assert len(ColumnsTask(slip_facts=0.6).slips) == 60
-    assert all(sum(fact) >= 10 for fact in COLUMNS.slips)
     assert len(DOT.slips) == 70
     assert {op for _, op, _ in DOT.slips} == {"*"}
-    assert all(value % 10 != sum(fact) % 10 for fact, value in COLUMNS.slips.items())
 
 
 def test_problems_stay_what_they_were() -> None:
     """Models are trained on these problems: changing the stream would mix the splits of old and new runs."""
     assert BracketsTask(brackets=3, problems=1).train()[0].prompt == "a=(4+6)*9,b=(a+2)*9,c=(b+3)*3"
-    assert ColumnsTask(columns=5, problems=1).train()[0].prompt == "a4+3,b6+3,c2+8,d2+3,e3+3"
     assert DotTask(terms=4, problems=1).train()[0].prompt == "s=4,a=3*6,b=3*2,c=8*2,d=3*3"
 
 
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"name": "brackets", "brackets": 0}, "task brackets: brackets must lie between 1 and 26, got 0"),
-        ({"name": "brackets", "slip_facts": 2}, "task brackets: slip_facts"),
-        ({"name": "columns", "columns": "eight"}, "task columns: columns.*: input should be a valid integer"),
-        ({"name": "columns", "columns": [1, 2, 3]}, "task columns: columns must be a whole number"),
-        ({"name": "columns", "columns": [9, 3]}, r"got \[9, 3\]"),
-        ({"name": "columns", "slip_rate": -1}, "task columns: slip_rate"),
-        ({"name": "columns", "problems": 1.5}, "task columns: problems"),
+        ({"name": LAB_BRACKETS, "brackets": 0}, "task brackets: brackets must lie between 1 and 26, got 0"),
+        ({"name": LAB_BRACKETS, "slip_facts": 2}, "task brackets: slip_facts"),
+        ({"name": LAB_DOT, "terms": "eight"}, "terms.*: input should be a valid integer"),
+        ({"name": LAB_DOT, "terms": [1, 2, 3]}, "task dot: terms must be a whole number"),
+        ({"name": LAB_DOT, "terms": [9, 3]}, r"got \[9, 3\]"),
+        ({"name": LAB_DOT, "slip_rate": -1}, "task dot: slip_rate"),
+        ({"name": LAB_DOT, "problems": 1.5}, "DotTask: problems"),
     ],
 )
 def test_bad_arguments(spec: dict[str, object], message: str) -> None:

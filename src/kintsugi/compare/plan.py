@@ -219,8 +219,8 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
     named = {*comparison.baselines, *([comparison.reference] if comparison.reference else [])}
     if unknown := sorted(named - {e.label for e in entries}):
         raise KintsugiError(f"{path}: baselines or reference: {unknown[0]!r} is no label of `algorithms`")
-    task = comparison.task or split_spec(entries[0].recipe.task, "task")[0]
-    return Plan(comparison, safe(task), entries)
+    task = split_spec(entries[0].recipe.task, "task")[0].split(":")[0]  # of `my_task.py:MyTask`, my_task
+    return Plan(comparison, safe(comparison.task or Path(task).stem), entries)
 
 
 def parse_entry(comparison: Comparison, base: Mapping[str, Any], spec: Spec, where: str) -> Entry:

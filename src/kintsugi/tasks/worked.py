@@ -43,11 +43,10 @@ Choose = Callable[[Sequence[Step]], Step]
 
 
 class WorkedTask(ABC, Generic[P]):
-    """A task over problems of type P. `digits` is the width of a step's result."""
+    """A task over problems of type P; a step's result is one digit."""
 
     verifier = "exact"
     name: ClassVar[str]
-    digits: ClassVar[int] = 1
 
     def __init__(
         self, slips: Mapping[Fact, int], slip_rate: float, problems: int, evaluation_problems: int, seed: int
@@ -106,11 +105,8 @@ class WorkedTask(ABC, Generic[P]):
         lines: list[str] = []
         while steps := self.steps(problem, lines):
             step = choose(steps)
-            lines.append(step.stem if step.fact is None else step.stem + self.written(work(*step.fact)))
+            lines.append(step.stem if step.fact is None else f"{step.stem}{work(*step.fact)}")
         return "\n".join(lines)
-
-    def written(self, value: int) -> str:
-        return f"{value:0{self.digits}d}"
 
     def wrong_characters(self, problem: str, solution: str) -> tuple[int, ...]:
         """Offsets of the wrong characters of a solution, each given what was written before it.
@@ -178,14 +174,14 @@ class WorkedTask(ABC, Generic[P]):
 
     def _line(self, step: Step) -> str:
         """The step done right: its whole line, or the answer line, which nothing may follow."""
-        return step.stem if step.fact is None else f"{step.stem}{self.written(self.compute(*step.fact))}\n"
+        return step.stem if step.fact is None else f"{step.stem}{self.compute(*step.fact)}\n"
 
     def _slipped(self, rest: str, steps: Sequence[Step]) -> str | None:
         """The line at the start of `rest` if it takes one of the steps with another result."""
         for step in steps:
-            end = len(step.stem) + self.digits
+            end = len(step.stem) + 1
             result = rest[len(step.stem) : end]
-            number = result.isascii() and result.isdigit() and len(result) == self.digits
+            number = result.isascii() and result.isdigit()
             if step.fact and number and rest.startswith(step.stem) and rest[end : end + 1] == "\n":
                 return rest[: end + 1]
         return None

@@ -41,7 +41,7 @@ class Bracket:
 
 
 class BracketsTask(WorkedTask[Sequence[Bracket]]):
-    """`task: brackets` or `task: {name: brackets, brackets: 5}`.
+    """`task: {name: "benchmarks/tasks/brackets.py:BracketsTask", brackets: 5}`.
 
     brackets: how many in a problem, or [low, high]. The other arguments are those of `dag`.
     """

@@ -31,7 +31,7 @@ class Dot:
 
 
 class DotTask(WorkedTask[Dot]):
-    """`task: dot` or `task: {name: dot, terms: 6}`.
+    """`task: {name: "benchmarks/tasks/dot.py:DotTask", terms: 6}`.
 
     terms: products in a problem, or [low, high]. slip_facts: the share of the 100 products that slip.
     The other arguments are those of `dag`.
