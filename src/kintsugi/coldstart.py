@@ -246,7 +246,7 @@ def sample_examples(
     pairs: list[RepairPair] = []
     for problem, rollouts in zip(problems, groups, strict=True):
         group = list({rollout.text: rollout for rollout in rollouts}.values())
-        passing = [r for r in group if r.verdict.passed and not r.truncated]
+        passing = [r for r in group if r.solved]
         solutions += [Solution(problem.prompt, r.text, problem.before) for r in passing]
         near = sibling_pairs(problem.prompt, passing, [r for r in group if mendable(r)])
         made = [pair for r in passing if (pair := corrupted(problem.prompt, r.text, passing, rng))]

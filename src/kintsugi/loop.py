@@ -241,7 +241,7 @@ def one_step(
 def remember(memory: dict[str, str], episodes: Iterable[Episode]) -> None:
     """Keeps one passing solution per problem, the shortest of the latest group, as a later anchor."""
     for episode in episodes:
-        passing = [r.text for r in episode.rollouts if r.verdict.passed and not r.truncated]
+        passing = [r.text for r in episode.rollouts if r.solved]
         if passing:
             memory[episode.problem.id] = min(passing, key=len)
 

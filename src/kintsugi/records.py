@@ -69,6 +69,11 @@ class Verdict:
     def passed(self) -> bool:
         return self.state == "pass"
 
+    @property
+    def broken(self) -> bool:
+        """True if the verifier itself broke down: there is no reward, not even a bad one."""
+        return self.state == "error"
+
     @classmethod
     def scored(cls, reward: float, message: str = "") -> Verdict:
         """Pass or fail by `reward` in [0, 1] against PASS_THRESHOLD."""
@@ -107,6 +112,11 @@ class Rollout:
     @property
     def truncated(self) -> bool:
         return self.completion.finish == "length"
+
+    @property
+    def solved(self) -> bool:
+        """True if it passed and ended by itself: it may serve as an anchor, or as a repair."""
+        return self.verdict.passed and not self.truncated
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from kintsugi.learning.objective import Objective
-from kintsugi.records import Episode, Kind, Level, Problem, Reduction, Row, Term
+from kintsugi.records import Episode, Kind, Level, Problem, Reduction, Rollout, Row, Term
 from kintsugi.sampling.context import Codec, Context
 from kintsugi.sampling.play import Run
 
@@ -104,28 +104,23 @@ def run_rollouts(problem: Problem, ctx: Context) -> Run[Episode]:
     return Episode(problem, (yield from ctx.group(problem)))
 
 
-def judged(rows: Iterable[Row], episode: Episode) -> list[Row]:
-    """The rows of texts that have a reward: those whose verifier broke down (`error`) have none."""
-    return [r for r in rows if episode.text(r.kind, r.index).verdict.state != "error"]
+def rewards(rollouts: Iterable[Rollout]) -> list[float]:
+    """The rewards of the rollouts that have one: those whose verifier broke down (`error`) have none."""
+    return [r.verdict.reward for r in rollouts if not r.verdict.broken]
 
 
 def rollout_rows(episode: Episode) -> list[Row]:
     """A row for every rollout that has a reward, without credit."""
-    return judged((row(episode, i) for i in range(len(episode.rollouts))), episode)
-
-
-def rewards(rows: Iterable[Row], episode: Episode) -> list[float]:
-    """The rewards of the rows' texts."""
-    return [episode.text(r.kind, r.index).verdict.reward for r in rows]
+    return [row(episode, i) for i, rollout in enumerate(episode.rollouts) if not rollout.verdict.broken]
 
 
 def compared(
     rows: Sequence[Row], episode: Episode, credit: Credit = group_advantages, reason: str = "group"
 ) -> list[Row]:
     """The rows as one group: those that have a reward, with the credit that it earns among them."""
-    group = judged(rows, episode)
-    earned = credit(rewards(group, episode))
-    return [r.add(reason, a) for r, a in zip(group, earned, strict=True)]
+    group = [(r, text) for r in rows if not (text := episode.text(r.kind, r.index)).verdict.broken]
+    earned = credit(rewards(text for _, text in group))
+    return [r.add(reason, a) for (r, _), a in zip(group, earned, strict=True)]
 
 
 def outcome_rows(episode: Episode, credit: Credit = group_advantages) -> list[Row]:

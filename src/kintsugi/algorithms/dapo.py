@@ -18,15 +18,15 @@ from typing import Annotated
 
 from pydantic import Field
 
-from kintsugi.algorithms.base import Algorithm, compared, rollout_rows, row
+from kintsugi.algorithms.base import Algorithm, compared, rewards, rollout_rows, row
 from kintsugi.records import Episode, Extra, Problem, Rollout, Row
 from kintsugi.sampling.context import Context
 from kintsugi.sampling.play import Run
 
 
 def mixed(group: tuple[Rollout, ...]) -> bool:
-    """True if the group's rewards differ. Rollouts whose verifier broke down have none."""
-    return len({r.verdict.reward for r in group if r.verdict.state != "error"}) > 1
+    """True if the group's rewards differ."""
+    return len(set(rewards(group))) > 1
 
 
 def run(problem: Problem, ctx: Context, draws: int) -> Run[Episode]:

@@ -28,7 +28,7 @@ def run(problem: Problem, ctx: Context, candidates: int) -> Run[Episode]:
     """G rollouts, and as extras the rollouts that stand in for repairs."""
     rollouts = yield from ctx.group(problem)
     failures = sum(mendable(r) for r in rollouts)
-    anchored = problem.id in ctx.memory or any(r.verdict.passed and not r.truncated for r in rollouts)
+    anchored = problem.id in ctx.memory or any(r.solved for r in rollouts)
     if not failures or not anchored:
         return Episode(problem, rollouts)
     more = yield from ctx.sample(

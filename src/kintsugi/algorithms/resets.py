@@ -60,7 +60,7 @@ def reset(
 
 def repair(problem: Problem, rollouts: tuple[Rollout, ...], i: int, ctx: Context) -> Run[tuple[Rollout, ...]]:
     """The model's own repair of rollout i; none where its prompt is too long."""
-    anchor = nearest_anchor(rollouts[i], [r for r in rollouts if r.verdict.passed and not r.truncated])
+    anchor = nearest_anchor(rollouts[i], [r for r in rollouts if r.solved])
     message = ctx.prompts.repair(problem.prompt, rollouts[i].text, anchor.text if anchor else None)
     prompt = ctx.ask(problem, message)
     if ctx.max_prompt is not None and len(prompt) > ctx.max_prompt:

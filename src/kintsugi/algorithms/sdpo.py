@@ -30,7 +30,7 @@ from kintsugi.sampling.play import Run
 def run(problem: Problem, ctx: Context) -> Run[Episode]:
     """Rollouts, and what its teacher makes of each failure that has a passing sibling."""
     rollouts = yield from ctx.group(problem)
-    passing = [r for r in rollouts if r.verdict.passed and not r.truncated]
+    passing = [r for r in rollouts if r.solved]
     own: dict[int, Score] = {}
     told: dict[int, Score] = {}
     for i, rollout in enumerate(rollouts):

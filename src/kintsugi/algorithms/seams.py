@@ -54,7 +54,7 @@ def repair_rows(episode: Episode, weight: float, credit: Credit = group_advantag
     repairs [ours]: half the tokens, and still a baseline of the same question.
     """
     repairs = episode.repairs
-    written = [j for j, r in enumerate(repairs) if r.written and r.rollout.verdict.state != "error"]
+    written = [j for j, r in enumerate(repairs) if r.written and not r.rollout.verdict.broken]
     single = len(written) == len({repairs[j].failed for j in written})
     for failed in sorted({-1 if single else repairs[j].failed for j in written}):
         group = [j for j in written if single or repairs[j].failed == failed]

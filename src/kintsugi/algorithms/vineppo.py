@@ -54,10 +54,9 @@ def values(episode: Episode) -> dict[tuple[int, ...], float]:
     """V by beginning: the mean reward of its continuations that have one."""
     found: dict[tuple[int, ...], list[float]] = {}
     for e in episode.extras:
-        if e.rollout.verdict.state != "error":
-            ids = episode.rollouts[e.of].completion.token_ids[: e.at]
-            found.setdefault(ids, []).append(e.rollout.verdict.reward)
-    return {ids: sum(rewards) / len(rewards) for ids, rewards in found.items()}
+        ids = episode.rollouts[e.of].completion.token_ids[: e.at]
+        found.setdefault(ids, []).extend(rewards([e.rollout]))
+    return {ids: sum(values) / len(values) for ids, values in found.items() if values}
 
 
 def step_advantages(rollout: Rollout, start: float, value: dict[tuple[int, ...], float]) -> list[float]:
@@ -77,7 +76,7 @@ def step_advantages(rollout: Rollout, start: float, value: dict[tuple[int, ...],
 def rows(episode: Episode) -> list[Row]:
     """One row per rollout, credited step by step."""
     group, value, made = rollout_rows(episode), values(episode), []
-    for member, over in zip(group, leave_one_out(rewards(group, episode)), strict=True):
+    for member, over in zip(group, leave_one_out(rewards(episode.rollouts)), strict=True):
         rollout = episode.rollouts[member.index]
         made.append(member.add("step", step_advantages(rollout, rollout.verdict.reward - over, value)))
     return made

@@ -43,7 +43,7 @@ def repair_failures(
     The anchor is a passing sibling; a group without one takes an earlier pass of the problem, or is skipped.
     """
     failures = [i for i, r in enumerate(rollouts) if mendable(r)][: how.failures]
-    passing = [r for r in rollouts if r.verdict.passed and not r.truncated]
+    passing = [r for r in rollouts if r.solved]
     if not failures:
         return (), "all passed" if all(r.verdict.passed for r in rollouts) else "nothing mendable"
     if not passing and (how.source == "sibling" or problem.id not in ctx.memory):
@@ -57,7 +57,7 @@ def repair_failures(
 def repair_one(mender: Mender, rollouts: Sequence[Rollout]) -> Run[list[Repair]]:
     """The repairs of one failure from rho(. | x, y, a): G_rep of them, or its sibling."""
     problem, failed, ctx, how = mender.problem, mender.failed, mender.ctx, mender.how
-    passing = [r for r in rollouts if r.verdict.passed and not r.truncated]
+    passing = [r for r in rollouts if r.solved]
     nearest = nearest_anchor(failed, passing)
     as_it_is = {"sibling": nearest, "either": same_steps(failed, passing)}.get(how.source)
     if as_it_is is not None:

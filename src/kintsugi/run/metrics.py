@@ -102,8 +102,8 @@ def repair_metrics(episodes: Sequence[Episode]) -> dict[str, Any]:
         "repair/edits": ratio(sum(len(s.edits) for s in seams), len(seams)),
         "repair/skipped_all_failed": sum(e.skipped == "all failed" for e in episodes),
         "repair/skipped_unmendable": sum(e.skipped == "nothing mendable" for e in episodes),
-        "repair/verdict_error": sum(r.rollout.verdict.state == "error" for r in repairs)
-        + sum(c.rollout.verdict.state == "error" for s in seams for c in s.checks),
+        "repair/verdict_error": sum(r.rollout.verdict.broken for r in repairs)
+        + sum(c.rollout.verdict.broken for s in seams for c in s.checks),
         "length/check": ratio(sum(checks), len(checks)),
         "length/repair": ratio(sum(lengths), len(lengths)),
         **{f"kstar/{name}": kept[name] for name in get_args(KeptBy)},

@@ -77,7 +77,7 @@ def rate(verifier: Verifier, problems: Sequence[Problem], says: Says) -> Rate:
         return Rate(0.0, 0.0, 0.0, "")
     passed = [(p, t) for p, t, v in judged if v.passed]
     example = f"problem {passed[0][0].id}: {passed[0][1][:60]!r} passes" if passed else ""
-    errors = sum(v.state == "error" for _, _, v in judged)
+    errors = sum(v.broken for _, _, v in judged)
     paid = max((part(v) for _, _, v in judged if not v.passed), default=0.0)
     return Rate(len(passed) / len(judged), errors / len(judged), paid, example)
 
