@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from kintsugi.config import Recipe
+from kintsugi.config import EVALUATED, FEW, LARGE, Recipe
 from kintsugi.files import digest
 from kintsugi.learning.selftest import check_learner
 from kintsugi.models.loading import LoadedModel, hardware, load_model, pick_autocast, settle_machine
@@ -47,10 +47,17 @@ class Parts:
     notes: list[str] = field(default_factory=list)
 
 
-def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str | None = None) -> Parts:
+def assemble(
+    recipe: Recipe,
+    version: Callable[[], int] = lambda: 0,
+    model: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    pulse: Callable[[float], None] = lambda _: None,
+) -> Parts:
     """The recipe's parts. Cheap things come first, so that a mistake is told before a model is loaded.
 
-    `version` tells the sampler which policy version it samples; `model` replaces the recipe's (resume).
+    `version` tells the sampler which policy version it samples; `model` replaces the recipe's (resume). `say` hears
+    what is loaded, `pulse` which share of the sampler's present round is done.
     """
     prompts = load_prompts(recipe.prompts)
     engine = load_engine(recipe.engine)
@@ -67,6 +74,7 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
         seed=recipe.seed,
         lora=recipe.optim.lora,
         thinking=prompts.thinking,
+        say=say,
     )
     device = loaded.model.device.type
     autocast = pick_autocast(recipe.dtype, device)
@@ -88,7 +96,13 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
     fit, too_long = fitting(train_problems, loaded.codec, prompts, room)
     notes += left_out("training", too_long, room)
     require_problems(fit, f"training problems of at most {room} tokens")
-    held_out = eval_problems[recipe.eval.skip :][: recipe.eval.problems]
+    asked = recipe.eval.problems or evaluated(loaded)
+    held_out = eval_problems[recipe.eval.skip :][:asked]
+    if asked == FEW and recipe.eval.problems is None:
+        notes.append(
+            f"evaluating {len(held_out)} held-out problems and not {EVALUATED}: the model is large for a CPU "
+            f"(eval.problems={EVALUATED} asks all of them)"
+        )
     judged, too_long = fitting(held_out, loaded.codec, prompts, room)
     notes += left_out("held-out", too_long, room)
     require_problems(judged, f"held-out problems of at most {room} tokens")
@@ -99,6 +113,7 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
         token_budget=8 * recipe.optim.token_budget,
         version=version,
         autocast=autocast,
+        pulse=pulse,
     )
     return Parts(
         recipe=recipe,
@@ -114,6 +129,11 @@ def assemble(recipe: Recipe, version: Callable[[], int] = lambda: 0, model: str 
         machine=machine,
         notes=[*notes, *loaded.notes],
     )
+
+
+def evaluated(loaded: LoadedModel) -> int:
+    """The held-out problems of an evaluation whose recipe does not say."""
+    return FEW if loaded.model.device.type == "cpu" and loaded.model.num_parameters() > LARGE else EVALUATED
 
 
 def own_code(recipe: Recipe) -> dict[str, str]:

@@ -149,6 +149,7 @@ def eval_command(
             print_recipe(resolved)
         return
     quiet()
+    from kintsugi.run.console import Reporter
     from kintsugi.run.measuring import measure, read_sample, record, save, summary
 
     sample = read_sample(text) if text else None
@@ -158,7 +159,7 @@ def eval_command(
     for name, resolved in recipes.items():
         if len(recipes) > 1:
             typer.echo(f"recipe   {name}")
-        measured = measure(resolved, name, before, sample, typer.echo)
+        measured = measure(resolved, name, before, sample, Reporter())
         sample = None  # once: the model is the same
         typer.echo(summary(measured))
         if output:
@@ -200,12 +201,18 @@ def doctor_command(
     import json
     from dataclasses import asdict
 
+    from rich.console import Console
+
     from kintsugi.config import Recipe
     from kintsugi.look.doctor import examine
+    from kintsugi.run.console import Reporter
 
     quiet()
     states = set()
-    for check in examine(Recipe.load(recipe, overrides or ())):
+    out = Reporter(
+        console=Console(stderr=True, soft_wrap=True, highlight=False)
+    )  # the checks may be read by machines
+    for check in examine(Recipe.load(recipe, overrides or ()), out):
         states.add(check.state)
         if as_json:
             typer.echo(json.dumps(asdict(check)))
@@ -343,11 +350,13 @@ def print_recipe(recipe: object, note: str = "") -> None:
 
 
 def quiet() -> None:
-    """Keeps transformers' loading bars and advice out of the run's own lines."""
+    """Keeps transformers' loading bars and advice out of the run's own lines. Downloads keep theirs, on a terminal."""
+    from huggingface_hub.utils.tqdm import enable_progress_bars
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    enable_progress_bars()
 
 
 def main() -> NoReturn:

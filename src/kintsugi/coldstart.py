@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -100,7 +100,7 @@ class ColdStart(Lessons):
             return read_examples(run / EXAMPLES)
         problems = parts.train_problems[: max(SAMPLED_PROBLEMS, recipe.sampling.problems)]
         out.say(f"sampling {len(problems)} problems for verified solutions and repair pairs")
-        self.sampled = sample_examples(parts, problems, out.say)
+        self.sampled = sample_examples(parts, problems, out)
         solutions, pairs = self.sampled
         out.say(f"found {len(solutions)} passing solutions and {len(pairs)} repair pairs")
         return solutions, pairs
@@ -227,20 +227,25 @@ def answered(completion: Any, where: str) -> str:
 
 
 def sample_examples(
-    parts: Parts, problems: Sequence[Problem], say: Callable[[str], None] = lambda _: None
+    parts: Parts, problems: Sequence[Problem], out: Reporter | None = None
 ) -> tuple[list[Solution], list[RepairPair]]:
     """Passing samples as solutions; repair pairs from failures with passing siblings, and from corruption.
 
     A text that came several times in a group counts once: else easy problems would be most of what is learned.
     """
+    out = out or Reporter()
     ctx = Context(parts.loaded.codec, parts.verifier, parts.prompts, parts.recipe)
     size = parts.recipe.sampling.group_size
     groups: list[tuple[Rollout, ...]] = []
-    for first in range(0, len(problems), SAMPLED_PROBLEMS):
-        some = problems[first : first + SAMPLED_PROBLEMS]
-        groups += play([ctx.rollouts(problem, size) for problem in some], parts.sampler)
-        passed = sum(r.verdict.passed for group in groups for r in group)
-        say(f"{len(groups)} of {len(problems)} problems: {passed} of {len(groups) * size} samples pass")
+    with out.working("sampling", len(problems), "problems") as reach:
+        for first in range(0, len(problems), SAMPLED_PROBLEMS):
+            some = problems[first : first + SAMPLED_PROBLEMS]
+            reach(first, first + len(some))
+            groups += play([ctx.rollouts(problem, size) for problem in some], parts.sampler)
+            passed = sum(r.verdict.passed for group in groups for r in group)
+            out.say(
+                f"{len(groups)} of {len(problems)} problems: {passed} of {len(groups) * size} samples pass"
+            )
     rng = random.Random(parts.recipe.seed)
     solutions: list[Solution] = []
     pairs: list[RepairPair] = []

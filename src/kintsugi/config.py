@@ -33,6 +33,10 @@ ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 MERGE = "tag:yaml.org,2002:merge"
 
 
+EVALUATED, FEW, LARGE = 200, 32, 50_000_000
+"""Held-out problems of an evaluation; of one whose model has more than LARGE parameters and computes on a CPU."""
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -91,7 +95,12 @@ class Optim(Section):
 class Evaluation(Section):
     every: int = Field(0, ge=0, description="steps between evaluations; 0: before and after only")
     every_tokens: int = Field(0, ge=0, description="generated tokens between evaluations; 0: none by tokens")
-    problems: int = Field(200, ge=1, description="held-out problems")
+    problems: int | None = Field(
+        None,
+        ge=1,
+        description=f"held-out problems; null: {EVALUATED}, but {FEW} where a model of over "
+        f"{LARGE // 10**6}M parameters computes on a CPU",
+    )
     skip: int = Field(0, ge=0, description="held-out problems left out before them: kept for another purpose")
     samples: int = Field(4, ge=1, description="samples per problem (k of pass@k)")
 
@@ -327,9 +336,29 @@ def explain(error: ValidationError, known: Sequence[str]) -> str:
     return told(error)
 
 
-def derived(recipe: Recipe) -> list[str]:
-    """The counts that follow from the recipe, in words and numbers."""
-    s = recipe.sampling
+def evaluations_between(recipe: Recipe, first: int, last: int, tokens: float) -> int:
+    """The number of evaluations after step `first` and before step `last`, where a step costs so many tokens."""
+    found, every, spacing = 0, recipe.eval.every, recipe.eval.every_tokens
+    if every:
+        found = max(0, (last - 1) // every - first // every)
+    if spacing and tokens:
+        found = max(
+            found, min(last - 1 - first, int(tokens * last - 1) // spacing - int(tokens * first) // spacing)
+        )
+    return found
+
+
+def derived(recipe: Recipe, held_out: int | None = None) -> list[str]:
+    """The counts that follow from the recipe, in words and numbers; `held_out`: the problems evaluated, if known."""
+    s, e = recipe.sampling, recipe.eval
+    asked = held_out or e.problems or EVALUATED
+    samples, times = asked * (e.samples + 1), 2 + evaluations_between(recipe, 0, recipe.steps, 0)
+    spaced = f" and one every {e.every_tokens:,} tokens" if e.every_tokens else ""
+    fewer = (
+        ""
+        if held_out or e.problems
+        else f" ({FEW} problems if a model of over {LARGE // 10**6}M is on a CPU)"
+    )
     completions = s.problems * s.group_size
     return [
         f"{s.problems} problems x {s.group_size} rollouts = {completions} completions a step",
@@ -337,7 +366,8 @@ def derived(recipe: Recipe) -> list[str]:
         f"at most {recipe.steps * completions * s.max_new_tokens:,} rollout tokens",
         f"{recipe.optim.minibatches * recipe.steps} optimizer steps at most, lr {recipe.optim.lr:g} "
         f"after {recipe.optim.warmup} warm-up steps",
-        f"evaluation: {recipe.eval.problems} problems x {recipe.eval.samples} samples and 1 greedy",
+        f"evaluation: {asked} problems x ({e.samples} samples + 1 greedy) = {samples:,} completions{fewer}; "
+        f"{times} evaluations{spaced}: at most {times * samples * s.max_new_tokens:,} tokens",
         *([f"ends after {recipe.budget:,} generated tokens, all phases"] if recipe.budget else []),
     ]
 

@@ -32,6 +32,7 @@ from kintsugi.run.session import (
     accuracy,
     due,
     evaluation_due,
+    expected_evaluations,
     expected_steps,
     finished,
     interruptible,
@@ -110,10 +111,13 @@ def run(
     if again:
         same_run(Recipe.load(directory / "recipe.yaml"), recipe)
     learner: LocalLearner | None = None
+    out = reporter or Reporter(recipe.steps)
     parts = assemble(
         recipe,
         version=lambda: learner.version if learner else 0,
         model=str(start_from) if start_from else None,
+        say=out.say,
+        pulse=out.pulse,
     )
     learner = build_learner(parts, lessons)
     machine = parts.machine | {"made by": lessons.made_by}
@@ -124,7 +128,8 @@ def run(
     watch = MismatchWatch(parts.machine["dtype"].removeprefix("torch."), recipe.sampling.top_p)
     progress = Progress() if start_from is None else checkpoint.load_state(start_from, learner)
     with ExitStack() as stack:
-        out = stack.enter_context(reporter or Reporter(recipe.steps, progress.step))
+        out.done = progress.step
+        stack.enter_context(out)
         for note in (*notes, *parts.notes):
             out.say(f"note: {note}")
         lessons.prepare(parts, out, directory if again else None, progress.step)
@@ -216,8 +221,9 @@ def one_step(
 ) -> None:
     """A batch, its update, and what is written down of both."""
     meter = Meter()
-    batch = lessons.batch(parts, learner, progress, meter)
-    stats = learner.step(batch.rows, share_done(parts.recipe, progress))
+    with out.working(f"step {progress.step + 1}"):
+        batch = lessons.batch(parts, learner, progress, meter)
+        stats = learner.step(batch.rows, share_done(parts.recipe, progress))
     progress.step += 1
     metrics = step_metrics(progress.step, batch.episodes, batch.rows, stats, meter.seconds)
     progress.tokens_before = progress.tokens
@@ -233,6 +239,7 @@ def one_step(
             f"last in step {progress.step}. Go on from an earlier checkpoint with a lower optim.lr, or dtype=float32"
         )
     out.steps = expected_steps(parts.recipe, progress)
+    out.evaluations = expected_evaluations(parts.recipe, progress)
     out.step(metrics)
     if warning := watch.check(batch.rows, stats):
         out.say(f"warning: {warning}")

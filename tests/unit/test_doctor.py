@@ -80,8 +80,9 @@ TRIAL = Trial(
         "repair/tried": 10, "repair/success_per_failure": 0.5, "tokens/generated": 1000,
         "seconds/rollout": 1.0, "seconds/train": 0.5,
     },
-    lengths=(10, 11, 80, 45), prompt="Q\x1b", dtype="torch.float32", parameters=1_000_000, table_bytes=10_000,
-    peak_bytes=10**9, memory_bytes=10**10, free_bytes=10**10, same_seed_same_text=True, gap=1e-6, notes=(),
+    lengths=(10, 11, 80, 45), held_out=20, prompt="Q\x1b", dtype="torch.float32", parameters=1_000_000,
+    table_bytes=10_000, peak_bytes=10**9, memory_bytes=10**10, free_bytes=10**10, same_seed_same_text=True, gap=1e-6,
+    notes=(),
 )  # fmt: skip
 
 
@@ -93,10 +94,13 @@ def trialled(metrics: dict[str, Any] | None = None, **changes: Any) -> dict[str,
 def test_a_good_step_is_well() -> None:
     found = trialled()
     assert {c.state for c in found.values()} == {"ok"}
-    # 100 steps of 1,000 tokens and 1.5 s: 150 s are 2.5 min, said as 2.
-    assert found["the run"].seen.startswith(
-        "1,000 tokens and 1.5 s a step; 100 steps: 100,000 tokens, about 2 min"
+    # 100 steps of 1,000 tokens and 1.5 s: 150 s. A rollout takes 1 s / 4, and an evaluation asks 20 x (4 + 1) times:
+    # 25 s, before and after training. 150 + 2 x 25 = 200 s.
+    assert found["the run"].seen == (
+        "1,000 tokens and 1.5 s a step; 100 steps: 100,000 tokens, about 2:30; 2 evaluations, about 0:25 each: "
+        "3:20 in all"
     )
+    assert "evaluation: 20 problems x (4 samples + 1 greedy) = 100 completions; " in found["the run"].detail
     # 1 + 100 / 10 checkpoints of 12 bytes a parameter; 100 steps of 10 kB.
     assert "11 checkpoints 132 MB, tables 1.0 MB" in found["disk"].seen
     assert "\x1b" not in found["prompt"].detail

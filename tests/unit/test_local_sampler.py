@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -212,6 +213,29 @@ def test_stop_ids_end_a_sample_and_stay_in_it(llama: PreTrainedModel) -> None:
     assert two.logprobs == pytest.approx(one.logprobs, abs=1e-5)  # sampled in another batch: other rounding
     # a stop id as the very last token allowed is a stop
     assert three.finish == "stop"
+
+
+@pytest.mark.parametrize(
+    ("token_budget", "shares"),
+    [
+        (32_768, [0.25, 0.5, 0.75, 1.0]),  # nothing ends before four tokens
+        (6, [0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0]),  # 2 + 4 positions a row: one row at a time
+    ],
+)
+def test_a_round_tells_its_share_after_each_token(token_budget: int, shares: list[float]) -> None:
+    told: list[float] = []
+    sampler = LocalSampler(constant_model([0.5, 0.5]), PAD, token_budget, pulse=told.append)
+    generate(sampler, [Request((0, 1), SamplingParams(max_new_tokens=4), 2)])
+    assert told == shares
+
+
+def test_rows_that_end_count_as_done() -> None:
+    told: list[float] = []
+    sampler = LocalSampler(constant_model([0.0, 1.0]), PAD, pulse=told.append)
+    stop = SamplingParams(max_new_tokens=4, temperature=0.0, stop_ids=(1,))
+    generate(sampler, [Request((0, 1), stop, 1), Request((0, 1), replace(stop, stop_ids=()), 1)])
+    # One of two rows ends at its first token; the other goes on to its fourth: 1 - 1/2 (1 - t / 4).
+    assert told == [0.625, 0.75, 0.875, 1.0]
 
 
 def test_seed_and_index_alone_decide(llama: PreTrainedModel) -> None:

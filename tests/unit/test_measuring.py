@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from kintsugi import KintsugiError, Recipe
 from kintsugi.records import Problem, Verdict
+from kintsugi.run.console import Reporter
 from kintsugi.run.evaluation import EvalResult, bootstrap, scores
 from kintsugi.run.measuring import (
     Measured,
@@ -148,9 +151,13 @@ def test_a_model_against_itself_changes_nothing() -> None:
             "sampling": {"max_new_tokens": 80}, "eval": {"problems": 6, "samples": 2},
         }
     )  # fmt: skip
-    said: list[str] = []
-    found = measure(recipe, "dag", before="nano", text="a=1+2,b=a+3", say=said.append)
-    assert found.before is not None and said == []
+    said = StringIO()
+    found = measure(
+        recipe, "dag", before="nano", text="a=1+2,b=a+3", out=Reporter(console=Console(file=said))
+    )
+    assert found.before is not None
+    # Each of the two models is said before and after it is loaded; there is nothing to be noted.
+    assert [line.split()[0] for line in said.getvalue().splitlines()] == ["loading", "model"] * 2
     assert found.before.result.texts == found.after.result.texts
     assert found.before.fit == found.after.fit
     assert flips(found.before.result, found.after.result) == ([], [])

@@ -35,7 +35,12 @@ class Bench:
 def shared() -> Bench:
     bench = Bench(load_model("nano", device="cpu"))
     bench.sampler = load_engine({"name": "vllm", "memory": 0.25, "max_model_len": 256}).sampler(
-        bench.loaded.model, pad_id=0, token_budget=1, version=lambda: bench.version, autocast=None
+        bench.loaded.model,
+        pad_id=0,
+        token_budget=1,
+        version=lambda: bench.version,
+        autocast=None,
+        pulse=lambda _: None,
     )
     return bench
 

@@ -25,7 +25,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, StrictInt, model_vali
 
 from kintsugi.algorithms import load_algorithm
 from kintsugi.compare.tuning import Grid, Point, points, short
-from kintsugi.config import Recipe, Section, apply_overrides, parse_section, read_yaml
+from kintsugi.config import EVALUATED, Recipe, Section, apply_overrides, parse_section, read_yaml
 from kintsugi.plugins import Spec, split_spec
 from kintsugi.records import KintsugiError
 
@@ -180,7 +180,7 @@ class Plan:
         )
         recipe = with_settings(entry.recipe, point)
         # Settings are not chosen on the problems that methods are compared on.
-        skip = recipe.eval.skip + (recipe.eval.problems if stage == "tuning" else 0)
+        skip = recipe.eval.skip + ((recipe.eval.problems or EVALUATED) if stage == "tuning" else 0)
         evaluation = {"every": 0, "every_tokens": ceil(budget / evaluations), "skip": skip}
         changed = {
             "seed": seed,

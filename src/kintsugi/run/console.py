@@ -1,7 +1,11 @@
-"""The output of a run while it goes on: one live line on a terminal, plain lines elsewhere.
+"""The output of a run while it goes on: what was said stays, and below it a terminal has a live line.
 
-A run is not ended by its output: where that is closed (`| head -1`), full or gone with its terminal, the run goes on
-in silence.
+    step    7  accuracy  41%  mended  88%  active  12%  3,100 tok/s
+    ⠋ ━━━━━━━╺━━━━━━━━━━━━ step 8 of 40, 1:52 left
+    ⠋ ━━━━━━━━━━━━━━━━╸━━━ evaluating: 160 of 200 problems, 0:12 left
+
+Elsewhere a line comes for each step, and for work that takes longer one every 30 seconds. A run is not ended by its
+output: where that is closed (`| head -1`), full or gone with its terminal, the run goes on in silence.
 """
 
 from __future__ import annotations
@@ -9,17 +13,28 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
 from types import TracebackType
 from typing import IO, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+
+REFRESH, SILENCE = 0.1, 30.0
+"""Seconds between two pictures of the live line, and between two lines about one piece of work elsewhere."""
 
 
 def percent(value: float | None) -> str:
     return "   -" if value is None else f"{value:4.0%}"
+
+
+def span(seconds: float) -> str:
+    """Seconds for a person: 0:07, 12:30, 1:05:00."""
+    text = str(timedelta(seconds=round(seconds)))
+    return text.removeprefix("0:").removeprefix("0") if seconds < 3599.5 else text
 
 
 def silence(stream: IO[str]) -> None:
@@ -30,21 +45,58 @@ def silence(stream: IO[str]) -> None:
         os.close(nothing)
 
 
-class Reporter:
-    """Says how a run goes. Use as a context manager around the loop."""
+@dataclass(slots=True)
+class Work:
+    """A piece of work that goes on: `done` of `total` units, and `then` after the sampler's present round, of which
+    `share` is over. Without a total (0) the round is all that is known."""
 
-    def __init__(self, steps: int, done: int = 0, console: Console | None = None) -> None:
+    what: str
+    total: int
+    unit: str
+    done: int = 0
+    then: int = 0
+    share: float = 0.0
+    since: float = field(default_factory=lambda: time.monotonic())
+    bar: TaskID | None = None
+
+    def reach(self, done: int, then: int) -> None:
+        self.done, self.then, self.share = done, then, 0.0
+
+    @property
+    def over(self) -> float:
+        """The units that are done, with the present round's share of its own."""
+        return self.done + self.share * (self.then - self.done)
+
+    def line(self) -> str:
+        took = time.monotonic() - self.since
+        if not self.total:
+            return f"{self.what}: sampling {self.share:.0%}, {span(took)} so far" if self.share else self.what
+        left = f", {span(took * (self.total - self.over) / self.over)} left" if self.over else ""
+        return f"{self.what}: {self.over:.0f} of {self.total} {self.unit}{left}"
+
+
+class Reporter:
+    """Says how a run goes. Use as a context manager around the loop; without one it has no live line.
+
+    steps, evaluations  Those that the run will have made, and those still to come; the loop keeps them up to date.
+    """
+
+    def __init__(self, steps: int = 0, console: Console | None = None) -> None:
         self.console = console or Console(soft_wrap=True, highlight=False)
-        self.steps, self.done = steps, done
-        self.first: tuple[int, float] | None = None
+        self.steps, self.done, self.evaluations = steps, 0, 0
+        self.paces: list[float] = []  # seconds of the steps made here
+        self.evaluating = 0.0  # seconds of the last evaluation
         self.live: Progress | None = None
         self.bar: TaskID | None = None
+        self.work: Work | None = None
+        self.told = 0.0
 
     def __enter__(self) -> Reporter:
         if self.console.is_terminal:
-            columns = (BarColumn(bar_width=20), TextColumn("{task.description}"), TimeRemainingColumn())
-            self.live = Progress(*columns, console=self.console)
-            self.bar = self.live.add_task("sampling", total=self.steps, completed=self.done)
+            columns = (SpinnerColumn(), BarColumn(20), TextColumn("{task.description}", markup=False))
+            self.live = Progress(*columns, console=self.console, transient=True)
+            if self.steps:
+                self.bar = self.live.add_task(self.run_line(), total=self.steps, completed=self.done)
             with self.enduring():
                 self.live.start()
         return self
@@ -55,6 +107,7 @@ class Reporter:
         if self.live is not None:
             with self.enduring():
                 self.live.stop()
+            self.live = self.bar = None
 
     @contextmanager
     def enduring(self) -> Iterator[None]:
@@ -75,17 +128,63 @@ class Reporter:
             self.console.print(line.encode(encoding, "backslashreplace").decode(encoding), markup=False)
 
     def step(self, metrics: Mapping[str, Any]) -> None:
-        """The line of one step: accuracy, repairs, gates, speed, time left."""
-        self.done, now = int(metrics["step"]), time.perf_counter()
-        # Counted from the end of the first step: what came before it (sampling, an evaluation) is not repeated.
-        self.first = self.first or (self.done, now)
-        pace = (now - self.first[1]) / max(1, self.done - self.first[0])
-        line = describe(metrics)
+        """The line of one step, which stays: accuracy, repairs, gates, speed, time left."""
+        self.done = int(metrics["step"])
+        self.paces.append(sum(value for key, value in metrics.items() if key.startswith("seconds/")))
+        left = f"  {self.left()} left" if self.live is None and self.done < self.steps else ""
+        self.say(f"{describe(metrics)}{left}")
+        self.refresh()
+
+    def evaluated(self, seconds: float) -> None:
+        """An evaluation took so long."""
+        self.evaluating = seconds
+        self.refresh()
+
+    def left(self) -> str:
+        """The time that steps and evaluations to come will take: the first step is slower than those after it."""
+        paces = self.paces[1:] or self.paces
+        pace = sum(paces) / len(paces) if paces else 0.0
+        return span(pace * (self.steps - self.done) + self.evaluating * self.evaluations)
+
+    def run_line(self) -> str:
+        return f"{self.done} of {self.steps} steps" + (f", {self.left()} left" if self.paces else "")
+
+    def refresh(self) -> None:
         if self.live is not None and self.bar is not None:
             with self.enduring():
-                self.live.update(self.bar, total=self.steps, completed=self.done, description=line)
-        else:
-            self.say(f"{line}  {pace * (self.steps - self.done):.0f} s left" if pace else line)
+                self.live.update(self.bar, total=self.steps, completed=self.done, description=self.run_line())
+
+    @contextmanager
+    def working(self, what: str, total: int = 0, unit: str = "") -> Iterator[Callable[[int, int], None]]:
+        """Around a piece of work: it has a live line of its own, or elsewhere a line every 30 seconds.
+
+        Yields what is to be called before each round of the sampler: with the units done, and those done after it.
+        """
+        work = self.work = Work(what, total, unit)
+        self.told = work.since
+        if self.live is not None:
+            work.bar = self.live.add_task(work.line(), total=total or None)
+        try:
+            yield work.reach
+        finally:
+            self.work = None
+            if self.live is not None and work.bar is not None:
+                self.live.remove_task(work.bar)
+
+    def pulse(self, share: float) -> None:
+        """The sampler has done this share of its present round."""
+        now, work = time.monotonic(), self.work
+        if work is None:
+            return
+        work.share = share
+        if now - self.told < (SILENCE if self.live is None else REFRESH):
+            return
+        self.told = now
+        if self.live is None:
+            self.say(work.line())
+        elif work.bar is not None:
+            with self.enduring():
+                self.live.update(work.bar, completed=work.over, description=work.line())
 
 
 def describe(metrics: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from kintsugi.assembly import Parts
 from kintsugi.records import Completion, Problem, Verdict
+from kintsugi.run.console import Reporter
 from kintsugi.sampling.base import Request, SamplingParams, derive_seed, generate
 from kintsugi.verifiers.extract import UNENDED, vote
 
@@ -136,16 +137,19 @@ def wilson(share: float, n: int) -> Estimate:
     return Estimate(share, max(0.0, middle - half), min(1.0, middle + half))
 
 
-def evaluate(parts: Parts, problems: Sequence[Problem] | None = None) -> EvalResult:
+def evaluate(
+    parts: Parts, problems: Sequence[Problem] | None = None, out: Reporter | None = None
+) -> EvalResult:
     """Samples every held-out problem `eval.samples` times (temperature and top-p of the recipe) and once greedily.
 
     Seeds depend on the recipe's seed and the problem alone, so evaluations before and after training
-    draw the same random numbers.
+    draw the same random numbers. `out` shows how far it is.
     """
     chosen = parts.eval_problems if problems is None else problems
     k = parts.recipe.eval.samples
     start = time.perf_counter()
-    results = judge_all(parts, chosen, k)
+    with (out or Reporter()).working("evaluating", len(chosen), "problems") as reach:
+        results = judge_all(parts, chosen, k, reach)
     verdicts = tuple(tuple(verdicts) for verdicts, _, _ in results)
     texts = tuple(tuple(texts) for _, texts, _ in results)
     return EvalResult(
@@ -168,11 +172,14 @@ def counted(verdicts: Sequence[Sequence[Verdict]], texts: Sequence[Sequence[str]
 Judged = tuple[list[Verdict], list[str], int]
 
 
-def judge_all(parts: Parts, problems: Sequence[Problem], k: int) -> list[Judged]:
+def judge_all(
+    parts: Parts, problems: Sequence[Problem], k: int, reach: Callable[[int, int], None]
+) -> list[Judged]:
     """(verdicts, texts, tokens) per problem: k samples, then the greedy one. In chunks, to bound memory."""
     found: list[Judged] = []
     for start in range(0, len(problems), EVAL_CHUNK):
         chunk = problems[start : start + EVAL_CHUNK]
+        reach(start, start + len(chunk))
         requests = [request for problem in chunk for request in asked(parts, problem, k)]
         drawn = generate(parts.sampler, requests)
         found += [

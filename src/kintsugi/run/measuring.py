@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from kintsugi.config import Recipe
 from kintsugi.files import write_whole
 from kintsugi.plugins import spec_name
 from kintsugi.records import KintsugiError, Problem
+from kintsugi.run.console import Reporter
 from kintsugi.run.evaluation import Estimate, EvalResult, bootstrap, evaluate, scores, table, wilson
 from kintsugi.run.owned import may_replace_file
 from kintsugi.run.perplexity import Fit, fit
@@ -46,15 +47,19 @@ def measure(
     name: str,
     before: str | None = None,
     text: str | None = None,
-    say: Callable[[str], None] = print,
+    out: Reporter | None = None,
 ) -> Measured:
-    """The recipe's model on its held-out problems and on `text`, and so the model `before`; notes are said."""
+    """The recipe's model on its held-out problems and on `text`, and so the model `before`; `out` says notes and how
+    far it is."""
+    out = out or Reporter()
     found: list[tuple[Seen, Sequence[Problem]]] = []
     for model in [*([before] if before else []), recipe.model]:
-        parts = assemble(recipe.model_copy(update={"model": model}))
+        parts = assemble(recipe.model_copy(update={"model": model}), say=out.say, pulse=out.pulse)
         for note in parts.notes:
-            say(f"note: {note}")
-        seen = Seen(spec_name(model), evaluate(parts), fit(parts, text) if text is not None else None)
+            out.say(f"note: {note}")
+        with out:
+            result = evaluate(parts, out=out)
+        seen = Seen(spec_name(model), result, fit(parts, text) if text is not None else None)
         found.append((seen, parts.eval_problems))
     # What is too long for one of the two models is left out for it alone: they are compared on what both were asked.
     common = set.intersection(*({p.id for p in asked} for _, asked in found))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kintsugi.assembly import Parts
-from kintsugi.config import Recipe
+from kintsugi.config import Recipe, evaluations_between
 from kintsugi.run.checkpoint import Progress
 from kintsugi.run.console import Reporter
 from kintsugi.run.directory import RunLog
@@ -65,7 +65,7 @@ def measure(
         return None
     try:
         with stop.at_once():
-            result = evaluate(parts)
+            result = evaluate(parts, out=out)
     except Interrupted:
         return None
     summary = dict(result.summary())
@@ -75,6 +75,7 @@ def measure(
         f"step {progress.step:>4}  held-out pass@1 {result.pass_at_1}  pass@{result.k} {result.pass_at_k}  "
         f"greedy {result.greedy}  ({result.problems} problems)"
     )
+    out.evaluated(result.seconds)
     return summary
 
 
@@ -99,6 +100,13 @@ def expected_steps(recipe: Recipe, progress: Progress) -> int:
         return recipe.steps
     needed = math.ceil(progress.step * recipe.budget / progress.tokens)
     return min(recipe.steps, max(progress.step, needed))
+
+
+def expected_evaluations(recipe: Recipe, progress: Progress) -> int:
+    """The number of evaluations that are still to come, the last one included."""
+    last = expected_steps(recipe, progress)
+    by_tokens = progress.tokens / progress.step if progress.step else 0.0
+    return 1 + evaluations_between(recipe, progress.step, last, by_tokens)
 
 
 def share_done(recipe: Recipe, progress: Progress) -> float:

@@ -8,7 +8,7 @@ T new tokens, K cached positions, V vocabulary.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -302,17 +302,28 @@ def prefill(
     return forward(ids_PK, cache, mask_PK if padded else None, positions_PK), mask_PK
 
 
-def decode(forward: Forward, samples: Sequence[Sample], pad_id: int, version: int) -> list[Completion]:
-    """The samples' completions, in their order. Raises KintsugiError if the model's logits are not finite."""
+def decode(
+    forward: Forward,
+    samples: Sequence[Sample],
+    pad_id: int,
+    version: int,
+    pulse: Callable[[float], None] = lambda _: None,
+) -> list[Completion]:
+    """The samples' completions, in their order. Raises KintsugiError if the model's logits are not finite.
+
+    `pulse` hears the share that is done after each token: a row that goes on counts as if it came to its limit.
+    """
     with forward.sampling():
-        tokens_TR, logprobs_TR = _decode(forward, samples, pad_id)
+        tokens_TR, logprobs_TR = _decode(forward, samples, pad_id, pulse)
     if not bool(torch.isfinite(logprobs_TR).all()):
         raise KintsugiError("the model's logits are not finite (NaN or infinity): its weights have diverged")
     drawn = zip(samples, tokens_TR.T.tolist(), logprobs_TR.T.tolist(), strict=True)
     return [sample.completion(ids, logprobs, version) for sample, ids, logprobs in drawn]
 
 
-def _decode(forward: Forward, samples: Sequence[Sample], pad_id: int) -> tuple[Tensor, Tensor]:
+def _decode(
+    forward: Forward, samples: Sequence[Sample], pad_id: int, pulse: Callable[[float], None]
+) -> tuple[Tensor, Tensor]:
     """Tokens and log-probabilities, (T, rows). What follows a row's end means nothing."""
     device, cache = forward.model.device, new_cache(forward.model.config)
     place = {prompt: p for p, prompt in enumerate(dict.fromkeys(s.prompt_ids for s in samples))}
@@ -334,6 +345,7 @@ def _decode(forward: Forward, samples: Sequence[Sample], pad_id: int) -> tuple[T
         logprobs_TR[step].index_copy_(0, rows.number_R, logprobs_R1[:, 0])
         ended_R |= (tokens_R1 == rows.stop_ids_RS).any(dim=1) | (rows.limit_R <= step + 1)
         going = len(ended_R) - int(ended_R.sum())
+        pulse(1 - going / len(samples) * (1 - (step + 1) / steps))
         if going == 0:
             break
         if going <= COMPACT_AT * len(ended_R):

@@ -38,9 +38,10 @@ class LocalEngine:
         token_budget: int,
         version: Callable[[], int],
         autocast: torch.dtype | None,
+        pulse: Callable[[float], None],
     ) -> LocalSampler:
         check_sampler(model, pad_id)
-        return LocalSampler(model, pad_id, token_budget, version, autocast)
+        return LocalSampler(model, pad_id, token_budget, version, autocast, pulse)
 
 
 class LocalSampler:
@@ -49,7 +50,7 @@ class LocalSampler:
     A sample is the same whatever is decoded beside it. Near the model's last position completions are cut to what
     fits (finish "length"). `pad_id` may be any token id. `token_budget` bounds rows x (prompt + new tokens) of a
     decoding batch. `version` is asked for the learner's step count when a batch starts. `autocast` is a dtype to
-    compute in.
+    compute in. `pulse` hears, after each token, which share of what was asked for together is done.
     """
 
     def __init__(
@@ -59,12 +60,14 @@ class LocalSampler:
         token_budget: int = TOKEN_BUDGET,
         version: Callable[[], int] = lambda: 0,
         autocast: torch.dtype | None = None,
+        pulse: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._forward = Forward(model, autocast)
         self._pad_id = pad_id
         self._version = version
         self._limits = Limits.of(model)
         self._token_budget = token_budget
+        self._pulse = pulse
 
     def session(self) -> Rounds:
         return Rounds(self._limits.samples, self._answer)
@@ -72,7 +75,13 @@ class LocalSampler:
     def _answer(self, samples: list[Sample]) -> list[Completion]:
         found: dict[Sample, Completion] = {}
         for batch in batches(samples, self._token_budget):
-            found.update(zip(batch, decode(self._forward, batch, self._pad_id, self._version()), strict=True))
+            before, part = len(found) / len(samples), len(batch) / len(samples)
+
+            def pulse(share: float, before: float = before, part: float = part) -> None:
+                self._pulse(before + part * share)
+
+            drawn = decode(self._forward, batch, self._pad_id, self._version(), pulse)
+            found.update(zip(batch, drawn, strict=True))
         return [found[sample] for sample in samples]
 
 

@@ -1,7 +1,8 @@
 """Engines by name: who samples.
 
     engine = load_engine({"name": "vllm", "memory": 4})
-    sampler = engine.sampler(model, pad_id=0, token_budget=32768, version=lambda: 0, autocast=None)
+    sampler = engine.sampler(model, pad_id=0, token_budget=32768, version=lambda: 0, autocast=None,
+                             pulse=lambda share: None)
 
 An engine's module, and whatever that needs, is imported when the engine is asked for.
 """
@@ -38,8 +39,12 @@ class Engine(Protocol):
         token_budget: int,
         version: Callable[[], int],
         autocast: torch.dtype | None,
+        pulse: Callable[[float], None],
     ) -> Sampler:
-        """A Sampler of the policy that `model` is when a round of calls begins; `version` then names it."""
+        """A Sampler of the policy that `model` is when a round of calls begins; `version` then names it.
+
+        `pulse` may be told, now and then, which share of the round is done.
+        """
         ...
 
 

@@ -77,8 +77,9 @@ class VllmEngine:
         token_budget: int,
         version: Callable[[], int],
         autocast: torch.dtype | None,
+        pulse: Callable[[float], None],
     ) -> VllmSampler:
-        del pad_id, token_budget  # vLLM neither pads nor needs to be told how much to batch
+        del pad_id, token_budget, pulse  # vLLM neither pads nor needs to be told how much to batch
         return VllmSampler(model, self, version, autocast or torch.float32)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from kintsugi.config import Recipe
 from kintsugi.look.doctor.check import Check
 from kintsugi.look.doctor.probes import probe
+from kintsugi.run.console import Reporter
 from kintsugi.tasks import load_task, training_problems
 from kintsugi.trackers import load_trackers
 from kintsugi.verifiers import load_verifier
@@ -20,11 +21,12 @@ from kintsugi.verifiers import load_verifier
 __all__ = ["Check", "examine"]
 
 
-def examine(recipe: Recipe) -> Iterator[Check]:
-    """The checks, one by one as they are made. KintsugiError where the recipe cannot be loaded at all."""
+def examine(recipe: Recipe, out: Reporter | None = None) -> Iterator[Check]:
+    """The checks, one by one as they are made; `out` says what takes long. KintsugiError where the recipe cannot be
+    loaded at all."""
     load_trackers(recipe.trackers)
     task = load_task(recipe.task)
     yield from probe(load_verifier(recipe.verifier or task.verifier), training_problems(task))
     from kintsugi.look.doctor.trial import attempt, judge  # loads torch
 
-    yield from judge(attempt(recipe))
+    yield from judge(attempt(recipe, out or Reporter()))

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from kintsugi.assembly import Parts, assemble
-from kintsugi.config import Recipe, derived
+from kintsugi.config import Recipe, derived, evaluations_between
 from kintsugi.learning.learner import LocalLearner
 from kintsugi.look.diagnose import tolerated_gap
 from kintsugi.look.doctor.check import Check, graded
@@ -24,6 +24,7 @@ from kintsugi.look.show import visible
 from kintsugi.loop import build_learner
 from kintsugi.records import Problem, Rollout
 from kintsugi.run.checkpoint import Progress
+from kintsugi.run.console import Reporter, span
 from kintsugi.run.directory import RunLog
 from kintsugi.run.metrics import step_metrics
 from kintsugi.sampling.base import Request, SamplingParams, Score, generate
@@ -37,12 +38,14 @@ BINS = 8
 class Trial:
     """The result of the step: its metrics, lengths of rollouts, the prompt, sizes in bytes, and whether seeds hold.
 
-    `gap` is the most that sampler and learner differ by, in nats, on one token of any rollout.
+    `held_out` is the number of problems that an evaluation asks. `gap` is the most that sampler and learner differ by,
+    in nats, on one token of any rollout.
     """
 
     recipe: Recipe
     metrics: Mapping[str, Any]
     lengths: Sequence[int]
+    held_out: int
     prompt: str
     dtype: str
     parameters: int
@@ -55,19 +58,22 @@ class Trial:
     notes: Sequence[str]
 
 
-def attempt(recipe: Recipe) -> Trial:
+def attempt(recipe: Recipe, out: Reporter) -> Trial:
     """Samples, mends, credits and updates once, in memory; writes its tables to a temporary folder to weigh them."""
     lessons = Reinforcement(check_algorithm(recipe))
-    parts = assemble(recipe)
+    parts = assemble(recipe, say=out.say, pulse=out.pulse)
     learner = build_learner(parts, lessons)
     problems = problems_of_step(parts.train_problems, recipe, 1)
     same = seeds_hold(parts, problems[0])
     meter = Meter()
-    batch = lessons.batch(parts, learner, Progress(), meter)
-    episodes, rows = batch.episodes, batch.rows
-    rollouts = [r for e in episodes for r in e.rollouts]
-    gap = disagreement(rollouts, learner, recipe.sampling.top_p)  # before the update: it changes the learner
-    stats = learner.step(rows, 0.0)
+    with out, out.working("step 1"):
+        batch = lessons.batch(parts, learner, Progress(), meter)
+        episodes, rows = batch.episodes, batch.rows
+        rollouts = [r for e in episodes for r in e.rollouts]
+        gap = disagreement(
+            rollouts, learner, recipe.sampling.top_p
+        )  # before the update: it changes the learner
+        stats = learner.step(rows, 0.0)
     with tempfile.TemporaryDirectory() as folder:
         with RunLog.open(recipe.model_copy(update={"output_dir": folder})) as log:
             log.write(1, episodes, rows, stats.rows)
@@ -77,6 +83,7 @@ def attempt(recipe: Recipe) -> Trial:
         recipe=recipe,
         metrics=step_metrics(1, episodes, rows, stats, meter.seconds),
         lengths=[len(r.completion.token_ids) for r in rollouts],
+        held_out=len(parts.eval_problems),
         prompt=str(parts.loaded.tokenizer.decode(rollouts[0].prompt_ids)),
         dtype=parts.machine["dtype"],
         parameters=sum(p.numel() for p in parts.loaded.model.parameters()),
@@ -176,12 +183,18 @@ def batches(trial: Trial) -> Check:
     seconds = sum(v for k, v in metrics.items() if k.startswith("seconds/"))
     tokens = metrics["tokens/generated"]
     steps = min(recipe.steps, -(-recipe.budget // tokens)) if recipe.budget and tokens else recipe.steps
+    evaluations = 2 + evaluations_between(recipe, 0, steps, tokens)
+    rollouts = metrics["seconds/rollout"] / len(
+        trial.lengths
+    )  # as long as a rollout takes, so does an answer
+    evaluation = rollouts * trial.held_out * (recipe.eval.samples + 1)
     return Check(
         "the run",
         "ok",
         f"{tokens:,} tokens and {seconds:.1f} s a step; {steps} steps: {tokens * steps:,} tokens, about "
-        f"{seconds * steps / 60:.0f} min without evaluation",
-        detail="\n".join(derived(recipe)),
+        f"{span(seconds * steps)}; {evaluations} evaluations, about {span(evaluation)} each: "
+        f"{span(seconds * steps + evaluation * evaluations)} in all",
+        detail="\n".join(derived(recipe, trial.held_out)),
     )
 
 
