@@ -293,6 +293,19 @@ def test_a_named_reference_goes_before_the_outcome_only_ones() -> None:
     assert "tokens" not in comparison_table(standing(alone))
 
 
+def test_algorithms_that_no_ratio_told_apart_are_one_line() -> None:
+    # One update per batch: gspo ends where grpo ends at every evaluation; kintsugi does not.
+    same = [curve((0, 0.2), (1000, end), seed=i) for i, end in enumerate((0.4, 0.6))]
+    gspo = [curve((0, 0.2), (1000, end), seed=i, algorithm="gspo") for i, end in enumerate((0.4, 0.6))]
+    mine = [curve((0, 0.2), (1000, 0.6), seed=i, algorithm="kintsugi", outcome_only=False) for i in (0, 1)]
+    assert [(s.label, s.final.mean) for s in standing([*same, *gspo, *mine]).summaries] == [
+        ("kintsugi", 0.6), ("grpo = gspo", 0.5),
+    ]  # fmt: skip
+    # A single value that differs tells them apart.
+    gspo[1] = curve((0, 0.2), (1000, 0.5), seed=1, algorithm="gspo")
+    assert [s.label for s in standing([*same, *gspo]).summaries] == ["grpo", "gspo"]
+
+
 def test_a_best_rate_at_the_edge_is_marked() -> None:
     tuning = [c for c in contest() if c.head.stage == "tuning"]
     # each has one evaluation after the start

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kintsugi.compare.results import Curve, interval
-from kintsugi.compare.tables import Standing, by_label
+from kintsugi.compare.tables import Standing, main_runs
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#B8578C", "#2F93CC", "#B07A00", "#6A3D9A", "#6B6B6B", "#8C5A2B")
 """After Okabe and Ito (2008), the light ones darkened so that labels can be read on white, and three more."""
@@ -71,7 +71,7 @@ def lines(title: str, curves: Sequence[Curve], standing: Standing) -> Any:
 
     Where all runs name the same machine, a second panel has the same means against their mean seconds.
     """
-    main = by_label(c for c in curves if c.head.stage == "main")
+    main = main_runs(curves)
     colours = assign(sorted(main))
     timed = on_one_machine(curves)
     shape: dict[str, Any] = {"ncols": 2, "sharey": True, "width_ratios": (3, 2)} if timed else {}

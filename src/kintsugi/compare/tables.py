@@ -59,9 +59,22 @@ def by_label(curves: Iterable[Curve]) -> dict[str, list[Curve]]:
     return found
 
 
+def main_runs(curves: Iterable[Curve]) -> dict[str, list[Curve]]:
+    """The main runs by label; algorithms whose runs all came out the same have one, such as `grpo = gspo`.
+
+    With one update per batch no ratio leaves 1, so nothing that acts on ratios tells two algorithms apart.
+    """
+    main = by_label(c for c in curves if c.head.stage == "main")
+    found: dict[tuple[object, ...], list[str]] = {}
+    for label, curves in main.items():
+        points = sorted((c.head.seed, r.generated_tokens, r.accuracy) for c in curves for r in c.rows)
+        found.setdefault(tuple(points), []).append(label)
+    return {" = ".join(labels): main[labels[0]] for labels in found.values()}
+
+
 def standing(curves: Sequence[Curve], errors: Sequence[ResultRow] = ()) -> Standing:
     """The standing of one comparison on one task, from its finished runs."""
-    main = by_label(c for c in curves if c.head.stage == "main")
+    main = main_runs(curves)
     tuning = choices([c for c in curves if c.head.stage == "tuning"])
     means = {label: fmean(c.final() for c in found) for label, found in main.items()}
     reference = pick_reference(main, means)
@@ -76,7 +89,7 @@ def standing(curves: Sequence[Curve], errors: Sequence[ResultRow] = ()) -> Stand
                 label=label,
                 outcome_only=found[0].head.outcome_only,
                 points=tuple(sorted({point_of(c) for c in found})),
-                choice=tuning.get(label),
+                choice=tuning.get(found[0].head.algorithm),
                 quarter=fmean(c.at(c.head.budget / 4) for c in found),
                 half=fmean(c.at(c.head.budget / 2) for c in found),
                 final=interval(list(finals[label].values())),
@@ -87,7 +100,7 @@ def standing(curves: Sequence[Curve], errors: Sequence[ResultRow] = ()) -> Stand
                     [None if t is None else c.seconds_at(t) for c, t in zip(found, times, strict=True)]
                 ),
                 reached=sum(t is not None for t in times),
-                failed=sum((e.algorithm, e.stage) == (label, "main") for e in errors),
+                failed=sum((e.algorithm, e.stage) == (found[0].head.algorithm, "main") for e in errors),
             )
         )
     budget = max(c.head.budget for found in main.values() for c in found)
@@ -211,7 +224,7 @@ def dynamics_table(curves: Sequence[Curve]) -> str:
     head = ["algorithm", *DYNAMICS.values(), "tokens not spent on rollouts"]
     paper = ["IOP as published", *(arrow(*PAPER[key]) if key in PAPER else "" for key in DYNAMICS), ""]
     lines = [paper]
-    for label, found in by_label(c for c in curves if c.head.stage == "main").items():
+    for label, found in main_runs(curves).items():
         cells = [arrow(*ends(found, key)) for key in DYNAMICS]
         rollouts = ends(found, "share_rollout")
         rest = tuple(None if share is None else 1 - share for share in rollouts)
