@@ -6,7 +6,7 @@ import errno
 import sys
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -21,7 +21,6 @@ REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 
 app = typer.Typer(
     name="kintsugi",
-    help="Reinforcement learning that mends failed solutions and learns from the seams (IOP, arXiv:2605.05226).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -39,7 +38,26 @@ DryRun = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the run that is in output_dir.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in output_dir.")]
 
+Step = Annotated[int | None, typer.Option(help="Of which checkpoint; the last one without it.")]
+Best = Annotated[bool, typer.Option("--best", help="The checkpoint of the best held-out pass@1.")]
 Merge = Annotated[bool, typer.Option("--merge", help="Adapters (LoRA) merged into their base model.")]
+
+
+def say_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"kintsugi {version('kintsugi-rl')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=say_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Reinforcement learning that mends failed solutions and learns from the seams (IOP, arXiv:2605.05226)."""
 
 
 @app.command("train")
@@ -242,7 +260,8 @@ def report_command(
 def export_command(
     run: RunPath,
     output: Annotated[Path, typer.Option(help="The folder to write.")],
-    step: Annotated[int | None, typer.Option(help="Of which checkpoint; the last one without it.")] = None,
+    step: Step = None,
+    best: Best = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     merge: Merge = False,
 ) -> None:
@@ -252,14 +271,24 @@ def export_command(
     from kintsugi.run.export import export
     from kintsugi.run.reading import Run
 
-    typer.echo(f"exported: {export(Run.open(run), output, step, overwrite=overwrite, merge=merge)}")
+    typer.echo(
+        f"exported: {export(Run.open(run), output, chosen(step, best), overwrite=overwrite, merge=merge)}"
+    )
+
+
+def chosen(step: int | None, best: bool) -> int | Literal["best"] | None:
+    """The checkpoint that `export` and `push` are asked for."""
+    if best and step is not None:
+        raise KintsugiError("--step and --best exclude each other")
+    return "best" if best else step
 
 
 @app.command("push")
 def push_command(
     run: RunPath,
     repo_id: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="A model repository on the Hub.")],
-    step: Annotated[int | None, typer.Option(help="Of which checkpoint; the last one without it.")] = None,
+    step: Step = None,
+    best: Best = False,
     public: Annotated[bool, typer.Option("--public", help="For everyone to see, if it is new.")] = False,
     merge: Merge = False,
 ) -> None:
@@ -269,7 +298,7 @@ def push_command(
     from kintsugi.run.export import push
     from kintsugi.run.reading import Run
 
-    typer.echo(f"pushed: {push(Run.open(run), repo_id, step, public=public, merge=merge)}")
+    typer.echo(f"pushed: {push(Run.open(run), repo_id, chosen(step, best), public=public, merge=merge)}")
 
 
 @app.command("repeat")

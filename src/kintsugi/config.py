@@ -282,7 +282,7 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
         if not rest:
             result[head] = parsed
             continue
-        section = result.get(head)
+        section = result.get(head, default_name(head))
         if not isinstance(section, str | dict | None):
             raise KintsugiError(f"override {override!r}: {head!r} is a value ({section!r}), it holds no keys")
         section = {"name": section} if isinstance(section, str) else dict(section or {})
@@ -296,6 +296,12 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
         node[last] = parsed
         result[head] = section
     return result
+
+
+def default_name(key: str) -> str | None:
+    """The name that a recipe's key has where nothing is said: `algorithm.seam=3` is an option of it."""
+    field = Recipe.model_fields.get(key)
+    return field.default if field is not None and isinstance(field.default, str) else None
 
 
 def parse_value(text: str) -> Any:

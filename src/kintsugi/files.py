@@ -92,13 +92,22 @@ def partial_of(path: Path) -> Path:
 
 
 def seal(folder: Path, leave_out: frozenset[str]) -> None:
-    """Writes the folder's checksums, and waits until all of it is on the disk."""
+    """Writes the folder's checksums, and waits until all of it is on the disk. Who reads the folder reads its files."""
+    share(folder)
     files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name not in leave_out)
     sums = {str(f.relative_to(folder)): digest(f) for f in files}
     write_whole(folder / SUMS, json.dumps(sums, indent=1) + "\n")
     for file in files:
         sync(file)
     sync(folder)
+
+
+def share(folder: Path) -> None:
+    """Lets whoever may read a folder read its files: safetensors writes them for their owner alone."""
+    readers = folder.stat().st_mode & 0o444
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(file.stat().st_mode | readers)
 
 
 def damage(folder: Path) -> str:

@@ -9,10 +9,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kintsugi.assembly import Parts, assemble
 from kintsugi.config import Recipe
@@ -256,9 +257,24 @@ def remember(memory: dict[str, str], episodes: Iterable[Episode]) -> None:
 def same_run(before: Recipe, now: Recipe) -> None:
     """KintsugiError when a resumed run would go on as another one; its length and pauses may change."""
     old, new = (r.model_dump(exclude=MAY_CHANGE) for r in (before, now))
-    changed = [f"{key} ({old[key]!r} -> {new[key]!r})" for key in old if old[key] != new[key]]
+    changed = list(differences(old, new))
     if changed:
         raise KintsugiError(f"--resume: the recipe has changed: {', '.join(changed)}; use another output_dir")
+
+
+def differences(old: Any, new: Any, key: str = "") -> Iterator[str]:
+    """`key (old -> new)` of every single key in which two recipes differ. A spec may be a name or a mapping with it."""
+    if old == new:
+        return
+    if not (isinstance(old, Mapping) or isinstance(new, Mapping)):
+        yield f"{key} ({old!r} -> {new!r})"
+        return
+    one, other = (
+        value if isinstance(value, Mapping) else {} if value is None else {"name": value}
+        for value in (old, new)
+    )
+    for part in {**one, **other}:
+        yield from differences(one.get(part), other.get(part), f"{key}.{part}" if key else part)
 
 
 def same_data(directory: Path, machine: Mapping[str, str]) -> None:

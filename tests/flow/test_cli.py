@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,11 @@ def test_a_missing_recipe_and_a_mistyped_override_are_one_line_each(tmp_path: Pa
     deep = kintsugi("train", write(tmp_path), "steps.x=3")
     assert (deep.returncode, deep.stderr.count("\n")) == (2, 1)
     assert "it holds no keys" in deep.stderr
+
+
+def test_the_version_is_told() -> None:
+    told = kintsugi("--version")
+    assert (told.returncode, told.stdout) == (0, f"kintsugi {version('kintsugi-rl')}\n")
 
 
 def test_an_existing_run_is_refused(tmp_path: Path) -> None:

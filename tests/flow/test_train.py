@@ -237,6 +237,8 @@ def test_lora_trains_resumes_and_is_evaluated(tmp_path: Path) -> None:
     saved = tmp_path / "run" / "checkpoints" / "step-000001"
     assert (saved / "adapter_model.safetensors").is_file()
     assert not (saved / "model.safetensors").exists()  # the model itself is where it was
+    base = json.loads((saved / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert Path(base).is_absolute() and (Path(base) / "model.safetensors").is_file()
     result = train(tiny(tmp_path / "run", optim=optim, steps=2), resume=True)
     assert result.steps == 2
     adapted = assemble(tiny(tmp_path, model=str(saved)))  # a recipe without LoRA finds the adapters, too

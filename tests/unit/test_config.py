@@ -8,6 +8,7 @@ import pytest
 
 from kintsugi.algorithms import ALGORITHMS
 from kintsugi.config import Recipe, apply_overrides, derived, fields_table, known_keys
+from kintsugi.loop import same_run
 from kintsugi.plugins import arguments_table, split_spec
 from kintsugi.records import KintsugiError
 from kintsugi.run.checkpoint import Progress
@@ -83,6 +84,25 @@ def test_a_budget_is_told() -> None:
     assert "ends after 1,000 generated tokens, all phases" in derived(
         Recipe.parse({**MINIMAL, "budget": 1000})
     )
+
+
+def test_an_option_of_the_default_needs_no_name() -> None:
+    made = Recipe.parse(apply_overrides(MINIMAL, ["algorithm.seam=3", "prompts.thinking=true"]))
+    assert made.algorithm == {"name": "kintsugi", "seam": 3}
+    assert made.prompts == {"name": "chat-v1", "thinking": True}
+
+
+def test_a_resumed_run_names_every_single_key_that_differs() -> None:
+    before = Recipe.parse({**MINIMAL, "optim": {"lr": 1e-5, "lora": 4}, "eval": {"every": 5}})
+    now = Recipe.parse(
+        apply_overrides(MINIMAL, ["optim.lr=2e-5", "optim.lora=4", "algorithm.seam=3", "task.steps=4"])
+    )
+    with pytest.raises(KintsugiError) as error:
+        same_run(before, now)  # evaluations may change
+    assert "changed: task.steps (None -> 4), algorithm.seam (None -> 3), optim.lr (1e-05 -> 2e-05);" in str(
+        error.value
+    )
+    same_run(before, before.model_copy(update={"steps": 7}))
 
 
 def test_a_recipe_survives_its_own_yaml(tmp_path: Path) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes import make_recipe
 from runs import make_episode, with_question, write_run
+from tokenizers import Tokenizer, models
 
-from kintsugi.files import clean, cleaned, lock, locked, numbered, write_whole
+from kintsugi.files import clean, cleaned, lock, locked, numbered, seal, write_whole
 from kintsugi.look.repeat import repeat
 from kintsugi.look.report import write_report
 from kintsugi.records import KintsugiError
@@ -203,6 +206,46 @@ def test_an_export_replaces_an_export_and_nothing_else(tmp_path: Path) -> None:
             export(run, tmp_path / place, overwrite=True)
     assert {path: path.read_bytes() for path in run.directory.rglob("*") if path.is_file()} == before
     assert (tmp_path / "thesis" / "chapter").read_text() == "precious" and there.is_dir()
+
+
+def test_the_best_checkpoint_is_exported(tmp_path: Path) -> None:
+    place = checkpointed(tmp_path / "run", 0, 1, 2)  # evaluated after steps 0 (0.25) and 1 (0.5)
+    export(Run.open(place), tmp_path / "model", "best")
+    assert (tmp_path / "model" / "config.json").read_text() == "step-000001"
+    assert Run.open(place).best([0, 2]) == 0  # of what is there
+    assert Run.open(place).best([2]) is None
+    log = RunLog(place)
+    log.metrics({"step": 2, "eval/pass@1": 0.5})  # as good as the first of them, and later
+    assert Run.open(place).best([0, 1, 2]) == 1
+    with pytest.raises(KintsugiError, match="no checkpoint was evaluated"):
+        export(Run.open(checkpointed(tmp_path / "other", 7)), tmp_path / "none", "best")
+
+
+@pytest.mark.parametrize("pad", ["<pad>", {"content": "<pad>", "special": True}])
+def test_an_exported_config_has_the_tokenizers_pad_id(pad: Any, tmp_path: Path) -> None:
+    run = checkpointed(tmp_path / "run", 1)
+    saved = run / "checkpoints" / "step-000001"
+    Tokenizer(models.WordLevel({"a": 0, "<pad>": 7}, unk_token="a")).save(str(saved / "tokenizer.json"))
+    (saved / "tokenizer_config.json").write_text(json.dumps({"pad_token": pad}))
+    for name in ("config.json", "generation_config.json"):
+        (saved / name).write_text('{"eos_token_id": 3, "pad_token_id": null}')
+    there = export(Run.open(run), tmp_path / "model")
+    for name in ("config.json", "generation_config.json"):
+        assert json.loads((there / name).read_text()) == {"eos_token_id": 3, "pad_token_id": 7}
+        assert (
+            '"pad_token_id": null' in (saved / name).read_text()
+        )  # a checkpoint stays what training goes on from
+
+
+@pytest.mark.parametrize(("folder", "file"), [(0o755, 0o644), (0o750, 0o640), (0o700, 0o600)])
+def test_who_reads_a_folder_reads_its_files(folder: int, file: int, tmp_path: Path) -> None:
+    place = tmp_path / "step-000001"
+    place.mkdir()
+    (place / "model.safetensors").write_bytes(b"weights")
+    (place / "model.safetensors").chmod(0o600)
+    place.chmod(folder)
+    seal(place, frozenset())
+    assert stat.S_IMODE((place / "model.safetensors").stat().st_mode) == file
 
 
 @pytest.mark.parametrize("output", ["run", "run/../run", "link", "."])

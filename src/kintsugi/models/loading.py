@@ -54,7 +54,7 @@ def load_model(
     """
     import torch
 
-    from kintsugi.models.lora import adapted, adapter_base, with_adapter
+    from kintsugi.models.lora import ADAPTER, adapted, adapter_base, with_adapter
 
     name, trusted = model_spec(spec)
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
@@ -63,19 +63,25 @@ def load_model(
     base = adapter_base(Path(name).expanduser())
     if base is not None:
         say(f"adapters {name} on {base}")
+        if is_local(base) and not Path(base).is_dir():
+            raise KintsugiError(
+                f"adapters {name}: the model that they belong to is not at {base}; write where it is into "
+                f"{ADAPTER}, as base_model_name_or_path"
+            )
         loaded = load_model(with_name(spec, base), device=device, seed=seed, thinking=thinking, say=say)
         return replace(loaded, model=with_adapter(loaded.model, Path(name).expanduser()))
-    started = time.perf_counter()
+    started, home = time.perf_counter(), ""
     if name == "nano-random":
         from kintsugi.models.nano import nano_model, nano_tokenizer
 
         tokenizer = nano_tokenizer()
         model = nano_model(tokenizer, seed)
     else:
-        place = smollm2() if name == SMOLLM2 else NANO_DIR if name == "nano" else name
-        on_hub = str(place) == name and not is_local(name) and not Path(name).is_dir()
+        place = smollm2() if name == SMOLLM2 else NANO_DIR if name == "nano" else Path(name).expanduser()
+        on_hub = not is_local(name) and not place.is_dir()
         say(f"loading {name}" + " from the Hugging Face Hub: what its cache lacks is downloaded" * on_hub)
-        model, tokenizer = load_pretrained(str(place), name, trusted)
+        home = name if on_hub else str(place.resolve())
+        model, tokenizer = load_pretrained(home, name, trusted)
     notes = settle_tokenizer(tokenizer)
     if thinking is not None and SWITCH not in str(tokenizer.chat_template):
         notes.append(f"prompts.thinking does nothing: the model's chat template does not know {SWITCH}")
@@ -87,7 +93,11 @@ def load_model(
         )
         codec = replace(codec, stop_ids=tuple(sorted({*codec.stop_ids, codec.end_id})))
     if lora:
-        model = adapted(model, name, lora, seed)
+        if not home:
+            raise KintsugiError(
+                f"optim.lora: {name} is stored nowhere, so adapters could not name it; take nano"
+            )
+        model = adapted(model, home, lora, seed)
     model = model.to(where)
     adapters = f", of which adapters of rank {lora} are trained" if lora else ""
     say(
@@ -121,21 +131,20 @@ def load_pretrained(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     looks_local = is_local(name)
-    if looks_local and not Path(path).expanduser().is_dir():
+    if looks_local and not Path(path).is_dir():
         raise KintsugiError(
             f"model {name!r}: no such directory; expected nano, nano-random, {SMOLLM2}, "
             "a local path or a Hub id (owner/name)"
         )
-    if looks_local and not (Path(path).expanduser() / "config.json").is_file():
+    if looks_local and not (Path(path) / "config.json").is_file():
         raise KintsugiError(
             f"model {name!r} could not be loaded: no config.json there (a run's model is in RUN/checkpoints/step-...)"
         )
     try:
-        place = Path(path).expanduser() if looks_local else path
         # Weights come as safetensors: a pickle is code, and nobody has asked for that.
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trusted)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trusted)
         model = AutoModelForCausalLM.from_pretrained(
-            place, dtype=torch.float32, trust_remote_code=trusted, use_safetensors=True
+            path, dtype=torch.float32, trust_remote_code=trusted, use_safetensors=True
         )
     except Exception as error:  # whatever a damaged or foreign folder makes the loaders raise
         reason = " ".join(str(error).split())[:300]

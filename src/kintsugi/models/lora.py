@@ -1,7 +1,8 @@
 """LoRA through peft: low-rank adapters on every linear layer are trained, the model itself stays as it is.
 
 LoRA, arXiv:2106.09685: W x becomes W x + (alpha / r) B A x, with B starting at zero. A checkpoint holds the
-adapters alone, in peft's own format, and names the model that they belong to.
+adapters alone, in peft's own format, and names the model that they belong to: by an absolute path, or an id of the Hub.
+A relative path would be looked up on the Hub from elsewhere.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ ALPHA = 2
 """alpha / r: what adapters are scaled by."""
 
 
-def adapted(model: PreTrainedModel, name: str, rank: int, seed: int) -> Any:
-    """`model`, called `name`, with fresh adapters of this rank (drawn from `seed`) as all that is trained."""
+def adapted(model: PreTrainedModel, home: str, rank: int, seed: int) -> Any:
+    """`model`, stored at `home`, with fresh adapters of this rank (drawn from `seed`) as all that is trained."""
     import torch
 
     peft = import_peft()
@@ -31,7 +32,7 @@ def adapted(model: PreTrainedModel, name: str, rank: int, seed: int) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         wrapped = peft.get_peft_model(model, settings)
-    wrapped.peft_config["default"].base_model_name_or_path = name
+    wrapped.peft_config["default"].base_model_name_or_path = home
     return wrapped
 
 

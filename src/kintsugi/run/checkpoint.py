@@ -86,11 +86,10 @@ def prune(directory: Path, keep_last: int) -> None:
     found = saved(directory)
     if not keep_last or len(found) <= keep_last:
         return
-    score = {line["step"]: line["eval/pass@1"] for line in Run.open(directory).evals}
-    judged = [path for path in found if number(path) in score]
-    best = {max(judged, key=lambda path: score[number(path)])} if judged else set()
-    for path in set(found[:-keep_last]) - best:
-        remove(path)
+    best = Run.open(directory).best([number(path) for path in found])
+    for path in found[:-keep_last]:
+        if number(path) != best:
+            remove(path)
 
 
 def saved(directory: Path) -> list[Path]:

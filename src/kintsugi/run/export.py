@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Literal
 
-from kintsugi.files import numbered, partial_of, write_whole, writing
+from kintsugi.files import numbered, partial_of, read_json, share, write_whole, writing
+from kintsugi.models.lora import adapter_base
 from kintsugi.plugins import spec_name
 from kintsugi.records import KintsugiError
 from kintsugi.run.card import asked_license, card, is_adapter
@@ -17,8 +20,12 @@ OWN = {"optimizer.safetensors", "trainer.json", "checksums.json", "README.md"}
 """Files of a checkpoint that are of no use elsewhere, or are written anew."""
 
 
+Step = int | Literal["best"] | None
+"""The step of a checkpoint, that of the best held-out pass@1, or (None) the last."""
+
+
 def export(
-    run: Run, output: Path, step: int | None = None, *, overwrite: bool = False, merge: bool = False
+    run: Run, output: Path, step: Step = None, *, overwrite: bool = False, merge: bool = False
 ) -> Path:
     """Writes the run's last (or the given) checkpoint to `output`, with a model card as README.md; returns `output`.
 
@@ -56,14 +63,14 @@ def export(
             license=asked_license(spec_name(run.recipe["model"])),
         )
         write_whole(partial / "README.md", text)
+        carry_pad(partial)
+        share(partial)
         remove(output)
         partial.rename(output.resolve())
     return output
 
 
-def push(
-    run: Run, repo_id: str, step: int | None = None, *, public: bool = False, merge: bool = False
-) -> str:
+def push(run: Run, repo_id: str, step: Step = None, *, public: bool = False, merge: bool = False) -> str:
     """Uploads what `export` writes to a model repository on the Hub; returns the commit's address.
 
     A repository that does not exist is made, private unless `public`. KintsugiError without a token, and with
@@ -76,7 +83,12 @@ def push(
             f"push: no token of the Hugging Face Hub, so {repo_id} cannot be written to: "
             "run `hf auth login`, or set HF_TOKEN to a token with write access"
         )
-    checkpoint(run, step)  # before a repository is made for nothing
+    _, source = checkpoint(run, step)  # before a repository is made for nothing
+    if not merge and (base := adapter_base(source)) and Path(base).is_absolute():
+        raise KintsugiError(
+            f"push: the adapters belong to {base}, which is on this machine alone: nobody could load them; "
+            "pass --merge"
+        )
     api = HfApi()
     with tempfile.TemporaryDirectory() as folder:
         place = export(run, Path(folder) / "model", step, merge=merge)
@@ -94,16 +106,37 @@ def push(
     return str(done.commit_url)
 
 
-def checkpoint(run: Run, step: int | None) -> tuple[int, Path]:
-    """(step, folder) of the given checkpoint, or of the last one; KintsugiError says which there are."""
+def checkpoint(run: Run, step: Step) -> tuple[int, Path]:
+    """(step, folder) of the checkpoint that is asked for; KintsugiError says which there are."""
     found = numbered(run.directory / "checkpoints")
     if not found:
         raise KintsugiError(f"{run.directory}: there is no checkpoint to export yet")
     chosen = max(found) if step is None else step
+    if step == "best":
+        best = run.best(found)
+        if best is None:
+            raise KintsugiError(f"{run.directory}: no checkpoint was evaluated; leave --best out")
+        chosen = best
     if chosen not in found:
         there = ", ".join(map(str, found))
         raise KintsugiError(f"{run.directory}: no checkpoint of step {step}; there are {there}")
     return chosen, found[chosen]
+
+
+def carry_pad(folder: Path) -> None:
+    """Writes the tokenizer's pad id into the configs of a model: others take it from there."""
+    from tokenizers import Tokenizer
+
+    words = folder / "tokenizer.json"
+    if not words.is_file():
+        return
+    pad = read_json(folder / "tokenizer_config.json").get("pad_token")
+    number = Tokenizer.from_file(str(words)).token_to_id(
+        pad["content"] if isinstance(pad, dict) else str(pad)
+    )
+    for path in (folder / "config.json", folder / "generation_config.json"):
+        if path.is_file() and number is not None:
+            write_whole(path, json.dumps(read_json(path) | {"pad_token_id": number}, indent=2) + "\n")
 
 
 def save_merged(path: Path, output: Path) -> None:

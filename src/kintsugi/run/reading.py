@@ -9,7 +9,7 @@ What is read may be of a run that goes on, or that was killed: a step counts whe
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -63,6 +63,11 @@ class Run:
     def written(self) -> tuple[int, ...]:
         """The steps whose tables are all there, in order."""
         return tuple(sorted(set.intersection(*self._numbers)))
+
+    def best(self, among: Collection[int]) -> int | None:
+        """The step of the best held-out pass@1 among some, the first of equals; None where none was evaluated."""
+        score = {line["step"]: line["eval/pass@1"] for line in self.evals if line["step"] in among}
+        return max(sorted(score), key=score.__getitem__, default=None)
 
     @property
     def incomplete(self) -> tuple[int, ...]:
