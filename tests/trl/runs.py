@@ -63,9 +63,9 @@ class Watched(KintsugiGRPOTrainer):
         super().__init__(*args, **kwargs)
         self.add_callback(Grab(self.gradient))
 
-    def _batch(self, rows: Sequence[Row]) -> dict[str, Any]:
+    def _batch(self, rows: Sequence[Row], first: int) -> dict[str, Any]:
         self.rows.append(list(rows))
-        self.batches.append(super()._batch(rows))
+        self.batches.append(super()._batch(rows, first))
         return self.batches[-1]
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:

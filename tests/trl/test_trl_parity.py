@@ -21,7 +21,7 @@ SAME = 1e-5
 ALGORITHMS: list[Any] = [
     "kintsugi",
     {"name": "kintsugi", "source": "rewrite"},
-    {"name": "kintsugi", "source": "sibling", "soft": 0.3},
+    {"name": "kintsugi", "source": "sibling"},
     "iop",
     {"name": "iop", "k": 1, "check": "graft"},
     "grpo",

@@ -18,6 +18,7 @@ from kintsugi.algorithms import load_algorithm
 from kintsugi.config import Optim
 from kintsugi.learning.learner import LocalLearner
 from kintsugi.models.loading import load_model
+from kintsugi.run.reading import Run
 
 WORKER = Path(__file__).with_name("worker.py")
 SHARED = WORKER.parents[1] / "bridges"
@@ -31,14 +32,20 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each of the two processes saw of the worker's runs."""
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the worker's runs, made by two processes, wrote."""
     place = tmp_path_factory.mktemp("two")
     own = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SHARED)}
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
     command += ["--master_addr", "127.0.0.1", "--master_port", str(free_port()), str(WORKER), str(place)]
     done = subprocess.run(command, env=own, capture_output=True, text=True, timeout=540)
     assert done.returncode == 0, done.stderr[-4000:]
+    return place
+
+
+@pytest.fixture(scope="module")
+def both(place: Path) -> list[dict[str, Any]]:
+    """What each of the two processes saw of these runs."""
     return [pickle.loads((place / f"seen-{rank}.pickle").read_bytes()) for rank in (0, 1)]
 
 
@@ -79,3 +86,18 @@ def test_both_have_as_many_rows_and_end_with_the_same_weights(both: list[dict[st
     assert all(torch.equal(t, other["weights"][n]) for n, t in one["weights"].items())
     start = load_model("nano", device="cpu").model.state_dict()
     assert any(not torch.equal(t, start[n]) for n, t in one["weights"].items())
+
+
+@pytest.mark.parametrize("name", ["one", "kintsugi", "iop", "sdpo", "dapo"])
+def test_one_process_writes_what_both_did(both: list[dict[str, Any]], place: Path, name: str) -> None:
+    run, one = Run.open(place / name), both[0][name]
+    problems = run.problems(run.written[0])
+    rows = [row for problem in problems for row in problem.rows]
+    assert credit(rows) == credit(one["rows"]) or name == "sdpo"  # a table keeps no teacher, but its credit
+    stats = [found for problem in problems for found in problem.stats]
+    # Each process computed half of the log-probabilities: all rows that train have theirs.
+    assert [s is not None for s in stats] == [bool(r.active and any(r.advantages)) for r in rows]
+    losses = [(a + b) / 2 for a, b in zip(one["losses"], both[1][name]["losses"], strict=True)]
+    updates = len(losses) // len(run.steps)
+    assert run.steps[0]["loss"] == pytest.approx(sum(losses[:updates]) / updates, abs=1e-6)
+    assert run.steps[0]["updates"] == updates

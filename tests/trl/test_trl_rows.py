@@ -34,7 +34,9 @@ def share(rank: int, world: int, steps: int, uncredited: bool = False) -> tuple[
     def never(_: Any) -> Any:
         raise AssertionError("all processes hold all rows: nothing is gathered")
 
-    return dealt(ROWS, OBJECTIVE, Lockstep(never, rank, world), steps, FILLER, uncredited)
+    mine, items = dealt(ROWS, OBJECTIVE, Lockstep(never, rank, world), steps, FILLER, uncredited)
+    assert all(i == -1 if row is FILLER else ROWS[i].completion_ids == row.completion_ids for i, row in mine)
+    return [row for _, row in mine], items
 
 
 def test_every_process_has_as_many_rows_as_every_step_of_it_needs() -> None:
@@ -58,7 +60,7 @@ def test_rows_without_credit_stay_where_a_kl_needs_them() -> None:
 
 def test_a_batch_without_credit_is_fillers() -> None:
     rows, items = dealt([NOTHING], OBJECTIVE, Lockstep(list, 0, 1), 4, FILLER, False)
-    assert (rows, items) == ([FILLER] * 4, 1)
+    assert (rows, items) == ([(-1, FILLER)] * 4, 1)
 
 
 def test_tensors_are_padded_as_trl_pads_and_credit_undoes_its_division() -> None:

@@ -30,12 +30,15 @@ def bridge_recipe(
     prompts: Spec = "plain-v1",
     scouts: int = 0,
     witnesses: int = 1,
+    problems: int = 8,
+    **known: Any,
 ) -> Recipe:
-    """The part of a recipe that generation reads; model, data and optimizer are the other trainer's.
+    """The part of a recipe that generation reads, and what else is `known` of the other trainer, by the recipe's keys.
 
     KintsugiError for what cannot be.
     """
     sampling = {
+        "problems": problems,
         "group_size": group_size,
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
@@ -44,7 +47,7 @@ def bridge_recipe(
         "witnesses": witnesses,
     }
     told = {"algorithm": algorithm, "prompts": prompts, "seed": seed, "sampling": sampling}
-    return Recipe.parse({"model": "the trainer's", "task": "the trainer's", **told}, "bridge")
+    return Recipe.parse({"model": "the trainer's", "task": "the trainer's", **known, **told}, "bridge")
 
 
 def problem_of(name: str, prompt: str | Messages, answer: object, columns: Mapping[str, Any]) -> Problem:

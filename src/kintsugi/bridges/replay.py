@@ -22,6 +22,8 @@ from kintsugi.verifiers.user import reward_verdict
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Work = Callable[[list[Any]], Sequence[Any]]
+GOLD = ("answer", "solution", "ground_truth", "label", "target")
+"""Columns by which data sets call the right answer, as reports show it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,10 @@ def grouped(members: Sequence[Member], rewards: Sequence[float], size: int) -> l
         name = hashlib.sha256(json.dumps(example["prompt"]).encode()).hexdigest()[:12]
         seen[name] += 1
         name += f"/{seen[name]}" if seen[name] > 1 else ""  # a data set may ask a question twice
-        problem = problem_of(name, example["prompt"], None, {"example": example})
+        gold = next(
+            (example[key] for key in GOLD if key in example), None
+        )  # shown to readers, judged by nobody
+        problem = problem_of(name, example["prompt"], gold, {"example": example})
         completions = tuple(completion for _, _, completion in members[start : start + size])
         groups.append(Group(problem, prompt_ids, completions, tuple(verdicts[start : start + size])))
     return groups

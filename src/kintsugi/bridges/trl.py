@@ -29,7 +29,9 @@ from trl.trainer.utils import use_adapter
 
 from kintsugi.algorithms import ALGORITHMS
 from kintsugi.bridges.common import bridge_recipe, keep_memory, kept_memory, told
+from kintsugi.bridges.journal import Journal
 from kintsugi.bridges.replay import Group, GroupContext, Lockstep, grouped
+from kintsugi.bridges.trl_diary import NUMBER, Diary
 from kintsugi.bridges.trl_rows import Layout, dealt, idle, unpadded
 from kintsugi.bridges.trl_settings import on_policy, outcome_index, settle
 from kintsugi.bridges.trl_words import RewardVerifier, TextCodec, wording
@@ -38,7 +40,7 @@ from kintsugi.models.loading import HFCodec
 from kintsugi.plugins import Spec, split_spec
 from kintsugi.records import Completion, Episode, KintsugiError, Row
 from kintsugi.sampling.base import Score
-from kintsugi.sampling.play import play
+from kintsugi.sampling.play import Meter, play
 from kintsugi.sampling.rounds import Rounds
 from kintsugi.sampling.sample import Limits, Sample
 from kintsugi.trainer import check_algorithm
@@ -74,10 +76,13 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             seed=self.args.seed,
             prompts=prompts,
             witnesses=witnesses,
+            **told_by(self),
         )
         self._algorithm = check_algorithm(self._recipe)
-        self._objective = self._algorithm.objective(self.max_completion_length)
         settings = settle(self.args, self._algorithm)
+        self._objective = self._algorithm.objective(
+            self.max_completion_length, settings.clip_low, settings.clip_high
+        )
         self.importance_sampling_level = self.args.importance_sampling_level = settings.level
         self.epsilon_low, self.epsilon_high = settings.clip_low, settings.clip_high
         # Its ratio needs a sampler's log-probabilities, and a repair, given x, was sampled by none.
@@ -105,6 +110,11 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._scores_samples = name not in ALGORITHMS.built_in
         self._memory: dict[str, str] = {}
         self._rewards = torch.zeros(0)
+        self._evaluated: list[float] = []
+        self._logprobs: Tensor | None = None
+        uses = self.args.steps_per_generation * self.num_iterations
+        self._diary = Diary(self._recipe, self._objective, self._processes, self._tokenizer, uses)
+        self.add_callback(self._diary)
 
     # ---- what TRL calls
 
@@ -113,15 +123,52 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         return self._rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        meter = Meter()
+        with meter.phase("rollout"):
+            output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if not self.model.training:
+            self._evaluated += self._rewards[:, self._outcome].tolist()
             return output
-        episodes = self._episodes(self._groups(inputs, output))
+        episodes = self._episodes(self._groups(inputs, output), meter)
         rows = [row for e in episodes for row in self._algorithm.rows(e)]
         remember(self._memory, episodes)
         for name, value in told(episodes, rows).items():
             self._metrics["train"][f"kintsugi/{name}"].append(value)
-        return self._batch(rows)
+        return self._batch(rows, self._diary.batch(episodes, rows, meter.seconds))
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
+        found = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        if torch.is_grad_enabled():  # those of the loss
+            self._logprobs = found[0]
+        return found
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
+        self._logprobs = None
+        loss: Tensor = super().compute_loss(model, inputs, *args, **kwargs)
+        if NUMBER in inputs:
+            known = None if self._logprobs is None else self._logprobs.detach()
+            self._diary.learned(inputs, float(loss.detach()), known)
+        return loss
+
+    def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
+        norm = super()._get_grad_norm(*args, **kwargs)
+        self._diary.updated(float(norm), self._get_learning_rate())
+        return norm
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """TRL's own, whose tables are closed whatever ends it."""
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self._diary.close()
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """TRL's own; the share of passes is written down too."""
+        self._evaluated = []
+        found: dict[str, float] = super().evaluate(*args, **kwargs)
+        self._diary.evaluated(self.state.global_step, self._evaluated, self.num_generations_eval)
+        self._evaluated = []  # of several data sets each was written by a call of its own
+        return found
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
@@ -146,11 +193,11 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         members = self._processes.gather(list(zip(inputs, prompts, completions, strict=True)))
         return grouped(members, self._rewards[:, self._outcome].tolist(), self.num_generations)
 
-    def _episodes(self, groups: Sequence[Group]) -> list[Episode]:
+    def _episodes(self, groups: Sequence[Group], meter: Meter) -> list[Episode]:
         """Every group's episode, on every process; each process plays the runs of its share."""
         share = self._processes.share(groups)
         runs = [self._algorithm.run(g.problem, self._context(g)) for g in share]
-        mine = play(runs, self, scorer=lambda asked: self._round(asked) or [])
+        mine = play(runs, self, meter, lambda asked: self._round(asked) or [])
         while self._round([]) is not None:
             pass  # others are still asking, and every process takes part in that
         return self._processes.together(mine)
@@ -204,12 +251,14 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     # ---- from episodes to TRL's batch
 
-    def _batch(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """This process's rows as TRL's batch."""
+    def _batch(self, rows: Sequence[Row], first: int) -> dict[str, Any]:
+        """This process's rows as TRL's batch; `first` is the number of the first row of all."""
         filler = idle(self._layout.pad_id)
         steps, keep = self.args.steps_per_generation, bool(self.beta)  # a KL needs no credit
-        mine, items = dealt(rows, self._objective, self._processes, steps, filler, keep)
-        batch = self._layout.batch(mine, items, self.importance_sampling_level)
+        numbered, items = dealt(rows, self._objective, self._processes, steps, filler, keep)
+        batch = self._layout.batch([row for _, row in numbered], items, self.importance_sampling_level)
+        numbers = [-1 if i < 0 else first + i for i, _ in numbered]
+        batch[NUMBER] = torch.tensor(numbers, device=self.accelerator.device)
         if not on_policy(self.args):
             batch["old_per_token_logps"] = self._scored(self.model, batch)
         if self.beta:
@@ -249,3 +298,18 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
                 i: tuple(v[: len(scores[i].completion_ids)]) for i, v in zip(places, values, strict=True)
             }
         return [found[i] for i in range(len(scores))]
+
+
+def told_by(trainer: GRPOTrainer) -> dict[str, Any]:
+    """What a run of TRL's is, by the recipe's keys."""
+    args = trainer.args
+    updates = args.steps_per_generation * args.num_iterations / args.gradient_accumulation_steps
+    return {
+        "model": getattr(trainer.model.config, "_name_or_path", "") or "a model given to the trainer",
+        "task": "train_dataset",
+        "verifier": ", ".join(trainer.reward_func_names),
+        "output_dir": Journal.place(args.output_dir),
+        "optim": {"minibatches": max(1, round(updates))}
+        | ({"lr": args.learning_rate} if args.learning_rate else {}),
+        "problems": args.generation_batch_size // args.num_generations,
+    }

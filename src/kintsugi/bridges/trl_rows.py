@@ -69,14 +69,16 @@ class Layout:
 
 def dealt(
     rows: Sequence[Row], objective: Objective, processes: Lockstep, steps: int, filler: Row, uncredited: bool
-) -> tuple[list[Row], int]:
-    """(this process's part of all processes' rows, number of gated tokens of them all).
+) -> tuple[list[tuple[int, Row]], int]:
+    """(this process's part of all processes' rows, each with its number; number of gated tokens of them all).
 
     Their place in the loss is in their advantages. Rows that train nothing are left out, once they were counted
-    (`uncredited` keeps those with a gate). Every process has as many rows, a multiple of `steps`: fillers are added.
+    (`uncredited` keeps those with a gate). Every process has as many rows, a multiple of `steps`: fillers, number -1,
+    are added.
     """
-    live = [row for row in flattened(rows, objective) if row.active and (uncredited or any(row.advantages))]
+    numbered = enumerate(flattened(rows, objective))
+    live = [(i, row) for i, row in numbered if row.active and (uncredited or any(row.advantages))]
     mine = processes.share(live)
     most = -(-len(live) // processes.world)
-    mine += [filler] * (max(1, -(-most // steps)) * steps - len(mine))
-    return mine, max(1, sum(row.active for row in live))
+    mine += [(-1, filler)] * (max(1, -(-most // steps)) * steps - len(mine))
+    return mine, max(1, sum(row.active for _, row in live))

@@ -39,8 +39,6 @@ class Tally:
     """The values that an update adds up while it goes through its micro-batches."""
 
     loss: float = 0.0
-    clipped: list[float] = field(default_factory=list)
-    ratios: list[float] = field(default_factory=list)
     rows: dict[int, RowStats] = field(default_factory=dict)
 
 
@@ -100,21 +98,15 @@ class LocalLearner:
             norms.append(norm)
             updates += bool(part) and math.isfinite(norm)
             skipped += bool(part) and not math.isfinite(norm)
-        by_row = {i: stats for tally in tallies for i, stats in tally.rows.items()}
-        return StepStats(
-            loss=mean([t.loss for t in tallies]),
-            grad_norm=mean(norms),
+        return step_stats(
+            rows,
+            {i: stats for tally in tallies for i, stats in tally.rows.items()},
+            losses=[t.loss for t in tallies],
+            norms=norms,
             lr=self.learning_rate(self.version - 1, done) if updates else 0.0,
             updates=updates,
             skipped=skipped,
-            clip_fraction=mean([c for t in tallies for c in t.clipped]),
-            ratio=mean([r for t in tallies for r in t.ratios], empty=1.0),
-            sampler_gap=max(
-                (sampler_gap(rows[i], stats.old_logprobs) for i, stats in by_row.items()), default=0.0
-            ),
-            tokens=sum(len(rows[i].prompt_ids) + len(rows[i].completion_ids) for i in live),
             seconds=time.perf_counter() - start,
-            rows=tuple(by_row.get(i) for i in range(len(rows))),
         )
 
     def learning_rate(self, update: int, done: float) -> float:
@@ -229,33 +221,70 @@ class LocalLearner:
             logprobs_BT = self.scorer(chunk)[places]
             now = logprobs_BT.detach().tolist()
             before = [old.get(i, values) for i, values in zip(indices, now, strict=True)]
-            losses = self._losses([rows[i] for i in indices], logprobs_BT, before)
+            chosen = [rows[i] for i in indices]
+            losses = row_losses(self.objective, chosen, logprobs_BT, before)
             scale_B = torch.tensor([scales[i] for i in indices], device=logprobs_BT.device)
             loss = (losses.loss_B * scale_B).sum()
             loss.backward()  # type: ignore[no-untyped-call]
             tally.loss += float(loss.detach())
-            columns = [t.detach().tolist() for t in (losses.ratio_B, losses.clipped_B, losses.loss_B)]
-            tally.ratios += columns[0]
-            tally.clipped += columns[1]
-            for i, b, n, values in zip(indices, before, now, zip(*columns, strict=True), strict=True):
-                tally.rows[i] = RowStats(gated(b, rows[i]), gated(n, rows[i]), *values)
+            tally.rows |= zip(indices, row_stats(chosen, now, before, losses), strict=True)
         return tally
 
-    def _losses(
-        self,
-        chunk: Sequence[Row],
-        logprobs_BT: Tensor,
-        before: Sequence[Sequence[float]],
-    ) -> RowLosses:
-        width, device = logprobs_BT.shape[1], logprobs_BT.device
-        return LOSSES[self.objective.level](
-            logprobs_BT,
-            pad(before, width, device),
-            pad([row.mask for row in chunk], width, device),
-            pad([row.advantages for row in chunk], width, device),
-            self.objective,
-            torch.tensor([len(row.completion_ids) for row in chunk], device=device),
-        )
+
+def row_losses(
+    objective: Objective, rows: Sequence[Row], logprobs_BT: Tensor, before: Sequence[Sequence[float]]
+) -> RowLosses:
+    """Each row's own loss, from its log-probabilities now (B, T) and under the old policy."""
+    width, device = logprobs_BT.shape[1], logprobs_BT.device
+    return LOSSES[objective.level](
+        logprobs_BT,
+        pad(before, width, device),
+        pad([row.mask for row in rows], width, device),
+        pad([row.advantages for row in rows], width, device),
+        objective,
+        torch.tensor([len(row.completion_ids) for row in rows], device=device),
+    )
+
+
+def row_stats(
+    rows: Sequence[Row], now: Sequence[Sequence[float]], before: Sequence[Sequence[float]], losses: RowLosses
+) -> list[RowStats]:
+    """The figures of each row in an update."""
+    columns = [t.detach().tolist() for t in (losses.ratio_B, losses.clipped_B, losses.loss_B)]
+    return [
+        RowStats(gated(b, row), gated(n, row), *values)
+        for row, n, b, values in zip(rows, now, before, zip(*columns, strict=True), strict=True)
+    ]
+
+
+def step_stats(
+    rows: Sequence[Row],
+    by_row: Mapping[int, RowStats],
+    *,
+    losses: Sequence[float],
+    norms: Sequence[float],
+    lr: float,
+    updates: int,
+    seconds: float,
+    skipped: int = 0,
+) -> StepStats:
+    """The figures of a step, from those of its rows (by number) and those of its updates."""
+    known = [by_row[i] for i in sorted(by_row)]
+    gaps = [sampler_gap(rows[i], stats.old_logprobs) for i, stats in by_row.items()]
+    live = [row for row in rows if row.active and any(row.advantages)]
+    return StepStats(
+        loss=mean(losses),
+        grad_norm=mean(norms),
+        lr=lr,
+        updates=updates,
+        skipped=skipped,
+        clip_fraction=mean([stats.clipped for stats in known]),
+        ratio=mean([stats.ratio for stats in known], empty=1.0),
+        sampler_gap=max(gaps, default=0.0),
+        tokens=sum(len(row.prompt_ids) + len(row.completion_ids) for row in live),
+        seconds=seconds,
+        rows=tuple(by_row.get(i) for i in range(len(rows))),
+    )
 
 
 def out_of_memory(error: RuntimeError) -> bool:

@@ -43,7 +43,8 @@ def repeat(run: Run, output: Path, *, overwrite: bool = False) -> Repeated:
     before = run.versions
     if HOW - set(before):
         raise KintsugiError(
-            f"{run.directory}: written by a version that did not record how; it cannot be repeated"
+            f"{run.directory}: versions.json does not say how it was made ({', '.join(sorted(HOW))}); only runs of "
+            "`kintsugi train` and `sft` can be repeated"
         )
     recipe = Recipe.parse(
         {

@@ -51,6 +51,8 @@ OTHER_FOLDERS = ("tokenizer", "tensorboard", "wandb")
 FOLDERS = (*TABLES, "checkpoints", *OTHER_FOLDERS)
 STEP_OF_OURS = re.compile(r"\.?step-\d+(\.parquet)?(\.partial)?")
 MARKS = ("recipe.yaml", "versions.json")
+BESIDE = "kintsugi"
+"""The folder in which a bridge keeps the run directory, beside another trainer's checkpoints."""
 METRICS, SECONDS, EXAMPLES = "metrics.jsonl", "seconds.jsonl", "examples.jsonl"
 FILES = (METRICS, SECONDS, EXAMPLES, "trackers.json", *MARKS)
 BEGUN = {LOCK, MARK, "versions.json", ".versions.json.partial", ".recipe.yaml.partial", f".{MARK}.partial"}
@@ -74,6 +76,12 @@ class RunLog:
     def __exit__(self, *error: object) -> None:
         if self.lock is not None:
             self.lock.close()
+
+    @staticmethod
+    def found(directory: Path) -> Path:
+        """The run directory that is meant: the folder itself, or the one that a bridge left in it."""
+        inner = directory / BESIDE
+        return inner if RunLog.is_run(inner) and not RunLog.is_run(directory) else directory
 
     @staticmethod
     def is_run(directory: Path) -> bool:

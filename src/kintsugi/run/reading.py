@@ -21,7 +21,7 @@ import yaml
 
 from kintsugi.files import numbered, read_json
 from kintsugi.records import KintsugiError, Repair
-from kintsugi.run.directory import MARKS, SECONDS
+from kintsugi.run.directory import MARKS, SECONDS, RunLog
 from kintsugi.run.tables import TABLES, Line, ProblemStep, problem_steps
 
 NEEDED = ("model", "task", "algorithm", "verifier", "output_dir")
@@ -43,8 +43,8 @@ class Run:
 
     @classmethod
     def open(cls, directory: str | Path) -> Run:
-        """The run in a directory; KintsugiError where there is none."""
-        place = Path(directory)
+        """The run in a directory, or the one that a bridge left there; KintsugiError where there is none."""
+        place = RunLog.found(Path(directory))
         missing = [name for name in MARKS if not (place / name).is_file()]
         if missing:
             raise KintsugiError(f"{place}: no run directory (expected {' and '.join(missing)} there)")

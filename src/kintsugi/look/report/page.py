@@ -20,7 +20,7 @@ from kintsugi.look.report.figures import figures
 from kintsugi.look.report.foreign import Foreign, open_foreign
 from kintsugi.look.report.reasons import explained, with_defaults
 from kintsugi.records import KintsugiError
-from kintsugi.run.directory import MARKS
+from kintsugi.run.directory import MARKS, RunLog
 from kintsugi.run.owned import may_replace_file
 from kintsugi.run.reading import Run
 
@@ -38,7 +38,8 @@ def write_report(
     KintsugiError where there is nothing to read, or the file cannot be written.
     """
     place = Path(directory)
-    source = Run.open(place) if any((place / mark).is_file() for mark in MARKS) else open_foreign(place)
+    run = RunLog.found(place)
+    source = Run.open(run) if any((run / mark).is_file() for mark in MARKS) else open_foreign(place)
     path = Path(output) if output else place / "report.html"
     may_replace_file(path, b"Kintsugi report</title>", "report of Kintsugi")
     shown = contents(source)
