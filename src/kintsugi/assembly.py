@@ -21,8 +21,8 @@ from kintsugi.sampling.room import fitting, left_out
 from kintsugi.sampling.sample import longrope_limit, positions_of
 from kintsugi.tasks import evaluation_problems, load_task, training_problems
 from kintsugi.tasks.base import Task, fingerprint, require_problems
-from kintsugi.verifiers import begun_in_thoughts, load_verifier
-from kintsugi.verifiers.base import Verifier
+from kintsugi.verifiers import begun_in_thoughts, check_columns, goes_on, load_verifier
+from kintsugi.verifiers.heard import Heard
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class Parts:
     task: Task
     train_problems: Sequence[Problem]
     eval_problems: Sequence[Problem]
-    verifier: Verifier
+    verifier: Heard
     prompts: Prompts
     loaded: LoadedModel
     sampler: Sampler
@@ -57,13 +57,16 @@ def assemble(
     """The recipe's parts. Cheap things come first, so that a mistake is told before a model is loaded.
 
     `version` tells the sampler which policy version it samples; `model` replaces the recipe's (resume). `say` hears
-    what is loaded, `pulse` which share of the sampler's present round is done.
+    what is loaded and what goes wrong in the verifier, `pulse` which share of the sampler's present round is done.
     """
     prompts = load_prompts(recipe.prompts)
     engine = load_engine(recipe.engine)
     task = load_task(recipe.task)
-    verifier = load_verifier(recipe.verifier or task.verifier)
+    named = recipe.verifier or task.verifier
+    verifier, go_on = load_verifier(named), goes_on(named)
     train_problems, eval_problems = training_problems(task), evaluation_problems(task)
+    for problems in (train_problems, eval_problems):
+        check_columns(verifier, problems)
     require_problems(
         eval_problems[recipe.eval.skip :], f"held-out problems beyond eval.skip={recipe.eval.skip}"
     )
@@ -120,7 +123,9 @@ def assemble(
         task=task,
         train_problems=fit,
         eval_problems=judged,
-        verifier=begun_in_thoughts(verifier) if loaded.codec.opens_thoughts() else verifier,
+        verifier=Heard(
+            begun_in_thoughts(verifier) if loaded.codec.opens_thoughts() else verifier, say, go_on
+        ),
         prompts=prompts,
         loaded=loaded,
         sampler=sampler,
@@ -137,7 +142,12 @@ def evaluated(loaded: LoadedModel) -> int:
 
 
 def own_code(recipe: Recipe) -> dict[str, str]:
-    """The fingerprints of a verifier's and an algorithm's own file; what is built in has none."""
-    named = {"verifier": spec_name(recipe.verifier), "algorithm": spec_name(recipe.algorithm)}
-    files = {what: Path(name.rpartition(":")[0]) for what, name in named.items() if is_file_spec(name)}
-    return {what: f"sha256 {digest(path)[:16]}" for what, path in files.items() if path.is_file()}
+    """The fingerprints of a verifier's and an algorithm's own files; what is built in has none."""
+    verifiers = recipe.verifier if isinstance(recipe.verifier, list) else [recipe.verifier]
+    found: dict[str, str] = {}
+    for what, specs in (("verifier", verifiers), ("algorithm", [recipe.algorithm])):
+        names = [name for name in map(spec_name, specs) if is_file_spec(name)]
+        files = [path for name in names if (path := Path(name.rpartition(":")[0])).is_file()]
+        if files:
+            found[what] = f"sha256 {' '.join(digest(path)[:16] for path in dict.fromkeys(files))}"
+    return found

@@ -142,8 +142,10 @@ class Recipe(Section):
     task: Spec = Field(
         description="dag, jsonl, hub, reasoning_gym or my_file.py:MyTask; arguments with `name`"
     )
-    verifier: Spec | None = Field(
-        None, description="exact, math, gym, code or my_file.py:function; null: the task's"
+    verifier: Spec | Annotated[list[Spec], Field(min_length=1)] | None = Field(
+        None,
+        description="exact, math, gym, code or my_file.py:function; a list of them, each with a `weight`; null: the "
+        "task's",
     )
     prompts: Spec = Field(
         "chat-v1",

@@ -224,6 +224,8 @@ def one_step(
     meter = Meter()
     with out.working(f"step {progress.step + 1}"):
         batch = lessons.batch(parts, learner, progress, meter)
+        verdicts = (rollout.verdict for episode in batch.episodes for rollout in episode.rollouts)
+        parts.verifier.require(verdicts, f"step {progress.step + 1}")
         stats = learner.step(batch.rows, share_done(parts.recipe, progress))
     progress.step += 1
     metrics = step_metrics(progress.step, batch.episodes, batch.rows, stats, meter.seconds)

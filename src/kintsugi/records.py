@@ -51,13 +51,28 @@ class Problem:
     before: tuple[Turn, ...] | None = None
 
 
+class Part(NamedTuple):
+    """The reward of one function, as the function gave it, and its weight in the sum."""
+
+    name: str
+    reward: float
+    weight: float = 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The verdict of a verifier. `unscorable` and `error` never count as pass and never pay."""
+    """The verdict of a verifier. `unscorable` and `error` never count as pass and never pay.
+
+    `reward` lies in [0, 1]: it decides pass and fail, and scores repairs. `parts` are the rewards of functions of the
+    user's own, of any size; group advantages compare their weighted sum, `total`. `logged` is what these functions
+    logged of the text, by column.
+    """
 
     state: VerdictState
     reward: float = 0.0
     message: str = ""
+    parts: tuple[Part, ...] = ()
+    logged: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.reward <= 1.0:
@@ -74,10 +89,15 @@ class Verdict:
         """True if the verifier itself broke down: there is no reward, not even a bad one."""
         return self.state == "error"
 
+    @property
+    def total(self) -> float:
+        """The weighted sum of the parts; without parts the reward."""
+        return sum(p.reward * p.weight for p in self.parts) if self.parts else self.reward
+
     @classmethod
-    def scored(cls, reward: float, message: str = "") -> Verdict:
+    def scored(cls, reward: float, message: str = "", parts: tuple[Part, ...] = ()) -> Verdict:
         """Pass or fail by `reward` in [0, 1] against PASS_THRESHOLD."""
-        return cls("pass" if reward >= PASS_THRESHOLD else "fail", float(reward), message)
+        return cls("pass" if reward >= PASS_THRESHOLD else "fail", float(reward), message, parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from kintsugi.loop import Batch, Lessons
 from kintsugi.records import KintsugiError, Problem
 from kintsugi.run.checkpoint import Progress
 from kintsugi.run.console import Reporter
-from kintsugi.run.session import TrainResult
+from kintsugi.run.session import TrainResult, state_of
 from kintsugi.sampling.base import derive_seed
 from kintsugi.sampling.context import Context
 from kintsugi.sampling.play import Meter, play
@@ -63,6 +63,7 @@ class Reinforcement(Lessons):
             memory=progress.memory,
             meter=meter,
             max_prompt=parts.max_prompt,
+            state=state_of(parts, progress),
         )
         problems = problems_of_step(parts.train_problems, parts.recipe, step)
         runs = [self.algorithm.run(problem, ctx) for problem in problems]

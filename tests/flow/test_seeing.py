@@ -38,7 +38,7 @@ def trained(directory: Path, *overrides: str, steps: int = 6) -> Path:
 @pytest.mark.parametrize(
     ("cause", "overrides"),
     [
-        ("the verifier breaks down", ["verifier={broken}"]),
+        ("the verifier breaks down", ["verifier={{name: {broken}, on_error: continue}}"]),
         ("rollouts are cut off", ["sampling.max_new_tokens=30"]),
         ("every group fails", ["verifier={never}"]),
     ],

@@ -12,6 +12,7 @@ from kintsugi.records import Completion, Finish, Problem, Repair, Rollout, Row, 
 from kintsugi.sampling.base import Request, SamplingParams, Session
 from kintsugi.sampling.context import Context
 from kintsugi.sampling.play import Run, Scorer, play
+from kintsugi.verifiers.base import UNKNOWN, Sampled
 
 STOP = 0
 LOGPROB = -0.5
@@ -122,7 +123,7 @@ class FakeVerifier:
     wanted: str | None = None
     judged: list[str] = field(default_factory=list)
 
-    def __call__(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
+    def __call__(self, problem: Problem, texts: Sequence[str], sampled: Sampled = UNKNOWN) -> list[Verdict]:
         self.judged += texts
         return [self._judge(problem, text) for text in texts]
 

@@ -15,14 +15,16 @@ from fakes import CharCodec, FakeVerifier, complete, encode, make_recipe, make_r
 from kintsugi.algorithms import load_algorithm
 from kintsugi.bridges.common import told
 from kintsugi.bridges.replay import Group, GroupContext, Lockstep, grouped
-from kintsugi.bridges.trl_settings import Settings, on_policy, outcome_index, settle
-from kintsugi.bridges.trl_words import RewardVerifier, TextCodec, wording
+from kintsugi.bridges.trl_settings import Settings, deciding, on_policy, settle
+from kintsugi.bridges.trl_words import TextCodec, check_rewards, verdict_of, wording
 from kintsugi.models.loading import HFCodec, load_model
 from kintsugi.prompts import TERSE
-from kintsugi.records import Episode, KintsugiError, Problem, Verdict
+from kintsugi.records import Episode, KintsugiError, Part, Problem, Verdict
 from kintsugi.sampling.play import play
 from kintsugi.sampling.rounds import Rounds
 from kintsugi.sampling.sample import Limits
+from kintsugi.verifiers.base import Sampled
+from kintsugi.verifiers.user import UserVerifier
 
 # ---- several processes
 
@@ -176,18 +178,17 @@ def test_a_group_is_named_by_its_prompt() -> None:
     row = {"prompt": "1+1", "answer": 2}
     other = {"prompt": [{"role": "user", "content": "2+2"}], "answer": 4}
     members = [(row, encode("1+1"), complete("2"))] * 2 + [(other, encode("2+2"), complete("5"))] * 2
-    groups = grouped([*members, *members[:2]], [1.0, 0.0, math.nan, 7.0, 0.5, 0.25], 2)
+    verdicts = [Verdict.scored(reward) for reward in (1.0, 0.0, 0.25, 1.0, 0.5, 0.25)]
+    groups = grouped([*members, *members[:2]], verdicts, 2)
     first, second, again = groups
     assert first.problem.id != second.problem.id
     assert again.problem.id == f"{first.problem.id}/2"  # the same question twice in a batch: two groups
     assert (
-        grouped(members[:2], [0.0, 0.0], 2)[0].problem.id == first.problem.id
+        grouped(members[:2], verdicts[:2], 2)[0].problem.id == first.problem.id
     )  # and in a later batch its own
     assert (first.problem.before, second.problem.before) == (None, ())
-    assert first.problem.columns == {"example": row}
-    states = [[v.state for v in g.verdicts] for g in groups]
-    assert states == [["pass", "fail"], ["unscorable", "pass"], ["pass", "fail"]]
-    assert second.verdicts[1].reward == 1.0  # clipped
+    assert first.problem.columns == row
+    assert [list(g.verdicts) for g in groups] == [verdicts[:2], verdicts[2:4], verdicts[4:]]
 
 
 # ---- TRL's settings
@@ -198,7 +199,6 @@ def trl(**settings: Any) -> Any:
         "loss_type": "dapo",
         "scale_rewards": "group",
         "multi_objective_aggregation": "sum_then_normalize",
-        "reward_weights": None,
         "mask_truncated_completions": False,
         "top_entropy_quantile": 1.0,
         "off_policy_mask_threshold": None,
@@ -228,7 +228,6 @@ def test_level_and_clip_range_are_the_algorithms() -> None:
         {"loss_type": "dr_grpo"},
         {"scale_rewards": "none"},
         {"multi_objective_aggregation": "normalize_then_sum"},
-        {"reward_weights": [1.0, 2.0]},
         {"mask_truncated_completions": True},
         {"top_entropy_quantile": 0.2},
         {"off_policy_mask_threshold": 0.5},
@@ -271,27 +270,25 @@ def test_ratios_of_sequences_do_not_suit_credit_of_tokens() -> None:
         settle(trl(importance_sampling_level="sequence"), load_algorithm("kintsugi"))
 
 
-@pytest.mark.parametrize(("outcome", "index"), [("right", 1), (0, 0), (1, 1)])
-def test_one_reward_function_decides(outcome: Any, index: int) -> None:
-    assert outcome_index(["format", "right"], outcome) == index
-
-
 @pytest.mark.parametrize(
-    ("names", "outcome"),
+    ("names", "outcome", "name"),
     [
-        (["a", "b"], None),
-        (["a", "b"], "c"),
-        (["a", "b"], 2),
-        (["a", "b"], True),
-        (["a", "a"], "a"),
-        (["a"], "b"),
+        (["format", "right"], "right", "right"),
+        (["format", "right"], 1, "right"),
+        (["format", "right"], None, "format"),  # the first
+        (["format", "outcome"], None, "outcome"),  # unless one is called so
+        (["right"], None, "right"),
     ],
     ids=str,
 )
-def test_which_one_must_be_clear(names: list[str], outcome: Any) -> None:
+def test_one_reward_function_decides(names: list[str], outcome: Any, name: str) -> None:
+    assert deciding(names, outcome) == name
+
+
+@pytest.mark.parametrize("outcome", ["c", 2, True], ids=str)
+def test_a_reward_function_that_is_not_there_cannot_decide(outcome: Any) -> None:
     with pytest.raises(KintsugiError, match="outcome: expected the name or number"):
-        outcome_index(names, outcome)
-    assert outcome_index(["a"], None) == 0
+        deciding(["a", "b"], outcome)
 
 
 def test_prompts_are_a_name() -> None:
@@ -300,7 +297,7 @@ def test_prompts_are_a_name() -> None:
         wording({"name": "terse-v1"})
 
 
-# ---- rewards of repairs
+# ---- rewards
 
 
 def test_a_reward_function_gets_what_trl_would_hand_it() -> None:
@@ -308,50 +305,56 @@ def test_a_reward_function_gets_what_trl_would_hand_it() -> None:
 
     def score(completions: list[Any], **columns: Any) -> list[float | None]:
         calls.append({"completions": completions, **columns})
+        columns["log_metric"]("asked", 2)
+        columns["log_extra"]("read", ["two", None])
         return [1.0, None]
 
-    verifier = RewardVerifier(score, "score", encode, lambda: {"trainer_state": "state"})
     turn = [{"role": "user", "content": "1+1"}]
     row = {"prompt": turn, "answer": 2, "completion": "not handed on", "source": {"name": "dag"}}
-    verdicts = verifier(Problem("p", "1+1", "", {"example": row}, ()), ["2", "3"])
+    sampled = Sampled([encode("2"), encode("3")], "state")
+    verdicts = UserVerifier(score, "score")(Problem("p", "1+1", "", row, ()), ["2", "3"], sampled)
     assert [v.state for v in verdicts] == ["pass", "unscorable"]
+    assert [v.logged for v in verdicts] == [{"read": "two", "asked": 2.0}, {"read": None, "asked": 2.0}]
     (call,) = calls
-    call["log_metric"]("name", 1.0)
-    call["log_extra"]("name", [1.0])
     assert {k: v for k, v in call.items() if not k.startswith("log_")} == {
         "prompts": [turn, turn],
         "completions": [[{"role": "assistant", "content": "2"}], [{"role": "assistant", "content": "3"}]],
         "completion_ids": [list(encode("2")), list(encode("3"))],
-        "answer": [2, 2],
+        "answer": [2, 2],  # as the data set has it
         "source": [{"name": "dag"}] * 2,
         "trainer_state": "state",
     }
 
 
-def test_a_reward_function_that_fails_is_an_error_and_a_warning() -> None:
-    def score(**columns: Any) -> list[float]:
-        raise RuntimeError("down")
+def test_a_rollouts_rewards_are_one_verdict() -> None:
+    # 1 * right + 0.5 * short: 1 + 0.25, 0 - 1; NaN stands for a function that gave no reward.
+    weights = {"right": 1.0, "short": 0.5}
+    verdicts = [
+        verdict_of(row, weights, "right")
+        for row in ([1.0, 0.5], [0.0, -2.0], [math.nan, 0.5], [math.nan] * 2)
+    ]
+    assert [v.state for v in verdicts] == ["pass", "fail", "unscorable", "unscorable"]
+    assert [v.total for v in verdicts] == [1.25, -1.0, 0.25, 0.0]
+    assert verdict_of([1.0, 0.5], weights, "short").state == "pass"  # 0.5 is the threshold
+    assert verdicts[1].parts == (Part("right", 0.0, 1.0), Part("short", -2.0, 0.5))
 
-    verifier = RewardVerifier(score, "score", encode, dict)
-    with pytest.warns(UserWarning, match="reward function score failed on a repair: RuntimeError: down"):
-        (verdict,) = verifier(Problem("p", "1+1", "", {"example": {"prompt": "1+1"}}), ["2"])
-    assert verdict.state == "error"
 
+def test_a_column_that_a_reward_function_needs_is_missed_before_a_model_is_loaded() -> None:
+    def right(completions: list[Any], solution: list[str], **columns: Any) -> list[float]:
+        raise AssertionError
 
-async def later(**columns: Any) -> list[float]:
-    return []
+    check_rewards([right, Model()], SimpleNamespace(column_names=["prompt", "solution"]))
+    check_rewards(right, None)  # a stream may not know its columns
+    with pytest.raises(
+        KintsugiError, match="verifier 'right': nothing fills its parameter 'solution'; did you mean"
+    ):
+        check_rewards(right, SimpleNamespace(column_names=["prompt", "solutions"]))
 
 
 class Model:
     def forward(self) -> None: ...
 
-
-@pytest.mark.parametrize(("function", "kind"), [(later, "async"), (Model(), "a model")])
-def test_a_function_that_cannot_judge_repairs_is_refused(function: Any, kind: str) -> None:
-    with pytest.raises(
-        KintsugiError, match=f"reward function r: expected a plain function .* this one is {kind}"
-    ):
-        RewardVerifier(function, "r", encode, dict)
+    def __call__(self, logits: Any) -> None: ...
 
 
 def test_the_numbers_of_a_step() -> None:

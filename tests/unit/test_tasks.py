@@ -46,7 +46,9 @@ def one_problem(tmp_path: Path, row: Any, **arguments: Any) -> Problem:
 def test_gsm8k_row(tmp_path: Path) -> None:
     row = {"question": "How many clips? ", "answer": "48/2 = <<48/2=24>>24\n#### 24 is not it\n#### 1,234"}
     problem = one_problem(tmp_path, row, prompt="question")
-    assert problem == Problem(f"{tmp_path.name}/t/1", "How many clips?", "1234", {})
+    assert problem == Problem(
+        f"{tmp_path.name}/t/1", "How many clips?", "1234", {"question": row["question"]}
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,11 +79,14 @@ def test_missing_answer(cell: Any) -> None:
         gold_answer(cell, "t.jsonl, line 3", "gold")
 
 
-def test_other_columns_are_kept_and_the_solution_is_not(tmp_path: Path) -> None:
+def test_columns_are_kept_as_they_are_and_answer_is_the_gold_answers_name(tmp_path: Path) -> None:
     row = {"q": "1+1?", "answer": "1+1=2\n#### 2", "level": 3, "tags": ["sum"], "uid": 17}
     problem = one_problem(tmp_path, row, prompt="q", id="uid")
     assert problem.id == "17"
-    assert problem.columns == {"level": 3, "tags": ["sum"], "uid": 17}
+    assert problem.columns == {"q": "1+1?", "level": 3, "tags": ["sum"], "uid": 17}
+    row = {"q": "1+1?", "solution": "1+1=2\n#### 2"}
+    problem = one_problem(tmp_path, row, prompt="q", answer="solution")
+    assert (problem.answer, problem.columns) == ("2", row)
 
 
 def test_joined_columns_and_json_list(tmp_path: Path) -> None:
@@ -100,7 +105,7 @@ def test_joined_columns_and_json_list(tmp_path: Path) -> None:
     with pytest.raises(KintsugiError, match="no column 'Body'; there are prompt, answer"):
         task.evaluation()
     problem = Columns(("Body", "Question"), "Answer", "ID").problem(Line("x", "here", row))
-    assert problem == Problem("chal-1", "A pack costs 76. And two?", "152", {"ID": "chal-1", "Type": "Sum"})
+    assert problem == Problem("chal-1", "A pack costs 76. And two?", "152", row)
     # The held-out share of a one-row file is that row or nothing.
     assert JsonlTask(str(path), prompt=["Body", "Question"], answer="Answer", eval_share=0).train() == [
         Problem(f"{tmp_path.name}/SVAMP/1", problem.prompt, "152", problem.columns)
@@ -302,10 +307,10 @@ def test_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     task = load_task({"name": "hub", "path": "openai/gsm8k", "subset": "main", "prompt": "question"})
     assert calls == []  # nothing is fetched before it is needed
     assert list(training_problems(task)) == [
-        Problem("openai/gsm8k/train/1", "0?", "0", {}),
-        Problem("openai/gsm8k/train/2", "1?", "1", {}),
+        Problem("openai/gsm8k/train/1", "0?", "0", {"question": "0?"}),
+        Problem("openai/gsm8k/train/2", "1?", "1", {"question": "1?"}),
     ]
-    assert list(evaluation_problems(task)) == [Problem("openai/gsm8k/test/1", "2?", "2", {})]
+    assert list(evaluation_problems(task)) == [Problem("openai/gsm8k/test/1", "2?", "2", {"question": "2?"})]
     assert sorted(calls) == [("openai/gsm8k", "main", "test"), ("openai/gsm8k", "main", "train")]
     alone = HubTask("openai/gsm8k", eval_split=None, prompt="question", eval_share=0)
     assert len(alone.train()) == 3

@@ -106,7 +106,7 @@ def run_rollouts(problem: Problem, ctx: Context) -> Run[Episode]:
 
 def rewards(rollouts: Iterable[Rollout]) -> list[float]:
     """The rewards of the rollouts that have one: those whose verifier broke down (`error`) have none."""
-    return [r.verdict.reward for r in rollouts if not r.verdict.broken]
+    return [r.verdict.total for r in rollouts if not r.verdict.broken]
 
 
 def rollout_rows(episode: Episode) -> list[Row]:

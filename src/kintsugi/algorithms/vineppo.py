@@ -67,7 +67,7 @@ def step_advantages(rollout: Rollout, start: float, value: dict[tuple[int, ...],
     credit: list[float] = []
     here = start
     for end in ends:
-        after = known.get(end, rollout.verdict.reward)
+        after = known.get(end, rollout.verdict.total)
         credit += [after - here] * (end - len(credit))
         here = after
     return credit
@@ -78,7 +78,7 @@ def rows(episode: Episode) -> list[Row]:
     group, value, made = rollout_rows(episode), values(episode), []
     for member, over in zip(group, leave_one_out(rewards(episode.rollouts)), strict=True):
         rollout = episode.rollouts[member.index]
-        made.append(member.add("step", step_advantages(rollout, rollout.verdict.reward - over, value)))
+        made.append(member.add("step", step_advantages(rollout, rollout.verdict.total - over, value)))
     return made
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from kintsugi.bridges.common import problem_of
 from kintsugi.records import Completion, Problem, Rollout, Verdict
 from kintsugi.sampling.context import Context
 from kintsugi.sampling.play import Run
-from kintsugi.verifiers.user import reward_verdict
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,12 +38,9 @@ Member = tuple[Mapping[str, Any], tuple[int, ...], Completion]
 """A row of the data set, the prompt that was made of it, and one rollout."""
 
 
-def grouped(members: Sequence[Member], rewards: Sequence[float], size: int) -> list[Group]:
-    """Every `size` rollouts and their rewards (NaN: none) as a group; problems are named by their prompts.
-
-    The row of the data set is the problem's one column, `example`.
-    """
-    verdicts = [reward_verdict(None if math.isnan(reward) else reward) for reward in rewards]
+def grouped(members: Sequence[Member], verdicts: Sequence[Verdict], size: int) -> list[Group]:
+    """Every `size` rollouts and their verdicts as a group; problems are named by their prompts. The columns of a
+    problem are its row of the data set."""
     groups, seen = [], Counter[str]()
     for start in range(0, len(members), size):
         example, prompt_ids, _ = members[start]
@@ -55,7 +50,7 @@ def grouped(members: Sequence[Member], rewards: Sequence[float], size: int) -> l
         gold = next(
             (example[key] for key in GOLD if key in example), None
         )  # shown to readers, judged by nobody
-        problem = problem_of(name, example["prompt"], gold, {"example": example})
+        problem = problem_of(name, example["prompt"], gold, example)
         completions = tuple(completion for _, _, completion in members[start : start + size])
         groups.append(Group(problem, prompt_ids, completions, tuple(verdicts[start : start + size])))
     return groups

@@ -12,9 +12,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import GRPOTrainer
-from trl.data_utils import is_conversational
+from trl.data_utils import apply_chat_template, is_conversational
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
@@ -33,8 +35,8 @@ from kintsugi.bridges.journal import Journal
 from kintsugi.bridges.replay import Group, GroupContext, Lockstep, grouped
 from kintsugi.bridges.trl_diary import NUMBER, Diary
 from kintsugi.bridges.trl_rows import Layout, dealt, idle, unpadded
-from kintsugi.bridges.trl_settings import on_policy, outcome_index, settle
-from kintsugi.bridges.trl_words import RewardVerifier, TextCodec, wording
+from kintsugi.bridges.trl_settings import deciding, on_policy, settle
+from kintsugi.bridges.trl_words import TextCodec, check_rewards, verdict_of, wording
 from kintsugi.loop import remember
 from kintsugi.models.loading import HFCodec
 from kintsugi.plugins import Spec, split_spec
@@ -44,15 +46,18 @@ from kintsugi.sampling.play import Meter, play
 from kintsugi.sampling.rounds import Rounds
 from kintsugi.sampling.sample import Limits, Sample
 from kintsugi.trainer import check_algorithm
+from kintsugi.verifiers.heard import Heard
+from kintsugi.verifiers.user import UserVerifier
+from kintsugi.verifiers.weighted import Weighted, distinct
 
 
 class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     """A GRPOTrainer that trains as `algorithm` says; all other arguments are TRL's.
 
     algorithm: a name, or a mapping such as {"name": "kintsugi", "failures": 3}. prompts: the wording of repair
-    prompts. outcome: name or number of the reward function that says whether an answer is right, where there are
-    several. witnesses: passes a group needs before it is credited. KintsugiError for what would spoil the credit
-    (docs/trl.md).
+    prompts. outcome: name or number of the reward function that says whether an answer is right (None: the one called
+    `outcome`, else the first); group advantages compare the weighted sum of all. witnesses: passes a group needs
+    before it is credited. KintsugiError for what would spoil the credit (docs/trl.md).
     """
 
     def __init__(
@@ -66,6 +71,8 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     ) -> None:
         name, _ = split_spec(algorithm, "algorithm")
         self._prompts = wording(prompts)
+        given = inspect.signature(GRPOTrainer).bind_partial(*args, **kwargs).arguments
+        check_rewards(given.get("reward_funcs"), given.get("train_dataset"))  # before a model is loaded
         super().__init__(*args, **kwargs)
         self._recipe = bridge_recipe(
             algorithm,
@@ -91,16 +98,13 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             raise KintsugiError(
                 "expected text in and text out, got images, tools, a rollout_func or environments"
             )
-        self._outcome = outcome_index(self.reward_func_names, outcome)
-        if others := [n for i, n in enumerate(self.reward_func_names) if i != self._outcome]:
-            warnings.warn(
-                f"reward functions that are logged, but do not train: {', '.join(others)}", stacklevel=2
-            )
-        self._judge = RewardVerifier(
-            self.reward_funcs[self._outcome],
-            self.reward_func_names[self._outcome],
-            lambda text: self._codec(False).encode(text),
-            lambda: {"trainer_state": self.state},
+        names = distinct(self.reward_func_names)
+        self._weights = dict(zip(names, self.reward_weights.tolist(), strict=True))
+        self._outcome = deciding(names, outcome)
+        functions = dict(zip(names, map(self._function, range(len(names))), strict=True))
+        verifiers = {name: UserVerifier(function, name) for name, function in functions.items()}
+        self._judge = Heard(
+            Weighted(verifiers, self._weights, self._outcome), partial(warnings.warn, stacklevel=2)
         )
         self._processes = Lockstep(
             gather_object, self.accelerator.process_index, self.accelerator.num_processes
@@ -127,7 +131,7 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         with meter.phase("rollout"):
             output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if not self.model.training:
-            self._evaluated += self._rewards[:, self._outcome].tolist()
+            self._evaluated += self._rewards[:, list(self._weights).index(self._outcome)].tolist()
             return output
         episodes = self._episodes(self._groups(inputs, output), meter)
         rows = [row for e in episodes for row in self._algorithm.rows(e)]
@@ -191,7 +195,11 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         logprobs = unpadded(output.get("sampling_per_token_logps", unknown), output["completion_mask"])
         completions = map(self._completion, written, logprobs)
         members = self._processes.gather(list(zip(inputs, prompts, completions, strict=True)))
-        return grouped(members, self._rewards[:, self._outcome].tolist(), self.num_generations)
+        verdicts = [verdict_of(row, self._weights, self._outcome) for row in self._rewards.tolist()]
+        groups = grouped(members, verdicts, self.num_generations)
+        for group in groups:
+            self._judge.hear(group.problem, group.verdicts)
+        return groups
 
     def _episodes(self, groups: Sequence[Group], meter: Meter) -> list[Episode]:
         """Every group's episode, on every process; each process plays the runs of its share."""
@@ -212,15 +220,43 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _context(self, group: Group) -> GroupContext:
         return GroupContext(
-            codec=self._codec(is_conversational(group.problem.columns["example"])),
+            codec=self._codec(is_conversational(group.problem.columns)),
             verifier=self._judge,
             prompts=self._prompts,
             recipe=self._recipe,
             step=self.state.global_step,
             memory=self._memory,
             max_prompt=None if self._limits.positions is None else self._limits.positions - 1,
+            state=self.state,
             given=group,
         )
+
+    def _function(self, index: int) -> Callable[..., Any]:
+        """Reward function number `index`; a reward model, which cannot decide, as a function of its first logit."""
+        model, tokenizer = self.reward_funcs[index], self.reward_processing_classes[index]
+        if not hasattr(model, "forward"):
+            function: Callable[..., Any] = model
+            return function
+        if distinct(self.reward_func_names)[index] == self._outcome:
+            raise KintsugiError(
+                f"reward function {self._outcome}: expected a function to say whether an answer is right, this "
+                "one is a model; name another as outcome"
+            )
+
+        def score(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float]:
+            talks = is_conversational({"prompt": prompts[0]})
+            whole = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
+            if talks:
+                more = self.chat_template_kwargs
+                whole = [apply_chat_template({"messages": m}, tokenizer, **more)["text"] for m in whole]
+            inputs = tokenizer(
+                text=whole, return_tensors="pt", padding=True, padding_side="right", add_special_tokens=False
+            )
+            with torch.inference_mode():
+                found: list[float] = model(**inputs.to(model.device)).logits[:, 0].tolist()
+            return found
+
+        return score
 
     def _codec(self, conversational: bool) -> HFCodec:
         if not conversational:

@@ -7,12 +7,12 @@ from typing import Any
 
 from kintsugi.algorithms.base import Algorithm
 from kintsugi.records import KintsugiError
+from kintsugi.verifiers.weighted import decides
 
 NEEDED: dict[str, tuple[object, str]] = {
     "loss_type": ("dapo", "credit is laid out for a sum over tokens; other losses divide by something else"),
     "scale_rewards": ("group", "advantages are the algorithm's own (algorithm='dr_grpo' scales none)"),
     "multi_objective_aggregation": ("sum_then_normalize", "advantages are the algorithm's own"),
-    "reward_weights": (None, "one reward function decides, the others are only logged"),
     "mask_truncated_completions": (
         False,
         "masks are the algorithm's own (algorithm='dapo' trains on no truncated ones)",
@@ -66,14 +66,15 @@ def on_policy(args: Any) -> bool:
     return bool(args.gradient_accumulation_steps % (args.steps_per_generation * args.num_iterations) == 0)
 
 
-def outcome_index(names: list[str], outcome: str | int | None) -> int:
-    """The index of the reward function that says whether an answer is right. KintsugiError where that is not clear."""
-    if outcome is None and len(names) == 1:
-        return 0
-    if isinstance(outcome, str) and names.count(outcome) == 1:
-        return names.index(outcome)
-    if isinstance(outcome, int) and not isinstance(outcome, bool) and 0 <= outcome < len(names):
+def deciding(names: list[str], outcome: str | int | None) -> str:
+    """The name of the reward function that says whether an answer is right: `outcome` by its name or number, else the
+    one called `outcome`, else the first. KintsugiError where there is none of that name or number."""
+    if outcome is None:
+        return decides(names)
+    if isinstance(outcome, str) and outcome in names:
         return outcome
+    if isinstance(outcome, int) and not isinstance(outcome, bool) and 0 <= outcome < len(names):
+        return names[outcome]
     raise KintsugiError(
         f"outcome: expected the name or number of the reward function that says whether an answer is right, "
         f"got {outcome!r}; there are {', '.join(f'{i}: {name}' for i, name in enumerate(names))}"

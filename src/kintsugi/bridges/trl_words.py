@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kintsugi.models.loading import HFCodec
 from kintsugi.prompts import Prompts, load_prompts
-from kintsugi.records import KintsugiError, Problem, Turn, Verdict
-from kintsugi.verifiers.user import UserVerifier
-
-NO_COLUMNS = ("prompt", "completion", "completion_ids")
-"""Names that TRL does not hand to reward functions as columns."""
+from kintsugi.records import KintsugiError, Turn, Verdict
+from kintsugi.verifiers.user import UserVerifier, reward_verdict
+from kintsugi.verifiers.weighted import combined
 
 
 def wording(name: object) -> Prompts:
@@ -33,45 +30,18 @@ class TextCodec(HFCodec):
         return tuple(self.tokenizer(text=message)["input_ids"])
 
 
-class RewardVerifier:
-    """Judges repairs by the reward function that decides, called as TRL calls it; a problem's column `example` is
-    its row of the data set.
+def check_rewards(functions: Any, data: Any) -> None:
+    """KintsugiError for a reward function that requires a parameter which is no column of TRL's data set."""
+    columns = getattr(data, "column_names", None)
+    for function in functions if isinstance(functions, list | tuple) else [functions]:
+        if isinstance(columns, list) and callable(function) and not hasattr(function, "forward"):
+            UserVerifier(function, getattr(function, "__name__", "reward")).check(columns)
 
-    What it logs of repairs is not kept: TRL's table of completions has no rows for them. An exception is an
-    `error` verdict, with a warning. KintsugiError for a reward model or an async function.
-    """
 
-    def __init__(
-        self,
-        function: Any,
-        name: str,
-        encode: Callable[[str], Sequence[int]],
-        given: Callable[[], Mapping[str, Any]],
-    ) -> None:
-        if inspect.iscoroutinefunction(function) or hasattr(function, "forward"):
-            kind = "a model" if hasattr(function, "forward") else "async"
-            raise KintsugiError(
-                f"reward function {name}: expected a plain function to judge repairs with, this one is {kind}; "
-                "name another as outcome"
-            )
-
-        def score(completions: list[Any], example: list[Mapping[str, Any]]) -> Any:
-            columns = {key: [e[key] for e in example] for key in example[0] if key not in NO_COLUMNS}
-            texts = [c if isinstance(c, str) else c[0]["content"] for c in completions]
-            return function(
-                prompts=[e["prompt"] for e in example],
-                completions=completions,
-                completion_ids=[list(encode(text)) for text in texts],
-                **columns,
-                **given(),
-                log_extra=lambda *_: None,
-                log_metric=lambda *_: None,
-            )
-
-        self.name, self.verifier = name, UserVerifier(score, name)
-
-    def __call__(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
-        verdicts = self.verifier(problem, texts)
-        for message in {v.message for v in verdicts if v.state == "error"}:
-            warnings.warn(f"reward function {self.name} failed on a repair: {message}", stacklevel=2)
-        return verdicts
+def verdict_of(rewards: Sequence[float], weights: Mapping[str, float], outcome: str) -> Verdict:
+    """TRL's rewards of one rollout, by function as the weights are (NaN: none), as a verdict."""
+    each = {
+        name: reward_verdict(None if math.isnan(reward) else reward, name)
+        for name, reward in zip(weights, rewards, strict=True)
+    }
+    return combined(each, weights, outcome)

@@ -30,10 +30,12 @@ from verl.utils import tensordict_utils as tu
 from kintsugi.bridges.common import keep_memory, kept_memory, told
 from kintsugi.bridges.verl_loop import KintsugiAgentLoop, problem_name
 from kintsugi.bridges.verl_rows import NOTE, Note, jagged, row_of, sampler_gap, seconds_of, token_sum
-from kintsugi.bridges.verl_settings import ANCHOR, NAME, plan, verifier
+from kintsugi.bridges.verl_settings import ANCHOR, NAME, named, plan, verifier
 from kintsugi.learning.objective import flattened
 from kintsugi.loop import remember
-from kintsugi.records import KintsugiError
+from kintsugi.records import KintsugiError, Problem
+from kintsugi.verifiers import check_columns, goes_on
+from kintsugi.verifiers.heard import require
 
 __all__ = ["KintsugiAgentLoop", "KintsugiTrainer", "token_credit"]
 
@@ -53,7 +55,8 @@ class KintsugiTrainer(PPOTrainerSync):  # type: ignore[misc]
 
     def __init__(self, config: DictConfig) -> None:
         self.plan = plan(config)
-        verifier(config, None)  # a mistake there is told now, not by every worker
+        asked = Problem("", "", "", {"data_source": "", "extra_info": {}})
+        check_columns(verifier(config, None), [asked])  # a mistake there is told now, not by every worker
         config.trainer.v1.trainer_mode = "sync"  # which is what it is, to all of verl's other parts
         self.memory: dict[str, str] = {}
         self.known = 0
@@ -105,6 +108,8 @@ class KintsugiTrainer(PPOTrainerSync):  # type: ignore[misc]
         placed = [i for i, note in enumerate(notes) if note.place is not None]
         rows = [row_of(ids[i], texts[i], masks[i], credits[i], notes[i]) for i in placed]
         episodes = [note.episode for note in notes if note.episode is not None]
+        if not goes_on(named(self.config) or []):
+            require((r.verdict for e in episodes for r in e.rollouts), f"verl: step {self.global_steps}")
         remember(self.memory, episodes)
         folded = dict(zip(placed, flattened(rows, self.plan.objective), strict=True))
         live = [i for i, row in folded.items() if row.active and any(row.advantages)]

@@ -27,6 +27,11 @@ from kintsugi.sampling.context import Context
 from kintsugi.sampling.play import Ask, Meter, Run
 from kintsugi.sampling.sample import positions_of
 from kintsugi.verifiers import begun_in_thoughts
+from kintsugi.verifiers.base import TrainerState
+from kintsugi.verifiers.heard import Heard
+
+SAID: set[str] = set()
+"""The faults of reward functions that this process has told of."""
 
 
 def problem_name(source: object, prompt: object) -> str:
@@ -159,14 +164,18 @@ class KintsugiAgentLoop(AgentLoopBase):  # type: ignore[misc]
         sampler = ServerSampler(self.server_manager, sampling_params, self.rollout_config.name != "sglang")
         codec = HFCodec(self.tokenizer, stops, prompts.thinking, dict(self.apply_chat_template_kwargs))
         judge = verifier(self.config, truth)
+        heard = Heard(begun_in_thoughts(judge) if codec.opens_thoughts() else judge, print, said=SAID)
         ctx = Context(
             codec=codec,
-            verifier=begun_in_thoughts(judge) if codec.opens_thoughts() else judge,
+            verifier=heard,
             prompts=prompts,
             recipe=recipe,
             step=int(kwargs["global_steps"]),
             memory={problem.id: kwargs[ANCHOR]} if kwargs.get(ANCHOR) else {},
             max_prompt=None if most is None else most - 1,
+            state=TrainerState(
+                int(kwargs["global_steps"]) - 1, int(self.config.trainer.total_training_steps or 0)
+            ),
         )
         episode = await played(algorithm.run(problem, ctx), sampler, ctx.meter)
         return outputs(episode, algorithm.rows(episode), sampler.versions, ctx.meter.seconds)

@@ -76,10 +76,14 @@ def plan(config: DictConfig) -> Plan:
     return Plan(recipe, algorithm, objective, batch // mini)
 
 
+def named(config: DictConfig) -> Any:
+    """`kintsugi.verifier`: a spec, a list of them, or None."""
+    return OmegaConf.to_container(config.kintsugi, resolve=True)["verifier"]
+
+
 def verifier(config: DictConfig, truth: object) -> Verifier:
     """`kintsugi.verifier`, or else verl's reward function, which gets the ground truth as the data set has it."""
-    if config.kintsugi.verifier is not None:
-        spec = OmegaConf.to_container(config.kintsugi, resolve=True)["verifier"]
+    if spec := named(config):
         return load_verifier(spec)
     own = config.reward.get("custom_reward_function") or {}
     arguments = {**(own.get("reward_kwargs") or {}), "ground_truth": truth}

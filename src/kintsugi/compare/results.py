@@ -231,7 +231,7 @@ def rows_of_log(lines: Iterable[Mapping[str, Any]], common: Mapping[str, Any]) -
     assert set(common) <= known
     for m in lines:
         seconds += sum(value for key, value in m.items() if key.startswith("seconds/"))
-        if "eval/pass@1" not in m:
+        if m.get("eval/pass@1") is None:
             since.append(m)
             continue
         if m["step"] in rows:  # a resumed run evaluates its end again

@@ -214,6 +214,8 @@ def is_seconds(key: str) -> bool:
 
 def finite(value: Any) -> Any:
     """The value, or None where JSON has no word for it (NaN, infinity)."""
+    if isinstance(value, list):
+        return [finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -14,7 +14,9 @@ import numpy as np
 from kintsugi.assembly import Parts
 from kintsugi.records import Completion, Problem, Verdict
 from kintsugi.run.console import Reporter
+from kintsugi.run.metrics import reward_metrics
 from kintsugi.sampling.base import Request, SamplingParams, derive_seed, generate
+from kintsugi.verifiers.base import UNTRAINED, Sampled, TrainerState
 from kintsugi.verifiers.extract import UNENDED, vote
 
 RESAMPLES = 2000
@@ -49,6 +51,12 @@ class EvalResult:
     verdicts: tuple[tuple[Verdict, ...], ...]
     texts: tuple[tuple[str, ...], ...]
 
+    @property
+    def left_out(self) -> str:
+        """The number of verdicts that are errors, in words; "" where there are none."""
+        errors = sum(v.broken for row in self.verdicts for v in row)
+        return f"; {errors} verifier errors left out" if errors else ""
+
     def only(self, places: Sequence[int]) -> EvalResult:
         """The result on some of its problems, by their places; tokens and seconds are still those of all."""
         if len(places) == self.problems:
@@ -71,7 +79,9 @@ class EvalResult:
             "eval/problems": self.problems,
             "eval/tokens": self.tokens,
             "eval/seconds": round(self.seconds, 3),
-        } | {f"eval/{state}": count for state, count in sorted(self.states.items())}
+            **{f"eval/{state}": count for state, count in sorted(self.states.items())},
+            **{f"eval/{n}": v for n, v in reward_metrics(v for row in self.verdicts for v in row).items()},
+        }
 
 
 def pass_at_k(n: int, passed: int, k: int) -> float:
@@ -99,28 +109,36 @@ Scores = dict[str, list[float]]
 
 
 def scores(verdicts: Sequence[Sequence[Verdict]], texts: Sequence[Sequence[str]], k: int) -> Scores:
-    """Each problem's share of each figure, by the figure's name in EvalResult."""
-    passed = [[v.passed for v in row] for row in verdicts]
-    counts = [sum(row[:k]) for row in passed]
+    """Each problem's share of each figure, by the figure's name in EvalResult; NaN where all its verdicts are errors.
+
+    Errors are left out: of n samples that were judged, pass@k is pass@n where n < k.
+    """
+    judged = [
+        [(v, text) for v, text in zip(row[:k], said, strict=False) if not v.broken]
+        for row, said in zip(verdicts, texts, strict=True)
+    ]
+    counts = [(len(row), sum(v.passed for v, _ in row)) for row in judged]
+    votes = [[None if v == UNENDED else vote(text) for v, text in row] for row in judged]
     return {
-        "pass_at_1": [pass_at_k(k, c, 1) for c in counts],
-        "pass_at_k": [pass_at_k(k, c, k) for c in counts],
+        "pass_at_1": [pass_at_k(n, c, 1) if n else math.nan for n, c in counts],
+        "pass_at_k": [pass_at_k(n, c, min(n, k)) if n else math.nan for n, c in counts],
         "maj_at_k": [
-            majority(
-                [None if v == UNENDED else vote(t) for t, v in zip(row[:k], said, strict=False)], right[:k]
-            )
-            for row, said, right in zip(texts, verdicts, passed, strict=True)
+            majority(said, [v.passed for v, _ in row]) if row else math.nan
+            for said, row in zip(votes, judged, strict=True)
         ],
-        "greedy": [float(row[k]) for row in passed],
+        "greedy": [math.nan if row[k].broken else float(row[k].passed) for row in verdicts],
     }
 
 
 def bootstrap(values: Sequence[float], seed: int = 0) -> Estimate:
-    """The mean with its 95% percentile interval over resampled problems.
+    """The mean with its 95% percentile interval over resampled problems; of those that are no NaN.
 
     Where all values are equal resampling says nothing; the interval is then Wilson's, over problems.
     """
     data = np.asarray(values, dtype=float)
+    data = data[~np.isnan(data)]
+    if not len(data):
+        return Estimate(math.nan, math.nan, math.nan)
     if np.ptp(data) == 0:
         return wilson(float(data[0]), len(data))
     rng = np.random.default_rng(seed)
@@ -138,7 +156,10 @@ def wilson(share: float, n: int) -> Estimate:
 
 
 def evaluate(
-    parts: Parts, problems: Sequence[Problem] | None = None, out: Reporter | None = None
+    parts: Parts,
+    problems: Sequence[Problem] | None = None,
+    out: Reporter | None = None,
+    state: TrainerState = UNTRAINED,
 ) -> EvalResult:
     """Samples every held-out problem `eval.samples` times (temperature and top-p of the recipe) and once greedily.
 
@@ -149,7 +170,7 @@ def evaluate(
     k = parts.recipe.eval.samples
     start = time.perf_counter()
     with (out or Reporter()).working("evaluating", len(chosen), "problems") as reach:
-        results = judge_all(parts, chosen, k, reach)
+        results = judge_all(parts, chosen, k, reach, state)
     verdicts = tuple(tuple(verdicts) for verdicts, _, _ in results)
     texts = tuple(tuple(texts) for _, texts, _ in results)
     return EvalResult(
@@ -173,7 +194,7 @@ Judged = tuple[list[Verdict], list[str], int]
 
 
 def judge_all(
-    parts: Parts, problems: Sequence[Problem], k: int, reach: Callable[[int, int], None]
+    parts: Parts, problems: Sequence[Problem], k: int, reach: Callable[[int, int], None], state: TrainerState
 ) -> list[Judged]:
     """(verdicts, texts, tokens) per problem: k samples, then the greedy one. In chunks, to bound memory."""
     found: list[Judged] = []
@@ -183,7 +204,7 @@ def judge_all(
         requests = [request for problem in chunk for request in asked(parts, problem, k)]
         drawn = generate(parts.sampler, requests)
         found += [
-            judge_one(parts, problem, [*sampled, *greedy])
+            judge_one(parts, problem, [*sampled, *greedy], state)
             for problem, sampled, greedy in zip(chunk, drawn[::2], drawn[1::2], strict=True)
         ]
     return found
@@ -202,9 +223,12 @@ def asked(parts: Parts, problem: Problem, k: int) -> tuple[Request, Request]:
     return Request(prompt_ids, params(sampling.temperature), k), Request(prompt_ids, params(0.0), 1)
 
 
-def judge_one(parts: Parts, problem: Problem, completions: Sequence[Completion]) -> Judged:
-    texts = [parts.loaded.codec.decode(c.token_ids) for c in completions]
-    return parts.verifier(problem, texts), texts, sum(len(c.token_ids) for c in completions)
+def judge_one(
+    parts: Parts, problem: Problem, completions: Sequence[Completion], state: TrainerState
+) -> Judged:
+    ids = [c.token_ids for c in completions]
+    texts = list(map(parts.loaded.codec.decode, ids))
+    return parts.verifier(problem, texts, Sampled(ids, state)), texts, sum(map(len, ids))
 
 
 def table(model: str, result: EvalResult) -> str:
@@ -217,6 +241,8 @@ def table(model: str, result: EvalResult) -> str:
             f"pass@{result.k:<3} {result.pass_at_k}",
             f"maj@{result.k:<4} {result.maj_at_k}",
             f"greedy   {result.greedy}",
-            "verdicts " + ", ".join(f"{state} {count}" for state, count in sorted(result.states.items())),
+            "verdicts "
+            + ", ".join(f"{state} {count}" for state, count in sorted(result.states.items()))
+            + result.left_out,
         ]
     )

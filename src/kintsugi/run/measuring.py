@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -59,6 +60,7 @@ def measure(
             out.say(f"note: {note}")
         with out:
             result = evaluate(parts, out=out)
+        parts.verifier.require((v for row in result.verdicts for v in row), spec_name(model))
         seen = Seen(spec_name(model), result, fit(parts, text) if text is not None else None)
         found.append((seen, parts.eval_problems))
     # What is too long for one of the two models is left out for it alone: they are compared on what both were asked.
@@ -85,10 +87,11 @@ def change(before: EvalResult, after: EvalResult) -> dict[str, Estimate]:
 
 
 def gain(differences: Sequence[float]) -> Estimate:
-    first = differences[0]
-    if any(value != first for value in differences):
-        return bootstrap(differences)
-    slack = wilson(0.0, len(differences)).high
+    known = [value for value in differences if not math.isnan(value)]
+    first = known[0] if known else math.nan
+    if any(value != first for value in known) or not known:
+        return bootstrap(known)
+    slack = wilson(0.0, len(known)).high
     return Estimate(first, max(-1.0, first - slack), min(1.0, first + slack))
 
 

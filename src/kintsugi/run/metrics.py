@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 from kintsugi.mending.audit import RULES
 from kintsugi.mending.repair import mendable
-from kintsugi.records import Episode, KeptBy, Row
+from kintsugi.records import Episode, KeptBy, Row, Verdict
 from kintsugi.sampling.base import StepStats
 
 
@@ -57,12 +58,14 @@ def episode_metrics(episodes: Sequence[Episode], rows: Sequence[Row]) -> dict[st
     lengths = [len(r.completion.token_ids) for r in rollouts]
     # Where scouts leave groups early, what is drawn beyond them comes of problems that can be solved.
     fair = min((len(e.rollouts) for e in episodes), default=0)
-    drawn = [r for e in episodes for r in e.rollouts[:fair]]
+    drawn = [r for e in episodes for r in e.rollouts[:fair] if not r.verdict.broken]
+    judged = [(passed(e), sum(not r.verdict.broken for r in e.rollouts)) for e in episodes]
     return {
         "accuracy": ratio(sum(r.verdict.passed for r in drawn), len(drawn)),
-        "groups/mixed": sum(0 < passed(e) < len(e.rollouts) for e in episodes),
-        "groups/all_passed": sum(passed(e) == len(e.rollouts) for e in episodes),
-        "groups/all_failed": sum(passed(e) == 0 for e in episodes),
+        "groups/mixed": sum(0 < passes < all for passes, all in judged),
+        "groups/all_passed": sum(0 < passes == all for passes, all in judged),
+        "groups/all_failed": sum(passes == 0 for passes, _ in judged),
+        **reward_metrics(r.verdict for r in rollouts),
         "verdict/unscorable": states["unscorable"],
         "verdict/error": states["error"],
         "truncated": sum(r.truncated for r in rollouts),
@@ -77,6 +80,21 @@ def episode_metrics(episodes: Sequence[Episode], rows: Sequence[Row]) -> dict[st
 
 def passed(episode: Episode) -> int:
     return sum(r.verdict.passed for r in episode.rollouts)
+
+
+def reward_metrics(verdicts: Iterable[Verdict]) -> dict[str, float]:
+    """Means over the texts: `reward` (the weighted sum) and `reward/NAME` of functions of the user's own, and
+    `logged/NAME` of the numbers that these log. {} where no such function judged."""
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    for verdict in verdicts:
+        if verdict.parts:
+            found["reward"].append(verdict.total)
+        for part in verdict.parts:
+            found[f"reward/{part.name}"].append(part.reward)
+        for name, value in verdict.logged.items():
+            if isinstance(value, int | float) and math.isfinite(value):
+                found[f"logged/{name}"].append(value)
+    return {name: sum(values) / len(values) for name, values in found.items()}
 
 
 def repair_metrics(episodes: Sequence[Episode]) -> dict[str, Any]:

@@ -57,7 +57,13 @@ class Run:
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise KintsugiError(f"{place}: cannot be read ({' '.join(str(error).split())})") from None
         steps = tuple(line for line in lines if "loss" in line)
-        return cls(place, recipe, versions, steps, tuple(line for line in lines if "eval/pass@1" in line))
+        return cls(
+            place,
+            recipe,
+            versions,
+            steps,
+            tuple(line for line in lines if line.get("eval/pass@1") is not None),
+        )
 
     @cached_property
     def written(self) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from kintsugi.run.checkpoint import Progress
 from kintsugi.run.console import Reporter
 from kintsugi.run.directory import RunLog
 from kintsugi.run.evaluation import evaluate
+from kintsugi.verifiers.base import TrainerState
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +66,27 @@ def measure(
         return None
     try:
         with stop.at_once():
-            result = evaluate(parts, out=out)
+            result = evaluate(parts, out=out, state=state_of(parts, progress))
     except Interrupted:
         return None
+    if not progress.step:
+        parts.verifier.require((v for row in result.verdicts for v in row), "the evaluation at step 0")
     summary = dict(result.summary())
     progress.evaluated = progress.step
     log.metrics({"step": progress.step, "tokens/total": progress.tokens} | summary)
     out.say(
         f"step {progress.step:>4}  held-out pass@1 {result.pass_at_1}  pass@{result.k} {result.pass_at_k}  "
-        f"greedy {result.greedy}  ({result.problems} problems)"
+        f"greedy {result.greedy}  ({result.problems} problems{result.left_out})"
     )
     out.evaluated(result.seconds)
     return summary
+
+
+def state_of(parts: Parts, progress: Progress) -> TrainerState:
+    """The trainer's state as reward functions may ask for it."""
+    recipe = parts.recipe
+    size = min(recipe.sampling.problems, len(parts.train_problems))
+    return TrainerState(progress.step, recipe.steps, progress.step * size / len(parts.train_problems))
 
 
 def accuracy(summary: Mapping[str, Any] | None) -> float | None:

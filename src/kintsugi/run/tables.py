@@ -10,6 +10,7 @@ in the rows, and why nothing was repaired.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -24,6 +25,7 @@ from kintsugi.records import (
     Episode,
     Extra,
     Kind,
+    Part,
     Problem,
     Repair,
     Rollout,
@@ -43,7 +45,8 @@ ROLLOUTS = pa.schema(
         "text": pa.string(), "anchor": pa.string(), "verdict": pa.string(), "reward": pa.float64(),
         "message": pa.string(), "audit": pa.string(), "distance": pa.float64(), "score": pa.float64(),
         "sibling": pa.int32(), "finish": pa.string(), "version": pa.int32(), "prompt_ids": INTS,
-        "token_ids": INTS, "logprobs": FLOATS,
+        "token_ids": INTS, "logprobs": FLOATS, "logged": pa.string(),
+        "parts": pa.list_(pa.struct({"name": pa.string(), "reward": pa.float64(), "weight": pa.float64()})),
     }
 )  # fmt: skip
 SEAMS = pa.schema(
@@ -112,7 +115,9 @@ def rollout_lines(step: int, episode: Episode) -> Iterator[dict[str, Any]]:
             "gold": episode.problem.answer, "kind": kind, "index": index, "text": rollout.text,
             "verdict": verdict.state, "reward": verdict.reward, "message": verdict.message,
             "finish": completion.finish, "version": completion.version, "prompt_ids": rollout.prompt_ids,
-            "token_ids": completion.token_ids, "logprobs": completion.logprobs, **more,
+            "token_ids": completion.token_ids, "logprobs": completion.logprobs,
+            "logged": json.dumps(verdict.logged) if verdict.logged else None,
+            "parts": [part._asdict() for part in verdict.parts], **more,
         }  # fmt: skip
 
     for i, rollout in enumerate(episode.rollouts):
@@ -200,7 +205,9 @@ def rollout_of(line: Line) -> Rollout:
     completion = Completion(
         tuple(line["token_ids"]), tuple(line["logprobs"]), line["finish"], line["version"]
     )
-    verdict = Verdict(line["verdict"], line["reward"], line["message"])
+    parts = tuple(Part(**part) for part in line["parts"])
+    logged = json.loads(line["logged"]) if line["logged"] else {}
+    verdict = Verdict(line["verdict"], line["reward"], line["message"], parts, logged)
     return Rollout(tuple(line["prompt_ids"]), completion, line["text"], verdict)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from kintsugi.config import Recipe
 from kintsugi.prompts import Prompts
 from kintsugi.records import Completion, Phase, Problem, Rollout, Turn
 from kintsugi.sampling.base import Request, SamplingParams, Score, derive_seed
 from kintsugi.sampling.play import Ask, Meter, Run
-from kintsugi.verifiers.base import Verifier
+from kintsugi.verifiers.base import UNTRAINED, Sampled, Verifier
 
 
 class Codec(Protocol):
@@ -38,7 +38,8 @@ class Codec(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One step's surroundings. `memory` maps problem ids to the text of an earlier pass.
+    """One step's surroundings. `memory` maps problem ids to the text of an earlier pass. `state` is for reward
+    functions that ask how far the training is.
 
     Prompts longer than `max_prompt` tokens leave the model no room to answer (None: no limit).
     """
@@ -51,6 +52,7 @@ class Context:
     memory: Mapping[str, str] = field(default_factory=dict)
     meter: Meter = field(default_factory=Meter)
     max_prompt: int | None = None
+    state: Any = UNTRAINED
 
     def solve_prompt(self, problem: Problem) -> tuple[int, ...]:
         """x: what the policy is asked, and what every policy row conditions on."""
@@ -112,8 +114,9 @@ class Context:
         prefix: tuple[int, ...] = (),
     ) -> tuple[Rollout, ...]:
         """The completions as rollouts: decoded after `prefix` and verified in one call."""
-        texts = [self.codec.decode((*prefix, *c.token_ids)) for c in completions]
-        verdicts = self.verifier(problem, texts)
+        written = [(*prefix, *c.token_ids) for c in completions]
+        texts = [self.codec.decode(ids) for ids in written]
+        verdicts = self.verifier(problem, texts, Sampled(written, self.state))
         return tuple(
             Rollout(prompt_ids, completion, text, verdict)
             for completion, text, verdict in zip(completions, texts, verdicts, strict=True)

@@ -67,10 +67,8 @@ class Columns:
         return cls(prompts, answer, id)
 
     def problem(self, line: Line) -> Problem:
-        """The Problem in one row; its `columns` are all those that are neither prompt nor answer.
-
-        The answer column stays out even where it holds a worked solution: verifiers need the gold alone.
-        """
+        """The Problem in one row; its `columns` are all of the row, as they are, but for one called `answer`: that name
+        is the gold answer's."""
         if not isinstance(line.row, Mapping):
             raise KintsugiError(f"{line.where}: expected an object, found {type(line.row).__name__}")
         line = replace(line, row=whole(line.row))
@@ -84,8 +82,7 @@ class Columns:
             raise KintsugiError(f"{line.where}: empty prompt (column {', '.join(map(repr, self.prompt))})")
         answer = gold_answer(self._cell(line, self.answer), line.where, self.answer)
         id = line.id if self.id is None else str(self._cell(line, self.id))
-        used = {*self.prompt, self.answer}
-        return Problem(id, prompt, answer, {k: v for k, v in line.row.items() if k not in used}, before)
+        return Problem(id, prompt, answer, {k: v for k, v in line.row.items() if k != "answer"}, before)
 
     def _cell(self, line: Line, column: str) -> Any:
         """The value of a row under a name; `reward_model.ground_truth` is a field of the column `reward_model`."""

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from kintsugi.records import KintsugiError, Problem, Verdict
+from kintsugi.verifiers.base import UNKNOWN, Sampled
 from kintsugi.verifiers.extract import spoken
 from kintsugi.verifiers.guard import MESSAGE_LIMIT
 from kintsugi.verifiers.inside.script import UNREADABLE
@@ -78,7 +79,7 @@ class CodeVerifier:
         self.sandbox = Sandbox(float(timeout), memory * 2**20, unsafe)
         self.sandbox.check()
 
-    def __call__(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
+    def __call__(self, problem: Problem, texts: Sequence[str], sampled: Sampled = UNKNOWN) -> list[Verdict]:
         tests = tests_of(problem)
         # A program and its tests wait for each other: one core per program is enough, and leaves clocks fair.
         pool = ThreadPoolExecutor(min(len(texts), max(1, (os.cpu_count() or 2) // 2)) or 1)

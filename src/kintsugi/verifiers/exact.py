@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kintsugi.records import Problem, Verdict
+from kintsugi.verifiers.base import UNKNOWN, Sampled
 from kintsugi.verifiers.extract import UNENDED, final_answer, plain, reference, spoken
 
 NO_ANSWER = Verdict("unscorable", message=r"no final answer: expected `#### answer` or \boxed{answer}")
@@ -13,7 +14,7 @@ NO_ANSWER = Verdict("unscorable", message=r"no final answer: expected `#### answ
 class ExactVerifier:
     """Passes iff the final answer equals the gold answer once both are undressed (extract.plain)."""
 
-    def __call__(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
+    def __call__(self, problem: Problem, texts: Sequence[str], sampled: Sampled = UNKNOWN) -> list[Verdict]:
         gold = reference(problem)
         return [judge(gold, text) for text in texts]
 

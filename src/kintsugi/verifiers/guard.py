@@ -25,8 +25,8 @@ from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 from kintsugi.plugins import is_file_spec, load_object
-from kintsugi.records import KintsugiError, Problem, Verdict
-from kintsugi.verifiers.base import Verifier
+from kintsugi.records import KintsugiError, Part, Problem, Verdict, VerdictState
+from kintsugi.verifiers.base import UNKNOWN, Sampled, Verifier
 
 Judge = Callable[[str], Verdict]
 Prepare = Callable[[Any], Judge]
@@ -64,9 +64,9 @@ class Guarded:
     def __init__(self, verifier: Verifier) -> None:
         self.verifier = verifier
 
-    def __call__(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
+    def __call__(self, problem: Problem, texts: Sequence[str], sampled: Sampled = UNKNOWN) -> list[Verdict]:
         try:
-            verdicts = list(self.verifier(problem, texts))
+            verdicts = list(self.verifier(problem, texts, sampled))
         except (Exception, SystemExit) as error:
             return [error_verdict(error)] * len(texts)
         if len(verdicts) != len(texts):
@@ -109,14 +109,12 @@ class Worker:
 
         What fails before any text is read (the worker does not start, the payload cannot be prepared) is an `error`.
         """
-        return [
-            reply if isinstance(reply, Verdict) else Verdict(*reply) for reply in self._all(payload, texts)
-        ]
+        return [reply if isinstance(reply, Verdict) else read(*reply) for reply in self._all(payload, texts)]
 
     def ask(self, payload: Any, texts: Sequence[str]) -> list[Verdict]:
         """The verdicts of what judges all texts in one call, within one `timeout`; an `error` for all if it fails."""
         (reply,) = self._all(payload, [list(texts)])
-        return [reply] * len(texts) if isinstance(reply, Verdict) else [Verdict(*said) for said in reply]
+        return [reply] * len(texts) if isinstance(reply, Verdict) else [read(*said) for said in reply]
 
     def _all(self, payload: Any, items: Sequence[Any]) -> list[Any]:
         """One reply per item: what the worker said, or the `error` that it cost."""
@@ -276,7 +274,14 @@ def serve(target: str, package: str, timeout: str, memory: str, trusted: str) ->
 
 
 def spelled(verdict: Verdict) -> list[Any]:
-    return [verdict.state, verdict.reward, verdict.message]
+    return [verdict.state, verdict.reward, verdict.message, verdict.parts, verdict.logged]
+
+
+def read(
+    state: VerdictState, reward: float, message: str, parts: Sequence[Any], logged: dict[str, Any]
+) -> Verdict:
+    """The verdict that was spelled so."""
+    return Verdict(state, reward, message, tuple(Part(*part) for part in parts), logged)
 
 
 def judge_all(

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 from kintsugi.records import KintsugiError, Problem, Verdict
+from kintsugi.verifiers.base import UNKNOWN, Sampled
 from kintsugi.verifiers.extract import UNENDED, final_answer, spoken
 from kintsugi.verifiers.guard import Judge, Worker
 
@@ -32,7 +33,7 @@ class GymVerifier:
             raise KintsugiError("verifier gym: needs reasoning-gym (pip install kintsugi-rl[gym])")
         self.worker = Worker("kintsugi.verifiers.gym:prepare", "reasoning_gym", timeout)
 
-    def __call__(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
+    def __call__(self, problem: Problem, texts: Sequence[str], sampled: Sampled = UNKNOWN) -> list[Verdict]:
         missing = [name for name in COLUMNS if name not in problem.columns]
         if missing:
             raise KintsugiError(

@@ -13,6 +13,7 @@ from typing import Any
 
 from kintsugi.records import Problem, Verdict
 from kintsugi.verifiers.answers import LONGEST, read_sentence
+from kintsugi.verifiers.base import UNKNOWN, Sampled
 from kintsugi.verifiers.dress import undress
 from kintsugi.verifiers.extract import UNENDED, final_answer, plain, reference, spoken, stated
 from kintsugi.verifiers.formula import Unreadable
@@ -36,7 +37,7 @@ class MathVerifier:
     def __init__(self, timeout: float = 5.0) -> None:
         self.worker = Worker("kintsugi.verifiers.math:prepare", "math_verify", timeout)
 
-    def __call__(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
+    def __call__(self, problem: Problem, texts: Sequence[str], sampled: Sampled = UNKNOWN) -> list[Verdict]:
         reference(problem)
         gold = final_answer(problem.answer) or problem.answer
         answers = [answer_of(text) for text in texts]
