@@ -111,7 +111,7 @@ def test_two_models_are_compared_on_what_both_were_asked(
         (slice(1, 3), slice(0, 2))
     )  # the first model has no room for the first, the second for the last
 
-    def some(told: Recipe) -> Any:
+    def some(told: Recipe, **_: Any) -> Any:
         parts = assemble(told)
         parts.eval_problems = parts.eval_problems[next(left)]
         return parts
