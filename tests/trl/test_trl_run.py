@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,13 @@ from datasets import Dataset
 from peft import LoraConfig
 from runs import Watched, correct, data, nano_trainer
 from scene import LONGEST
+from transformers import AutoModelForSequenceClassification
+from trl.rewards import accuracy_reward
 
+from kintsugi.bridges.journal import Journal
 from kintsugi.models.loading import load_model
 from kintsugi.records import KintsugiError
+from kintsugi.run.reading import Run
 from kintsugi.sampling.base import Request, SamplingParams, generate
 from kintsugi.sampling.local import LocalSampler
 from kintsugi.tasks.dag import DagTask
@@ -159,6 +164,9 @@ def test_a_reward_function_is_asked_as_trl_asks_it(conversational: bool, tmp_pat
         assert call["trainer_state"] is trainer.state
         assert call["prompts"][0] in rollouts["prompts"]
     assert trainer.logged("asked") == [32]  # what is logged of repairs does not mix with the rollouts'
+    # A repair's ids are those that were sampled, with the token that ends it.
+    ended = {ids[-1] for call in (rollouts, *repairs) for ids in call["completion_ids"]}
+    assert set(codec.stop_ids) & ended
     # Prompts are TRL's own to the token: the chat template's for conversations, the bare text otherwise.
     own = {tuple(row.prompt_ids) for row in trainer.rows[0] if row.term != "repair"}
     asked = {
@@ -170,21 +178,70 @@ def test_a_reward_function_is_asked_as_trl_asks_it(conversational: bool, tmp_pat
     assert own <= asked
 
 
-def half(completions: list[Any], **columns: Any) -> list[float]:
-    return [0.5] * len(completions)
+async def brevity(completions: list[Any], log_extra: Any, **columns: Any) -> list[float | None]:
+    """Minus the number of ones, as an async function; none for what has none."""
+    ones = [c[0]["content"].count("1") for c in completions]
+    log_extra("ones", ones)
+    return [-n if n else None for n in ones]
 
 
-def test_of_several_reward_functions_one_decides(tmp_path: Path) -> None:
+def test_of_several_reward_functions_one_decides_and_all_are_weighed(tmp_path: Path) -> None:
+    settings = {"learning_rate": 1e-9, "reward_weights": [0.1, 1.0]}
     trainer = nano_trainer(
-        tmp_path, reward_funcs=[half, correct], outcome="correct", settings={"learning_rate": 1e-9}
+        tmp_path, reward_funcs=[brevity, correct], outcome="correct", settings=settings, algorithm="dr_grpo"
     )
     trainer.train()
-    assert trainer.logged("kintsugi/accuracy")[0] == pytest.approx(
-        trainer.logged("rewards/correct/mean")[0], abs=1e-6
+    mean = trainer.logged("rewards/correct/mean")[0]
+    assert trainer.logged("kintsugi/accuracy")[0] == pytest.approx(mean, abs=1e-6)
+    # The sum is TRL's own, and so is its mean; advantages are what each sum is above its group's mean.
+    assert trainer.logged("kintsugi/reward")[0] == pytest.approx(trainer.logged("reward")[0], abs=1e-5)
+    (rows,) = trainer.rows
+    groups = [
+        [r.advantages[0] for r in rows if r.problem_id == name] for name in {r.problem_id for r in rows}
+    ]
+    assert max(len(set(group)) for group in groups) > 2  # 0 and 1 alone would make two
+    assert all(sum(group) == pytest.approx(0, abs=1e-5) for group in groups)
+
+
+def test_repairs_are_weighed_by_all_functions_too(tmp_path: Path) -> None:
+    algorithm = {"name": "kintsugi", "source": "rewrite"}
+    trainer = nano_trainer(tmp_path, reward_funcs=[correct, brevity], algorithm=algorithm)
+    trainer.train()
+    problems = Run.open(Journal.place(tmp_path)).problems(1)
+    repairs = [r.rollout.verdict for p in problems for r in p.episode.repairs]
+    assert repairs and any(v.passed for v in repairs)
+    for verdict in repairs:  # `correct` decides, as the first
+        parts = {part.name: part.reward for part in verdict.parts}
+        assert verdict.passed == (parts["correct"] == 1)
+        assert parts.get("brevity", 0) == -verdict.logged["ones"]
+
+
+def test_trls_own_accuracy_reward_decides_beside_a_reward_model(tmp_path: Path) -> None:
+    problems = DagTask().train()[:16]
+    rows = [
+        {"prompt": [{"role": "user", "content": p.prompt}], "solution": f"\\boxed{{{p.answer}}}"}
+        for p in problems
+    ]
+    loaded = load_model("nano", device="cpu")
+    judging = copy.copy(loaded.model.config)
+    judging.num_labels = 1
+    judge = AutoModelForSequenceClassification.from_config(judging)
+    judge.config.pad_token_id = loaded.tokenizer.pad_token_id
+    trainer = nano_trainer(
+        tmp_path,
+        train_dataset=Dataset.from_list(rows),
+        reward_funcs=[accuracy_reward, judge],
+        reward_processing_classes=[None, loaded.tokenizer],
+        algorithm="extra_rollouts",
     )
-    assert trainer.logged("rewards/half/mean") == [0.5]
-    with pytest.raises(KintsugiError, match=r"outcome: expected the name or number.*0: half, 1: correct"):
-        nano_trainer(tmp_path, reward_funcs=[half, correct])
+    trainer.train()
+    # The model writes `#### 7`, which accuracy_reward does not read: nothing passes, and all are judged.
+    assert trainer.logged("rewards/accuracy_reward/mean") == [0.0]
+    assert trainer.logged("kintsugi/verdict/error") == [0]
+    with pytest.raises(
+        KintsugiError, match="expected a function to say whether an answer is right, this one is a model"
+    ):
+        nano_trainer(tmp_path, reward_funcs=judge, reward_processing_classes=loaded.tokenizer)
 
 
 def broken_on_repairs(completions: list[Any], answer: list[str], **columns: Any) -> list[float]:
@@ -195,7 +252,9 @@ def broken_on_repairs(completions: list[Any], answer: list[str], **columns: Any)
 
 def test_a_reward_function_that_fails_on_a_repair_is_warned_of(tmp_path: Path) -> None:
     trainer = nano_trainer(tmp_path, reward_funcs=broken_on_repairs)
-    with pytest.warns(UserWarning, match="failed on a repair: RuntimeError: the judge is down"):
+    with pytest.warns(
+        UserWarning, match="the verifier failed on problem .*: RuntimeError.*: the judge is down"
+    ):
         trainer.train()
     assert trainer.logged("kintsugi/repair/verdict_error")[0] > 0
 
@@ -250,7 +309,7 @@ def tool(x: int) -> int:
     return 2 * x
 
 
-async def later(completions: list[Any], **columns: Any) -> list[float]:
+def needs_more(completions: list[Any], level: list[int]) -> list[float]:
     return [0.0] * len(completions)
 
 
@@ -265,7 +324,7 @@ async def later(completions: list[Any], **columns: Any) -> list[float]:
         ),
         ({"algorithm": "ioq"}, "algorithm: unknown 'ioq'; did you mean 'iop'"),
         ({"prompts": {"name": "plain-v1", "system": "Hello"}}, "prompts: expected a name here"),
-        ({"reward_funcs": later}, "this one is async"),
+        ({"reward_funcs": needs_more}, "nothing fills its parameter 'level'"),
         ({"rollout_func": lambda *_: {}}, "expected text in and text out"),
     ],
     ids=str,
