@@ -22,9 +22,11 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from kintsugi.names import translated
 from kintsugi.plugins import Spec, did_you_mean, has_bool, takes, told
 from kintsugi.records import KintsugiError
 
@@ -103,6 +105,19 @@ class Evaluation(Section):
     )
     skip: int = Field(0, ge=0, description="held-out problems left out before them: kept for another purpose")
     samples: int = Field(4, ge=1, description="samples per problem (k of pass@k)")
+    patience: int = Field(
+        0,
+        ge=0,
+        description="evaluations in a row without a better pass@1 that end training (each best one is saved); 0: none",
+    )
+
+    @model_validator(mode="after")
+    def _evaluates(self) -> Evaluation:
+        if self.patience and not (self.every or self.every_tokens):
+            raise ValueError(
+                "eval.patience: expected evaluations on the way; set eval.every or eval.every_tokens"
+            )
+        return self
 
 
 class Sft(Section):
@@ -332,9 +347,13 @@ def known_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[st
 
 
 def explain(error: ValidationError, known: Sequence[str]) -> str:
-    """The first validation problem as one line that names the key and, if unknown, the nearest known one."""
+    """The first validation problem as one line that names the key and, if unknown, the nearest known one; or all names
+    of other trainers at once."""
+    strange = {dotted(e): e["input"] for e in error.errors() if e["type"] == "extra_forbidden"}
+    if lines := [line for key, value in strange.items() for line in translated(key, value)]:
+        return f"unknown key{'s' * (len(lines) > 1)}: {'; '.join(lines)}"
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"] if part not in ("str", "dict[str,any]"))
+    key = dotted(first)
     if first["type"] == "extra_forbidden":
         return f"unknown key {key!r}; {did_you_mean(key, known)}"
     if first["type"] == "missing":
@@ -354,6 +373,11 @@ def evaluations_between(recipe: Recipe, first: int, last: int, tokens: float) ->
             found, min(last - 1 - first, int(tokens * last - 1) // spacing - int(tokens * first) // spacing)
         )
     return found
+
+
+def dotted(problem: Any) -> str:
+    """The key of a problem that pydantic has found."""
+    return ".".join(str(part) for part in problem["loc"] if part not in ("str", "dict[str,any]"))
 
 
 def derived(recipe: Recipe, held_out: int | None = None) -> list[str]:

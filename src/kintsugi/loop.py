@@ -36,6 +36,7 @@ from kintsugi.run.session import (
     expected_evaluations,
     expected_steps,
     finished,
+    impatient,
     interruptible,
     measure,
     share_done,
@@ -152,6 +153,11 @@ def run(
         elif evaluation_due(recipe, progress):  # a shorter run ended here, or was stopped as it was evaluated
             measure(parts, log, out, progress, stop)
         loop(parts, lessons, learner, watch, progress, log, out, stop)
+        if impatient(recipe, progress):
+            out.say(
+                f"training ends: {progress.worse} evaluations in a row were no better than pass@1 {progress.best:.3f} "
+                "(eval.patience; kintsugi export --best takes the best checkpoint)"
+            )
         saved = save(log, parts, learner, progress)
         out.say(f"checkpoint: {saved}")
         after = accuracy(measure(parts, log, out, progress, stop))
@@ -190,9 +196,10 @@ def loop(
         while not finished(recipe, progress) and not stop:
             one_step(parts, lessons, learner, watch, progress, log, out)
             whole = learner.version
+            best = False
             if evaluation_due(recipe, progress):
-                measure(parts, log, out, progress, stop)
-            if due(recipe.save_every, progress.step, recipe.steps):
+                best = measure(parts, log, out, progress, stop) is not None and progress.worse == 0
+            if due(recipe.save_every, progress.step, recipe.steps) or (best and recipe.eval.patience):
                 save(log, parts, learner, progress)
                 kept = progress.step
     except Exception:

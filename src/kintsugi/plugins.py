@@ -26,6 +26,7 @@ from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 from rapidfuzz import fuzz, process
 
+from kintsugi.names import translated
 from kintsugi.records import KintsugiError
 
 Spec = str | dict[str, Any]
@@ -174,8 +175,10 @@ def made(where: str, make: Any, arguments: Mapping[str, Any]) -> Any:
     missing or of another type, and for what making it raises."""
     named, others = arguments_of(make) if callable(make) else ({}, False)
     taken = f"it takes {', '.join(named) or 'none'}"
-    for key in arguments:
+    for key, value in arguments.items():
         if key not in named and not others:
+            if known := translated(f"{where.split()[0]}.{key}", value):
+                raise KintsugiError(f"{where}: unknown argument {key!r}: {'; '.join(known)}")
             hint = f"{did_you_mean(key, named)} I{taken[1:]}" if named else taken
             raise KintsugiError(f"{where}: unknown argument {key!r}; {hint}")
     for key, argument in named.items():

@@ -19,7 +19,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kintsugi import KintsugiError, Problem, assemble, evaluate, train
 from kintsugi.algorithms import ALGORITHMS
+from kintsugi.assembly import Parts
 from kintsugi.models.loading import NANO_DIR
+from kintsugi.run.checkpoint import saved
+from kintsugi.run.evaluation import Estimate, EvalResult
 from kintsugi.run.session import TrainResult
 from kintsugi.trainer import problems_of_step
 
@@ -161,6 +164,37 @@ def test_a_budget_of_tokens_ends_the_run_and_spaces_its_evaluations(tmp_path: Pa
     assert [m["loss"] for m in metrics if "loss" in m] == [
         m["loss"] for m in metrics_of(cut.directory) if "loss" in m
     ]
+
+
+def test_a_run_ends_when_its_evaluations_get_no_better(tmp_path: Path) -> None:
+    # At a rate of 1e-30 no weight changes, so no evaluation is better than the first: the second and the third (after
+    # steps 1 and 2) are the patience of two. What was evaluated is not evaluated again at the end.
+    changes = {
+        "algorithm": "grpo", "steps": 9, "optim": {"lr": 1e-30, "warmup": 0},
+        "eval": {"problems": 2, "samples": 1, "every": 1, "patience": 2},
+    }  # fmt: skip
+    assert train(tiny(tmp_path / "run", **changes)).steps == 2
+    assert [m["step"] for m in metrics_of(tmp_path / "run") if "eval/pass@1" in m] == [0, 1, 2]
+    assert train(tiny(tmp_path / "run", **changes), resume=True).steps == 2
+    assert [m["step"] for m in metrics_of(tmp_path / "run") if "eval/pass@1" in m] == [0, 1, 2]
+    patient = {**changes, "steps": 3, "eval": {**changes["eval"], "patience": 0}}
+    assert train(tiny(tmp_path / "run", **patient), resume=True).steps == 3
+
+
+def test_a_better_evaluation_is_saved_and_gives_new_patience(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # pass@1 by step: 0.2, then 0.1, 0.3 (better: saved), 0.3, 0.2: two in a row that are no better than 0.3.
+    scores = iter((0.2, 0.1, 0.3, 0.3, 0.2))
+
+    def scored(parts: Parts, problems: object = None, out: object = None) -> EvalResult:
+        p = Estimate(next(scores), 0.0, 1.0)
+        return EvalResult(p, p, p, 1, p, 2, 0, 0.0, {}, (), ())
+
+    monkeypatch.setattr("kintsugi.run.session.evaluate", scored)
+    evaluation = {"problems": 2, "samples": 1, "every": 1, "patience": 2}
+    assert train(tiny(tmp_path / "run", algorithm="grpo", steps=9, save_every=0, eval=evaluation)).steps == 4
+    assert [p.name for p in saved(tmp_path / "run")] == ["step-000002", "step-000004"]
 
 
 def test_a_resumed_run_must_be_the_same_run(iop_run: TrainResult) -> None:

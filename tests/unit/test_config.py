@@ -157,6 +157,10 @@ def test_no_system_prompt_of_a_recipe_ends_in_a_yaml_comment() -> None:
         ("verifier={name: math, timeout: .inf}", "verifier.timeout: expected a finite number, got inf"),
         ("task={name: dag, steps: [3, -.inf]}", r"task.steps.1: expected a finite number, got -inf"),
         ("task={name: dag, steps: 3, steps: 4}", "the key 'steps' stands twice"),
+        (
+            "eval.patience=2",
+            "eval.patience: expected evaluations on the way; set eval.every or eval.every_tokens",
+        ),
         ("output_dir=s3://bucket/run", "expected a path on this machine, got 's3://bucket/run'"),
         ("output_dir=file:run", "expected a path on this machine"),
         ("output_dir=~nobody-of-this-name/run", "there is no such user"),

@@ -17,6 +17,7 @@ HEAVY = {"torch", "transformers", "trl", "verl", "vllm"}
 LIGHT_ROOMS = ("mending", "algorithms", "tasks", "verifiers", "compare")
 LIGHT_FILES = {
     "records.py",
+    "names.py",
     "plugins.py",
     "config.py",
     "prompts.py",
@@ -30,7 +31,7 @@ LIGHT_FILES = {
     *(f"look/report/{name}.py" for name in ("__init__", "blocks", "figures", "foreign", "page", "reasons")),
 }
 ORDER = (
-    "records", "plugins", "prompts", "config", "files", "verifiers", "tasks", "models", "sampling", "learning",
+    "records", "names", "plugins", "prompts", "config", "files", "verifiers", "tasks", "models", "sampling", "learning",
     "mending", "algorithms", "assembly", "run", "trackers", "loop", "trainer", "coldstart", "look", "compare",
     "bridges", "cli",
 )  # fmt: skip

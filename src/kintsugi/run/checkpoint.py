@@ -35,7 +35,8 @@ CARD = frozenset({"README.md"})
 @dataclass(slots=True)
 class Progress:
     """The progress of a run: steps done, tokens generated so far and before the last step, lines in metrics.jsonl, step
-    last evaluated, steps in a row that could not update, earlier passes by problem id, the first evaluation."""
+    last evaluated, steps in a row that could not update, earlier passes by problem id, the first evaluation and the
+    latest, the best held-out pass@1, evaluations in a row that were no better."""
 
     step: int = 0
     tokens: int = 0
@@ -46,6 +47,9 @@ class Progress:
     stuck: int = 0
     memory: dict[str, str] = field(default_factory=dict)
     before: Mapping[str, Any] | None = None
+    latest: Mapping[str, Any] | None = None
+    best: float = -1.0
+    worse: int = 0
 
 
 def save(

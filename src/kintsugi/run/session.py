@@ -60,10 +60,15 @@ class Stop(list[int]):
 def measure(
     parts: Parts, log: RunLog, out: Reporter, progress: Progress, stop: Stop | None = None
 ) -> dict[str, Any] | None:
-    """Evaluates, writes it down, says it; returns the summary. None where a signal came before or during it."""
+    """Evaluates, writes it down, says it; returns the summary. None where a signal came before or during it.
+
+    What was evaluated at this very step already is not evaluated again.
+    """
     stop = Stop() if stop is None else stop
     if stop:
         return None
+    if progress.latest is not None and progress.evaluated == progress.step:
+        return dict(progress.latest)
     try:
         with stop.at_once():
             result = evaluate(parts, out=out, state=state_of(parts, progress))
@@ -72,7 +77,11 @@ def measure(
     if not progress.step:
         parts.verifier.require((v for row in result.verdicts for v in row), "the evaluation at step 0")
     summary = dict(result.summary())
-    progress.evaluated = progress.step
+    progress.evaluated, progress.latest = progress.step, summary
+    better = result.pass_at_1.value > progress.best
+    progress.best, progress.worse = (
+        (result.pass_at_1.value, 0) if better else (progress.best, progress.worse + 1)
+    )
     log.metrics({"step": progress.step, "tokens/total": progress.tokens} | summary)
     out.say(
         f"step {progress.step:>4}  held-out pass@1 {result.pass_at_1}  pass@{result.k} {result.pass_at_k}  "
@@ -100,8 +109,15 @@ def due(every: int, step: int, last: int) -> bool:
 
 
 def finished(recipe: Recipe, progress: Progress) -> bool:
-    """True if the run has made its steps or spent its budget of generated tokens (by at most one step too many)."""
-    return progress.step >= recipe.steps or (recipe.budget is not None and progress.tokens >= recipe.budget)
+    """True if the run has made its steps, spent its budget of generated tokens (by at most one step too many), or
+    lost its patience."""
+    spent = recipe.budget is not None and progress.tokens >= recipe.budget
+    return progress.step >= recipe.steps or spent or impatient(recipe, progress)
+
+
+def impatient(recipe: Recipe, progress: Progress) -> bool:
+    """True if `eval.patience` evaluations in a row were no better than the best before them."""
+    return bool(recipe.eval.patience) and progress.worse >= recipe.eval.patience
 
 
 def expected_steps(recipe: Recipe, progress: Progress) -> int:
