@@ -19,8 +19,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kintsugi import KintsugiError, Problem, assemble, evaluate, train
 from kintsugi.algorithms import ALGORITHMS
-from kintsugi.assembly import Parts
 from kintsugi.models.loading import NANO_DIR
+from kintsugi.records import Verdict
 from kintsugi.run.checkpoint import saved
 from kintsugi.run.evaluation import Estimate, EvalResult
 from kintsugi.run.session import TrainResult
@@ -187,9 +187,9 @@ def test_a_better_evaluation_is_saved_and_gives_new_patience(
     # pass@1 by step: 0.2, then 0.1, 0.3 (better: saved), 0.3, 0.2: two in a row that are no better than 0.3.
     scores = iter((0.2, 0.1, 0.3, 0.3, 0.2))
 
-    def scored(parts: Parts, problems: object = None, out: object = None) -> EvalResult:
+    def scored(parts: object, **_: object) -> EvalResult:
         p = Estimate(next(scores), 0.0, 1.0)
-        return EvalResult(p, p, p, 1, p, 2, 0, 0.0, {}, (), ())
+        return EvalResult(p, p, p, 1, p, 2, 0, 0.0, {}, ((Verdict("fail"),),), (("",),))
 
     monkeypatch.setattr("kintsugi.run.session.evaluate", scored)
     evaluation = {"problems": 2, "samples": 1, "every": 1, "patience": 2}
