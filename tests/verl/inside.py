@@ -17,19 +17,21 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 from runs import settings, write_data
 from scene import Scene, Tape
+from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
+from transfer_queue.storage.managers.simple_storage_manager import AsyncSimpleStorageManager
 from verl.experimental.agent_loop.agent_loop import DictConfigWrap
 from verl.trainer.ppo import padding_utils
 from verl.trainer.ppo.v1 import trainer_base
 from verl.utils import tensordict_utils as tu
 from verl.utils.config import omega_conf_to_dataclass
 from verl.utils.dataset.rl_dataset import RLHFDataset
-from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 from verl.workers.config import TrainingWorkerConfig
 from verl.workers.engine_workers import TrainingWorker
 from verl.workers.rollout.replica import TokenOutput
 
 from kintsugi.bridges import verl as bridge
+from kintsugi.bridges.verl_diary import Diary
 from kintsugi.bridges.verl_loop import KintsugiAgentLoop, RowOutput
 from kintsugi.bridges.verl_settings import plan
 from kintsugi.records import Problem
@@ -107,7 +109,9 @@ class Queue:
     ) -> Any:
         select_fields = select_fields or list(self.rows[keys[0]])
         there = [name for name in select_fields if name in self.rows[keys[0]]]
-        return list_of_dict_to_tensordict([{name: self.rows[key][name] for name in there} for key in keys])
+        # As the real queue packs them: jagged, equally long or not.
+        pack = AsyncSimpleStorageManager._pack_field_values
+        return TensorDict({n: pack([self.rows[key][n] for key in keys]) for n in there}, batch_size=len(keys))
 
     def kv_clear(self, keys: Sequence[str], partition_id: str) -> None:
         for key in keys:
@@ -130,6 +134,7 @@ def trainer(config: DictConfig) -> bridge.KintsugiTrainer:
     """The bridge's trainer without workers."""
     made = bridge.KintsugiTrainer.__new__(bridge.KintsugiTrainer)
     made.config, made.plan, made.memory, made.known = config, plan(config), {}, 0
+    made.diary, made.timing_raw, made.global_steps = Diary(made.plan), {"gen": 2.0, "old_log_prob": 1.0}, 1
     return made
 
 

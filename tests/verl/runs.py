@@ -103,7 +103,8 @@ def environment(folder: Path, name: str) -> Mapping[str, str]:
     groups.mkdir()
     return os.environ | {
         "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0",
-        "VERL_PLATFORM": "cpu", "VERL_USE_EXTERNAL_MODULES": "cpu_shim", "PYTHONPATH": str(HERE),
+        "VERL_PLATFORM": "cpu", "VERL_USE_EXTERNAL_MODULES": "cpu_shim",
+        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
         "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "HF_HUB_OFFLINE": "1",
         "VERL_FILE_LOGGER_PATH": str(folder / f"{name}.jsonl"), "KINTSUGI_GROUPS": str(groups), "HYDRA_FULL_ERROR": "1",
     }  # fmt: skip

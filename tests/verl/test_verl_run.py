@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from runs import Run, metrics_of, started, write_data
 
+from kintsugi.run.reading import Run as Table
+
 BATCH = {"data.train_batch_size": 16, "actor_rollout_ref.actor.ppo_mini_batch_size": 16}
 
 
@@ -76,6 +78,10 @@ def test_a_killed_trainer_costs_the_steps_since_the_last_checkpoint(folders: dic
         assert again.finish() == 0, again.text[-4000:]
     say("2 workers, resumed", again, time.monotonic() - began)
     assert_steps(again, range(saved + 1, 4))
+    # The tables of both runs are one: those of steps after the checkpoint were made again.
+    tables = Table.open(folders[2] / "checkpoints")
+    assert tables.written == (1, 2, 3) and [line["step"] for line in tables.steps] == [1, 2, 3]
+    assert tables.versions["made by"].startswith("verl ")
     # The same samples and gradients as in the run of one worker that nobody disturbed.
     undisturbed = {line["step"]: line for line in metrics_of(folders[1] / "first.jsonl")}
     for line in (*run.metrics(), *again.metrics()):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,15 @@ def problem_of(name: str, prompt: str | Messages, answer: object, columns: Mappi
             f"problem {name}: expected a conversation of texts that ends with the user's, got {shown}"
         )
     return Problem(name, turns[-1].content, told, columns, tuple(turns[:-1]))
+
+
+def told_apart(names: Iterable[str]) -> list[str]:
+    """The names, with a number where one comes again: a data set may ask a question twice."""
+    seen, found = Counter[str](), []
+    for name in names:
+        seen[name] += 1
+        found.append(f"{name}/{seen[name]}" if seen[name] > 1 else name)
+    return found
 
 
 def told(episodes: Sequence[Episode], rows: Sequence[Row]) -> dict[str, float]:

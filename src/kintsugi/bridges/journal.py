@@ -66,7 +66,7 @@ class Journal:
         self.log.__exit__()
 
 
-def evaluation(rewards: Sequence[float], samples: int) -> dict[str, Any]:
-    """The numbers of an evaluation of so many samples a problem, from all their rewards (NaN: none)."""
+def evaluation(rewards: Sequence[float], problems: int) -> dict[str, Any]:
+    """The numbers of an evaluation, from the rewards of all samples (NaN: none), as many of each problem."""
     passed = sum(reward >= PASS_THRESHOLD for reward in rewards)
-    return {"eval/pass@1": ratio(passed, len(rewards)), "eval/problems": len(rewards) // samples}
+    return {"eval/pass@1": ratio(passed, len(rewards)), "eval/problems": problems}

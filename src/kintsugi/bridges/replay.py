@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from kintsugi.bridges.common import problem_of
+from kintsugi.bridges.common import problem_of, told_apart
 from kintsugi.records import Completion, Problem, Rollout, Verdict
 from kintsugi.sampling.context import Context
 from kintsugi.sampling.play import Run
@@ -41,12 +40,12 @@ Member = tuple[Mapping[str, Any], tuple[int, ...], Completion]
 def grouped(members: Sequence[Member], verdicts: Sequence[Verdict], size: int) -> list[Group]:
     """Every `size` rollouts and their verdicts as a group; problems are named by their prompts. The columns of a
     problem are its row of the data set."""
-    groups, seen = [], Counter[str]()
-    for start in range(0, len(members), size):
+    starts = range(0, len(members), size)
+    asked = (json.dumps(members[start][0]["prompt"]).encode() for start in starts)
+    names = told_apart(hashlib.sha256(prompt).hexdigest()[:12] for prompt in asked)
+    groups = []
+    for start, name in zip(starts, names, strict=True):
         example, prompt_ids, _ = members[start]
-        name = hashlib.sha256(json.dumps(example["prompt"]).encode()).hexdigest()[:12]
-        seen[name] += 1
-        name += f"/{seen[name]}" if seen[name] > 1 else ""  # a data set may ask a question twice
         gold = next(
             (example[key] for key in GOLD if key in example), None
         )  # shown to readers, judged by nobody

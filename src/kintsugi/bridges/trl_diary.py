@@ -112,10 +112,13 @@ class Diary(TrainerCallback):  # type: ignore[misc]
 
     def evaluated(self, step: int, rewards: Sequence[float], samples: int) -> None:
         """Writes an evaluation's line; one made before training is kept until then."""
-        if rewards and self.journal is not None:
-            self.journal.evaluated(step, evaluation(rewards, samples))
-        elif rewards:
-            self.waiting.append(evaluation(rewards, samples))
+        if not rewards:
+            return
+        line = evaluation(rewards, len(rewards) // samples)
+        if self.journal is not None:
+            self.journal.evaluated(step, line)
+        else:
+            self.waiting.append(line)
 
     def close(self) -> None:
         """Lets go of the directory."""

@@ -13,6 +13,7 @@ verl finds this module by its entry point `verl.plugins`.
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,11 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils as tu
 
-from kintsugi.bridges.common import keep_memory, kept_memory, told
+from kintsugi.bridges.common import keep_memory, kept_memory, told, told_apart
+from kintsugi.bridges.verl_diary import Diary
 from kintsugi.bridges.verl_loop import KintsugiAgentLoop, problem_name
 from kintsugi.bridges.verl_rows import NOTE, Note, jagged, row_of, sampler_gap, seconds_of, token_sum
-from kintsugi.bridges.verl_settings import ANCHOR, NAME, named, plan, verifier
+from kintsugi.bridges.verl_settings import ANCHOR, NAME, PROBLEM, named, plan, verifier
 from kintsugi.learning.objective import flattened
 from kintsugi.loop import remember
 from kintsugi.records import KintsugiError, Problem
@@ -59,10 +61,12 @@ class KintsugiTrainer(PPOTrainerSync):  # type: ignore[misc]
         check_columns(verifier(config, None), [asked])  # a mistake there is told now, not by every worker
         config.trainer.v1.trainer_mode = "sync"  # which is what it is, to all of verl's other parts
         self.memory: dict[str, str] = {}
+        self.diary = Diary(self.plan)
         self.known = 0
         super().__init__(config)
 
     def fit(self, agent_loop_manager: Any) -> None:
+        self.diary.begin(self.tokenizer, self.total_training_steps, self.global_steps)
         try:
             super().fit(agent_loop_manager)
         except (RayActorError, RuntimeError) as error:
@@ -76,11 +80,17 @@ class KintsugiTrainer(PPOTrainerSync):  # type: ignore[misc]
                 f"prompt of the batch came to an end ({reason}); the log above says why. The same command goes on from "
                 f"the last checkpoint (step {step}) in {latest.parent}"
             ) from error
+        finally:
+            self.diary.close()
+
+    @property
+    def on_policy(self) -> bool:
+        """True if there is one update per batch."""
+        return self.plan.updates == 1 and bool(self.config.actor_rollout_ref.actor.ppo_epochs == 1)
 
     def loss(self) -> Any:
         """The loss that the workers minimise: the algorithm's objective, in place of verl's policy losses."""
-        on_policy = self.plan.updates == 1 and self.config.actor_rollout_ref.actor.ppo_epochs == 1
-        return partial(token_sum, objective=self.plan.objective, on_policy=on_policy)
+        return partial(token_sum, objective=self.plan.objective, on_policy=self.on_policy)
 
     def on_init_end(self) -> None:
         self.actor_rollout_wg.set_loss_fn(self.loss())
@@ -90,10 +100,11 @@ class KintsugiTrainer(PPOTrainerSync):  # type: ignore[misc]
         """Training prompts alone go to the loop; validation keeps verl's own."""
         tu.assign_non_tensor_data(batch, "agent_name", NAME)
         sources, prompts = batch["data_source"], batch["raw_prompt"]
-        names = [problem_name(s, list(p)) for s, p in zip(sources, prompts, strict=True)]
+        names = told_apart(problem_name(s, list(p)) for s, p in zip(sources, prompts, strict=True))
         anchors = [self.memory.get(name, "") for name in names]
         self.known = sum(map(bool, anchors))
         tu.assign_non_tensor_stack(batch, ANCHOR, anchors)
+        tu.assign_non_tensor_stack(batch, PROBLEM, names)
         return int(super()._submit_batch_to_rollout(batch))
 
     def _balance_batch(self, batch: Any, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -111,6 +122,7 @@ class KintsugiTrainer(PPOTrainerSync):  # type: ignore[misc]
         if not goes_on(named(self.config) or []):
             require((r.verdict for e in episodes for r in e.rollouts), f"verl: step {self.global_steps}")
         remember(self.memory, episodes)
+        self.diary.sampled(batch.keys, notes, self.timing_raw.get("gen", 0.0))
         folded = dict(zip(placed, flattened(rows, self.plan.objective), strict=True))
         live = [i for i, row in folded.items() if row.active and any(row.advantages)]
         found = told(episodes, rows) | seconds_of(notes)
@@ -136,15 +148,25 @@ class KintsugiTrainer(PPOTrainerSync):  # type: ignore[misc]
         batch = super()._compute_old_log_prob(batch, metrics=metrics)
         names = ["response_mask", "old_log_probs", "rollout_log_probs"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
+        self.diary.scored(batch.keys, data["old_log_probs"].unbind())
         found = sampler_gap(*(data[name].values() for name in names))
         metrics.update({f"kintsugi/{name}": value for name, value in found.items()})
         return batch
 
     def _update_actor(self, batch: Any, metrics: dict[str, Any]) -> Any:
-        if not metrics["kintsugi/rows/live"]:
-            return batch  # Adam would move by its momentum alone
-        self.config.actor_rollout_ref.actor.ppo_mini_batch_size = len(batch) // self.plan.updates
-        return super()._update_actor(batch, metrics=metrics)
+        began, updates = time.perf_counter(), 0
+        if metrics["kintsugi/rows/live"]:  # without any Adam would move by its momentum alone
+            actor = self.config.actor_rollout_ref.actor
+            actor.ppo_mini_batch_size = len(batch) // self.plan.updates
+            updates = self.plan.updates * actor.ppo_epochs
+            batch = super()._update_actor(batch, metrics=metrics)
+        seconds = time.perf_counter() - began + self.timing_raw.get("old_log_prob", 0.0)
+        self.diary.write(self.global_steps, metrics, updates, self.on_policy, seconds)
+        return batch
+
+    def _val_metrics_update(self, sources: Any, uids: Any, infos: Any, *args: Any, **kwargs: Any) -> Any:
+        self.diary.evaluated(self.global_steps, infos["reward"], len(set(uids)))
+        return super()._val_metrics_update(sources, uids, infos, *args, **kwargs)
 
     def _save_checkpoint(self) -> None:
         """The anchors of earlier passes first: verl names a checkpoint complete as the last thing."""

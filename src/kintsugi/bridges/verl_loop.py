@@ -18,7 +18,7 @@ from verl.utils.fs import copy_to_local
 from kintsugi.algorithms.base import row
 from kintsugi.bridges.common import problem_of
 from kintsugi.bridges.verl_rows import NOTE, Note, place_of
-from kintsugi.bridges.verl_settings import ANCHOR, NAME, plan, verifier
+from kintsugi.bridges.verl_settings import ANCHOR, NAME, PROBLEM, plan, verifier
 from kintsugi.models.loading import HFCodec, stop_tokens
 from kintsugi.prompts import load_prompts
 from kintsugi.records import Completion, Episode, Finish, KintsugiError, Rollout, Row
@@ -117,7 +117,7 @@ def outputs(
     idle = replace(first, mask=(0,) * len(first.mask))
     made = []
     for i, one in enumerate(rows or [idle]):
-        note = Note(place_of(one) if rows else None, *((episode, dict(seconds)) if i == 0 else ()))
+        note = Note(place_of(one) if rows else None, i, *((episode, dict(seconds)) if i == 0 else ()))
         made.append(
             RowOutput(
                 prompt_ids=list(one.prompt_ids),
@@ -155,7 +155,8 @@ class KintsugiAgentLoop(AgentLoopBase):  # type: ignore[misc]
         truth = (kwargs.get("reward_model") or {}).get("ground_truth")
         columns: dict[str, Any] = {key: kwargs[key] for key in ("data_source", "extra_info") if key in kwargs}
         prompt = list(kwargs["raw_prompt"])
-        problem = problem_of(problem_name(kwargs.get("data_source"), prompt), prompt, truth, columns)
+        name = kwargs.get(PROBLEM) or problem_name(kwargs.get("data_source"), prompt)
+        problem = problem_of(name, prompt, truth, columns)
         prompts = load_prompts(recipe.prompts)
         model = self.config.actor_rollout_ref.model
         generation, positions = model_facts(model.path, bool(model.get("trust_remote_code")))

@@ -22,17 +22,18 @@ NOTE = "kintsugi"
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """The facts that verl has no field for: a row's place in the loss (None: it carries the episode and has none), and,
-    with the first row of a problem, its episode and the seconds it took by phase.
+    """The facts that verl has no field for: a row's place in the loss (None: it carries the episode and has none), its
+    number among its problem's rows, and, with the first of them, the episode and the seconds it took by phase.
     """
 
     place: Mapping[str, Any] | None
+    number: int
     episode: Episode | None = None
     seconds: Mapping[str, float] | None = None
 
     def packed(self) -> bytes:
         """As bytes: verl turns dataclasses into dictionaries on the way."""
-        return pickle.dumps((self.place, self.episode, self.seconds))
+        return pickle.dumps((self.place, self.number, self.episode, self.seconds))
 
     @classmethod
     def unpacked(cls, packed: bytes) -> Note:

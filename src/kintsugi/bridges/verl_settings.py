@@ -12,6 +12,7 @@ from verl.utils.reward_score import default_compute_score
 
 from kintsugi.algorithms import Algorithm
 from kintsugi.bridges.common import bridge_recipe
+from kintsugi.bridges.journal import Journal
 from kintsugi.config import Recipe
 from kintsugi.learning.objective import Objective
 from kintsugi.records import KintsugiError
@@ -23,6 +24,8 @@ from kintsugi.verifiers.user import UserVerifier
 NAME = "kintsugi"
 ANCHOR = "kintsugi_anchor"
 """The column that carries a problem's earlier pass to its agent loop."""
+PROBLEM = "kintsugi_problem"
+"""The column that carries a problem's name: its own, where a batch asks a question twice."""
 WANTED: Mapping[str, object] = {
     "algorithm.adv_estimator": NAME,
     "algorithm.use_kl_in_reward": False,
@@ -60,6 +63,7 @@ def plan(config: DictConfig) -> Plan:
         prompts=told["prompts"],
         scouts=told["scouts"],
         witnesses=told["witnesses"],
+        **told_by(config),
     )
     algorithm = check_algorithm(recipe)
     if algorithm.scores:
@@ -74,6 +78,22 @@ def plan(config: DictConfig) -> Plan:
         )
     objective = algorithm.objective(rollout.response_length, told["clip_low"], told["clip_high"])
     return Plan(recipe, algorithm, objective, batch // mini)
+
+
+def told_by(config: DictConfig) -> dict[str, Any]:
+    """What a run of verl's is, by the recipe's keys."""
+    actor, data = config.actor_rollout_ref.actor, config.data
+    own = config.reward.get("custom_reward_function") or {}
+    function = f"{own['path']}:{own['name']}" if own.get("path") else "verl's default_compute_score"
+    updates = data.train_batch_size // actor.ppo_mini_batch_size * actor.ppo_epochs
+    return {
+        "model": str(config.actor_rollout_ref.model.path),
+        "task": data.train_files if isinstance(data.train_files, str) else ", ".join(data.train_files),
+        "verifier": named(config) or function,
+        "output_dir": Journal.place(config.trainer.default_local_dir),
+        "optim": {"lr": actor.optim.lr, "minibatches": max(1, updates)},
+        "problems": data.train_batch_size,
+    }
 
 
 def named(config: DictConfig) -> Any:
