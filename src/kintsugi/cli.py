@@ -345,6 +345,8 @@ def diagnose_command(
     else:
         first, *others = found.findings
         typer.echo(f"cause     {first.cause}\nevidence  {first.evidence}\nfix       {first.fix}")
+        if first.command:
+            typer.echo(f"          {first.command}")
         for other in others:
             typer.echo(f"also      {other.cause} ({other.evidence})")
     raise typer.Exit(1 if found.findings else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from fakes import make_recipe
 from runs import write_run
 
+from kintsugi.algorithms import load_algorithm
+from kintsugi.config import Recipe
 from kintsugi.look.diagnose import RULES, Diagnosis, diagnose
 from kintsugi.run.directory import RunLog
 from kintsugi.run.reading import Run
@@ -30,10 +33,19 @@ def healthy(step: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def judged(directory: Path, steps: int = LAST, dtype: str = "torch.float32", **changes: Any) -> Diagnosis:
+def judged(
+    directory: Path,
+    steps: int = LAST,
+    dtype: str = "torch.float32",
+    algorithm: Any = "kintsugi",
+    made_by: str = "train",
+    **changes: Any,
+) -> Diagnosis:
     """The diagnosis of a healthy run with `changes` in every step: values, or functions of the step."""
-    recipe = make_recipe(output_dir=str(directory), sampling={"max_new_tokens": 80}, optim={"lr": 2e-4})
-    log = RunLog.open(recipe, machine={"dtype": dtype})
+    recipe = make_recipe(
+        output_dir=str(directory), algorithm=algorithm, sampling={"max_new_tokens": 80}, optim={"lr": 2e-4}
+    )
+    log = RunLog.open(recipe, machine={"dtype": dtype, "made by": made_by})
     for step in range(1, steps + 1):
         log.metrics(healthy(step) | {k: v(step) if callable(v) else v for k, v in changes.items()})
     return diagnose(Run.open(directory))
@@ -43,14 +55,15 @@ FLAT = {"accuracy": 0.3, "entropy": 0.05}
 """No progress, as far as that is not the fault itself."""
 FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
     # 96 rollouts a step: 10 errors are 10%, 30 unscorable or cut ones 31%.
-    "the verifier breaks down": ({"verdict/error": 10}, "10% of the rollouts", "mend the verifier"),
+    "the verifier breaks down": ({"verdict/error": 10}, "10% of the rollouts", "kintsugi show"),
     "answers cannot be found": ({"verdict/unscorable": 30}, "31% of the rollouts", "kintsugi sft"),
     "rollouts are cut off": ({"truncated": 30}, "31%", "sampling.max_new_tokens=160"),  # twice 80
     "the loss is not a number": ({"loss": None}, "20 of 20 steps", "optim.lr=5e-05"),  # 2e-4 / 4
     "sampler and learner disagree": ({"sampler_gap": 0.3}, "0.3 nats", "dtype=float32"),
     # From 51 tokens in steps 1 to 7 (a quarter of 30) to more than twice as many.
     "rollouts get longer and no better": (
-        {"length/rollout": lambda s: 51.0 if s <= 7 else 200.0, "accuracy": 0.3}, "51 tokens at the start", "dapo",
+        {"length/rollout": lambda s: 51.0 if s <= 7 else 200.0, "accuracy": 0.3}, "51 tokens at the start",
+        "optim.lr=0.0001",  # 2e-4 / 2
     ),
     # 60% over the best five steps, then nothing.
     "updates are too large": (
@@ -66,7 +79,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "entropy collapsed": (
         {"groups/mixed": 2, "groups/all_passed": 4, "groups/all_failed": 6, "accuracy": 0.4,
-         "entropy": lambda s: 0.06 if s <= 7 else 0.004}, "0.060 nats a token at the start, 0.004", "clip_high",
+         "entropy": lambda s: 0.06 if s <= 7 else 0.004}, "0.060 nats a token at the start, 0.004", "optim.lr=0.0001",
     ),
     "groups do not vary": (
         {"groups/mixed": 1, "groups/all_passed": 5, "groups/all_failed": 6, **FLAT},
@@ -74,12 +87,13 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     # 15 of 20 repairs broke the rule: 75%.
     "repairs are found but rejected by the audit rule anchor_copy": (
-        {"audit/anchor_copy": 15, "repair/success_per_failure": 0.05, "kstar/K": 1}, "75% of the 400 repairs", "sft",
+        {"audit/anchor_copy": 15, "repair/success_per_failure": 0.05, "kstar/K": 1}, "75% of the 400 repairs",
+        "source=sibling",
     ),
     # One of 20 tried, over 20 steps: 20 of 400.
     "failures are not mended": ({"repair/success_per_failure": 0.05, "kstar/K": 1}, "20 of the 400", "source=sibling"),
-    "gates are empty": ({"active_ratio": 0.0}, "360 seams", "algorithm.k"),
-    "gates are everywhere": ({"kstar/kept": 40.0}, "40 of 51 tokens", "algorithm.k=1"),
+    "gates are empty": ({"active_ratio": 0.0}, "360 seams", "kintsugi show"),
+    "gates are everywhere": ({"kstar/kept": 40.0}, "40 of 51 tokens", "kintsugi sft"),
     "the clip is out of range": ({"clip_fraction": 0.5}, "50% of the ratios", "optim.lr=0.0001"),
     "updates are too small": (FLAT, "accuracy +0% and entropy +0%", "optim.lr=0.002"),  # ten times 2e-4
 }  # fmt: skip
@@ -90,7 +104,49 @@ def test_a_fault_is_named_first_with_its_numbers_and_a_fix(cause: str, tmp_path:
     changes, evidence, fix = FAULTS[cause]
     first = judged(tmp_path / "run", **changes).findings[0]
     assert first.cause.startswith(cause)
-    assert evidence in first.evidence and fix in first.fix
+    assert evidence in first.evidence and (fix in first.command or fix in first.fix)
+
+
+@pytest.mark.parametrize(
+    "algorithm", ["kintsugi", "iop", "grpo", "dapo", {"name": "kintsugi", "source": "sibling"}]
+)
+@pytest.mark.parametrize("cause", FAULTS)
+def test_a_fix_is_a_command_that_the_run_can_take(cause: str, algorithm: Any, tmp_path: Path) -> None:
+    place = tmp_path / "a run"
+    found = judged(place, algorithm=algorithm, **FAULTS[cause][0])
+    commands = [f.command for f in found.findings if f.command]
+    assert commands or cause == "every group passes"  # which no option of every task mends
+    for command in commands:
+        for part in command.split(" && "):
+            program, name, where, *rest = shlex.split(part)
+            assert program == "kintsugi" and name in ("train", "sft", "show")
+            if name == "show":
+                assert where == str(place)
+                continue
+            recipe = Recipe.load(where, rest)
+            load_algorithm(recipe.algorithm)  # it has every option that is named
+            assert not Path(recipe.output_dir).exists()
+            before = Recipe.load(place / "recipe.yaml")
+            assert recipe != before.model_copy(
+                update={"output_dir": recipe.output_dir}
+            )  # something is changed
+
+
+def test_a_fall_is_gone_back_from_to_a_checkpoint_before_it(tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    first = judged(place, accuracy=lambda s: 0.6 if s < 15 else 0.02).findings[0]
+    assert "model=" not in first.command  # nothing is saved: from the recipe's own model
+    for step in (10, 14, 20, 30):
+        (place / "checkpoints" / f"step-{step:06d}").mkdir(parents=True)
+    # The best five steps end with step 14.
+    assert f"model={place}/checkpoints/step-000014 " in diagnose(Run.open(place)).findings[0].command
+
+
+def test_another_trainers_run_is_told_its_own_names(tmp_path: Path) -> None:
+    found = judged(tmp_path / "run", made_by="TRL 1.16.0", **FAULTS["updates are too large"][0])
+    assert found.findings[0].command == "learning_rate=5e-05"
+    cut = judged(tmp_path / "verl", made_by="verl 0.9.1", truncated=30)
+    assert cut.findings[0].command == "data.max_response_length=160"
 
 
 def test_every_rule_has_its_fault() -> None:

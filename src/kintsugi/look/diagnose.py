@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kintsugi.look.commands import Commands
 from kintsugi.run.reading import Run
 from kintsugi.run.tables import Line
 
@@ -22,11 +23,12 @@ RECENT = 20
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A cause, the numbers that show it, and one thing to do about it."""
+    """A cause, the numbers that show it, one thing to do about it, and the command for that ("": there is none)."""
 
     cause: str
     evidence: str
     fix: str
+    command: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,9 @@ class Diagnosis:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The last steps of a run, all of them, its recipe and versions."""
+    """The last steps of a run, all of them, its recipe and versions, and the commands that go on from it."""
 
+    commands: Commands
     recipe: Mapping[str, Any]
     versions: Mapping[str, str]
     steps: Sequence[Line]
@@ -101,7 +104,8 @@ GROUPS = ("groups/mixed", "groups/all_passed", "groups/all_failed")
 def diagnose(run: Run) -> Diagnosis:
     """Diagnoses a run by its last steps. Never raises for what a run may lack."""
     steps = run.steps
-    view = View(run.recipe, run.versions, steps, steps[-RECENT:])
+    commands = Commands(run.directory, run.recipe, run.versions.get("made by", "train"))
+    view = View(commands, run.recipe, run.versions, steps, steps[-RECENT:])
     found = tuple(f for rule in RULES if (f := rule(view))) if len(steps) >= ENOUGH else ()
     return Diagnosis(found, len(steps), healthy_note(view) if steps else "")
 
@@ -129,7 +133,8 @@ def not_finite(view: View) -> Finding | None:
     return Finding(
         "the loss is not a number",
         f"no finite loss or gradient in {len(broken)} of {len(view.recent)} steps, first in step {broken[0]}",
-        f"start again from the checkpoint before with optim.lr={lower(view, 4)}, or dtype=float32",
+        "start again from the checkpoint before, in float32 and with a quarter of the learning rate",
+        view.commands.again(f"optim.lr={lower(view, 4)}", "dtype=float32", before=broken[0]),
     )
 
 
@@ -141,7 +146,8 @@ def verifier_errors(view: View) -> Finding | None:
     return Finding(
         "the verifier breaks down",
         f"{errors:.0%} of the rollouts of {view.span} got the verdict error",
-        "read `message` of such a rollout (kintsugi show RUN --all, or the report) and mend the verifier",
+        "read the messages of such rollouts and mend the verifier",
+        view.commands.look("show", "--all"),
     )
 
 
@@ -152,7 +158,8 @@ def unscorable(view: View) -> Finding | None:
     return Finding(
         "answers cannot be found",
         f"{share:.0%} of the rollouts of {view.span} were unscorable",
-        "ask for the answer in the form that the verifier reads (prompts, verifier), or `kintsugi sft` first",
+        "teach the form of an answer by a cold start, or ask for the one that the verifier reads (prompts, verifier)",
+        view.commands.cold_start(),
     )
 
 
@@ -165,7 +172,8 @@ def disagreement(view: View) -> Finding | None:
     return Finding(
         "sampler and learner disagree",
         f"their log-probabilities differ by up to {gap:.2g} nats a token in {view.span} (tolerated: {tolerated:g})",
-        "engine=local, or dtype=float32: the sampler's weights are out of date or it rounds too coarsely",
+        "sample with the embedded engine in float32: the sampler's weights are out of date, or it rounds too coarsely",
+        view.commands.again("engine=local", "dtype=float32"),
     )
 
 
@@ -182,7 +190,8 @@ def blow_up(view: View) -> Finding | None:
     return Finding(
         "rollouts get longer and no better",
         f"mean length {start:.0f} tokens at the start, {now:.0f} in {view.span}, accuracy {gained(view):+.0%}",
-        f"algorithm=dapo (it shortens), or optim.lr={lower(view, 2)}",
+        "half the learning rate",
+        view.commands.again(f"optim.lr={lower(view, 2)}"),
     )
 
 
@@ -191,11 +200,11 @@ def truncation(view: View) -> Finding | None:
     if cut < 0.2:  # cut rollouts fail whatever they would have said, and are never repaired
         return None
     longest = view.setting("sampling.max_new_tokens")
-    more = f"sampling.max_new_tokens={2 * longest}" if longest else "a larger sampling.max_new_tokens"
     return Finding(
         "rollouts are cut off",
         f"{cut:.0%} of the rollouts of {view.span} reached {longest} tokens without an end",
-        more,
+        "twice the tokens",
+        view.commands.again(f"sampling.max_new_tokens={2 * longest}") if longest else "",
     )
 
 
@@ -203,7 +212,9 @@ def collapse(view: View) -> Finding | None:
     accuracy = [s["accuracy"] for s in view.steps if s.get("accuracy") is not None]
     if len(accuracy) < 2 * ENOUGH:
         return None
-    best = max(sum(accuracy[i : i + ENOUGH]) / ENOUGH for i in range(len(accuracy) - ENOUGH + 1))
+    windows = {i: sum(accuracy[i : i + ENOUGH]) / ENOUGH for i in range(len(accuracy) - ENOUGH + 1)}
+    at = max(windows, key=lambda i: (windows[i], i))  # the last of equals
+    best = windows[at]
     now = sum(accuracy[-ENOUGH:]) / ENOUGH
     # Five steps of a hundred rollouts vary by a few points; a fall by half of all that was there is no chance.
     if now > 0.5 * best or best - now < 0.1:
@@ -211,7 +222,8 @@ def collapse(view: View) -> Finding | None:
     return Finding(
         "updates are too large: the policy fell apart",
         f"accuracy {best:.0%} over its best five steps, {now:.0%} over the last; lr {view.setting('optim.lr')}",
-        f"go back to a checkpoint before the fall, with optim.lr={lower(view, 4)}",
+        "go back to a checkpoint before the fall, with a quarter of the learning rate",
+        view.commands.again(f"optim.lr={lower(view, 4)}", before=view.steps[at]["step"] + ENOUGH),
     )
 
 
@@ -226,7 +238,8 @@ def entropy_collapse(view: View) -> Finding | None:
     return Finding(
         "entropy collapsed: all rollouts of a group are the same",
         f"{start:.3f} nats a token at the start, {now:.3f} in {view.span}; accuracy {accuracy:.0%}",
-        f"optim.lr={lower(view, 2)}, sampling.temperature=1.0, or optim.clip_high=0.28 (clip-higher)",
+        "half the learning rate, at temperature 1",
+        view.commands.again(f"optim.lr={lower(view, 2)}", "sampling.temperature=1.0"),
     )
 
 
@@ -238,7 +251,8 @@ def all_fail(view: View) -> Finding | None:
     return Finding(
         "every group fails: there is no pass to learn from",
         f"{share:.0%} of the groups of {view.span} hold no pass",
-        f"easier problems, a cold start (kintsugi sft), or sampling.group_size={2 * size}",
+        "twice the rollouts find a pass by luck; easier problems, or a cold start on solutions (sft.data), do more",
+        view.commands.again(f"sampling.group_size={2 * size}"),
     )
 
 
@@ -249,7 +263,7 @@ def all_pass(view: View) -> Finding | None:
     return Finding(
         "every group passes: nothing is left to learn",
         f"{share:.0%} of the groups of {view.span} hold no failure, and did from the start",
-        "harder problems (the task's options, or other data)",
+        "harder problems: the task's options, or other data",
     )
 
 
@@ -262,7 +276,8 @@ def no_variance(view: View) -> Finding | None:
     return Finding(
         "groups do not vary: nothing to compare",
         f"{share:.0%} of the groups of {view.span} are mixed ({passed:.0%} all pass, {failed:.0%} all fail)",
-        f"sampling.group_size={2 * size}, sampling.temperature=1.0, or problems of medium difficulty",
+        "twice the rollouts at temperature 1, or problems of medium difficulty",
+        view.commands.again(f"sampling.group_size={2 * size}", "sampling.temperature=1.0"),
     )
 
 
@@ -277,7 +292,7 @@ def repairs_rejected(view: View) -> Finding | None:
         f"repairs are found but rejected by the audit rule {rule}",
         f"{rules[worst] / samples:.0%} of the {samples:.0f} repairs of {view.span} broke {rule}, "
         f"{sum(rules.values()) / samples:.0%} any rule",
-        "kintsugi sft (it teaches repairing), or algorithm.source=sibling",
+        *view.commands.better_repairs(),
     )
 
 
@@ -292,7 +307,7 @@ def no_repairs(view: View) -> Finding | None:
     return Finding(
         "failures are not mended",
         f"{mended:.0f} of the {tried:.0f} failures tried in {view.span} got a verified repair",
-        "kintsugi sft (it teaches repairing), or algorithm.source=sibling",
+        *view.commands.better_repairs(),
     )
 
 
@@ -305,7 +320,7 @@ def empty_gates(view: View) -> Finding | None:
     return Finding(
         "gates are empty: no token is trained on",
         f"{seams:.0f} seams in {view.span}, active tokens {trained or 0:.1%}",
-        "with iop a larger algorithm.k, or algorithm.check=none",
+        *view.commands.wider_gates(),
     )
 
 
@@ -317,7 +332,8 @@ def gates_everywhere(view: View) -> Finding | None:
     return Finding(
         "gates are everywhere: repairs are other solutions, not mended ones",
         f"{kept:.0f} of {length:.0f} tokens are gated in the mean seam of {view.span}",
-        "algorithm.k=1, or kintsugi sft (it teaches repairs with few edits)",
+        "teach repairs with few edits by a cold start",
+        view.commands.cold_start(),
     )
 
 
@@ -329,7 +345,8 @@ def clipped(view: View) -> Finding | None:
     return Finding(
         "the clip is out of range for the trained tokens",
         f"{share:.0%} of the ratios of {view.span} were clipped; active tokens {view.mean('active_ratio') or 0:.0%}",
-        f"optim.lr={lower(view, 2)}, optim.minibatches=1, or a wider optim.clip_high",
+        "half the learning rate",
+        view.commands.again(f"optim.lr={lower(view, 2)}"),
     )
 
 
@@ -344,7 +361,8 @@ def too_small(view: View) -> Finding | None:
         "updates are too small: the policy does not move",
         f"accuracy {gained(view):+.0%} and entropy {now / start - 1:+.0%} since the start, "
         f"lr {view.setting('optim.lr')}, active tokens {view.mean('active_ratio') or 0:.0%}",
-        f"optim.lr={10 * (view.setting('optim.lr') or 1e-6):g}",
+        "ten times the learning rate",
+        view.commands.again(f"optim.lr={10 * (view.setting('optim.lr') or 1e-6):g}"),
     )
 
 
