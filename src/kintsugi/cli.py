@@ -78,7 +78,6 @@ def train_command(
         print_recipe(resolved, load_algorithm(resolved.algorithm).note)
         return
     exclusive(resume, overwrite)
-    quiet()
     from kintsugi.trainer import train
 
     result = train(resolved, resume=resume, overwrite=overwrite)
@@ -126,7 +125,6 @@ def sft_command(
         print_recipe(resolved)
         return
     exclusive(resume, overwrite)
-    quiet()
     from kintsugi.coldstart import sft
 
     result = sft(resolved, resume=resume, overwrite=overwrite)
@@ -166,7 +164,6 @@ def eval_command(
         for resolved in recipes.values():
             print_recipe(resolved)
         return
-    quiet()
     from kintsugi.run.console import Reporter
     from kintsugi.run.measuring import measure, read_sample, record, save, summary
 
@@ -225,7 +222,6 @@ def doctor_command(
     from kintsugi.look.doctor import examine
     from kintsugi.run.console import Reporter
 
-    quiet()
     states = set()
     out = Reporter(
         console=Console(stderr=True, soft_wrap=True, highlight=False)
@@ -266,8 +262,6 @@ def export_command(
     merge: Merge = False,
 ) -> None:
     """A checkpoint as a clean folder that transformers and vLLM load, with a model card."""
-    if merge:
-        quiet()
     from kintsugi.run.export import export
     from kintsugi.run.reading import Run
 
@@ -293,8 +287,6 @@ def push_command(
     merge: Merge = False,
 ) -> None:
     """Upload what `export` writes to the Hugging Face Hub (needs a token; a new repository is private)."""
-    if merge:
-        quiet()
     from kintsugi.run.export import push
     from kintsugi.run.reading import Run
 
@@ -311,7 +303,6 @@ def repeat_command(
     from kintsugi.look.repeat import repeat
     from kintsugi.run.reading import Run
 
-    quiet()
     place = output or run.with_name(f"{run.name}-again")
     found = repeat(Run.open(run), place, overwrite=overwrite)
     for line in found.versions:
@@ -378,16 +369,6 @@ def print_recipe(recipe: object, note: str = "") -> None:
     typer.echo(recipe.to_yaml().rstrip())
     for line in [*derived(recipe), *([note] if note else [])]:
         typer.echo(f"# {line}")
-
-
-def quiet() -> None:
-    """Keeps transformers' loading bars and advice out of the run's own lines. Downloads keep theirs, on a terminal."""
-    from huggingface_hub.utils.tqdm import enable_progress_bars
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    enable_progress_bars()
 
 
 def main() -> NoReturn:

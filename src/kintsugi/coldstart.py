@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -26,7 +26,7 @@ from kintsugi.config import Recipe
 from kintsugi.files import write_whole
 from kintsugi.learning.learner import LocalLearner
 from kintsugi.learning.objective import Objective
-from kintsugi.loop import Batch, Lessons
+from kintsugi.loop import Batch, Lessons, OnStep
 from kintsugi.mending.align import distance
 from kintsugi.mending.repair import mendable
 from kintsugi.prompts import Prompts
@@ -37,8 +37,10 @@ from kintsugi.run.directory import EXAMPLES
 from kintsugi.run.session import TrainResult
 from kintsugi.sampling.context import Context
 from kintsugi.sampling.play import Meter, play
-from kintsugi.tasks.base import Demonstrator, RepairPair
+from kintsugi.tasks.base import Demonstrator, RepairPair, Task
 from kintsugi.tasks.chat import conversation, message_text
+from kintsugi.verifiers.base import Verifier
+from kintsugi.verifiers.user import Reward
 
 NUMBER = re.compile(r"\d+")
 SAMPLED_PROBLEMS = 64  # at least so many, and so many at once: a thousand rows of a 135M model held 5 GB
@@ -53,10 +55,23 @@ class Solution(NamedTuple):
 
 
 def sft(
-    recipe: Recipe, *, resume: bool = False, overwrite: bool = False, reporter: Reporter | None = None
+    recipe: Recipe | Mapping[str, Any] | str | Path,
+    *,
+    task: Task | None = None,
+    verifier: Verifier | Reward | None = None,
+    on_step: OnStep | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
 ) -> TrainResult:
-    """Fine-tunes as the recipe says; returns held-out pass@1 before and after."""
-    return loop.run(recipe, ColdStart(), resume=resume, overwrite=overwrite, reporter=reporter)
+    """Fine-tunes as the recipe says; returns held-out pass@1 before and after.
+
+    Arguments as in kintsugi.trainer.train.
+    """
+    recipe = Recipe.of(recipe, task=task, verifier=verifier)
+    return loop.run(
+        recipe, ColdStart(), on_step=on_step, resume=resume, overwrite=overwrite, reporter=reporter
+    )
 
 
 class ColdStart(Lessons):

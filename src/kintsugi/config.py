@@ -21,13 +21,14 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
+    field_serializer,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from kintsugi.names import translated
-from kintsugi.plugins import Spec, did_you_mean, has_bool, takes, told
+from kintsugi.plugins import Spec, did_you_mean, has_bool, spelled, takes, told
 from kintsugi.records import KintsugiError
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
@@ -201,6 +202,21 @@ class Recipe(Section):
     optim: Optim = Field(default_factory=lambda: Optim())
     eval: Evaluation = Field(default_factory=lambda: Evaluation())
     sft: Sft = Field(default_factory=lambda: Sft())
+
+    @field_serializer("task", "verifier", "algorithm")
+    def spell(self, spec: Any) -> Any:
+        return spelled(spec)
+
+    @classmethod
+    def of(cls, told: Recipe | Mapping[str, Any] | str | Path, **objects: Any) -> Recipe:
+        """The recipe itself, or that of a mapping or a YAML file, with plain objects (task, verifier, algorithm) in
+        place of what it names; those that are None leave it as it is. KintsugiError as in `load`."""
+        given = {key: value for key, value in objects.items() if value is not None}
+        if isinstance(told, Mapping):
+            told = cls.parse({**dict.fromkeys(given, "given"), **told})
+        elif not isinstance(told, Recipe):
+            told = cls.load(told)
+        return told.model_copy(update=given)
 
     @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from kintsugi.config import Recipe
 from kintsugi.files import read_json, writing
 from kintsugi.learning.learner import LocalLearner
 from kintsugi.learning.objective import Objective
+from kintsugi.models.loading import quiet
 from kintsugi.records import Episode, KintsugiError, Row
 from kintsugi.run import checkpoint
 from kintsugi.run.card import write_card
@@ -77,6 +78,19 @@ class Batch:
     episodes: Sequence[Episode] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A finished step: its line of metrics.jsonl, the episodes that were sampled, and the rows made of them."""
+
+    metrics: Mapping[str, Any]
+    episodes: Sequence[Episode]
+    rows: Sequence[Row]
+
+
+OnStep = Callable[[Step], object]
+"""Called after each step. Where it returns something true the run ends, as it would after its last step."""
+
+
 class Lessons:
     """The source of a run's batches. `made_by` names the command; it is kept with the versions."""
 
@@ -102,8 +116,15 @@ class Lessons:
         raise NotImplementedError
 
 
+@quiet()
 def run(
-    recipe: Recipe, lessons: Lessons, *, resume: bool, overwrite: bool, reporter: Reporter | None
+    recipe: Recipe,
+    lessons: Lessons,
+    *,
+    on_step: OnStep | None,
+    resume: bool,
+    overwrite: bool,
+    reporter: Reporter | None,
 ) -> TrainResult:
     """Trains as the recipe says and returns the held-out result. Raises KintsugiError for what a user can mend."""
     trackers = load_trackers(recipe.trackers)
@@ -152,7 +173,7 @@ def run(
             progress.before = measure(parts, log, out, progress, stop)
         elif evaluation_due(recipe, progress):  # a shorter run ended here, or was stopped as it was evaluated
             measure(parts, log, out, progress, stop)
-        loop(parts, lessons, learner, watch, progress, log, out, stop)
+        loop(parts, lessons, learner, watch, progress, log, out, stop, on_step)
         if impatient(recipe, progress):
             out.say(
                 f"training ends: {progress.worse} evaluations in a row were no better than pass@1 {progress.best:.3f} "
@@ -188,14 +209,19 @@ def loop(
     log: RunLog,
     out: Reporter,
     stop: Stop,
+    on_step: OnStep | None = None,
 ) -> None:
-    """Step after step to the run's end, or until a signal comes. Whatever else ends it, the steps made are kept."""
+    """Step after step to the run's end, or until a signal comes or `on_step` wants no more. Whatever else ends it, the
+    steps made are kept."""
     recipe = parts.recipe
     kept, whole, started = progress.step, learner.version, time.perf_counter()
     try:
         while not finished(recipe, progress) and not stop:
-            one_step(parts, lessons, learner, watch, progress, log, out)
+            step = one_step(parts, lessons, learner, watch, progress, log, out)
             whole = learner.version
+            if on_step is not None and on_step(step):
+                out.say(f"on_step ends the run after step {progress.step}")
+                break
             best = False
             if evaluation_due(recipe, progress):
                 best = measure(parts, log, out, progress, stop) is not None and progress.worse == 0
@@ -226,7 +252,7 @@ def one_step(
     progress: Progress,
     log: RunLog,
     out: Reporter,
-) -> None:
+) -> Step:
     """A batch, its update, and what is written down of both."""
     meter = Meter()
     with out.working(f"step {progress.step + 1}"):
@@ -241,7 +267,8 @@ def one_step(
     remember(progress.memory, batch.episodes)
     if batch.episodes:
         log.write(progress.step, batch.episodes, batch.rows, stats.rows)
-    log.metrics(metrics | {"tokens/total": progress.tokens})
+    metrics["tokens/total"] = progress.tokens
+    log.metrics(metrics)
     progress.stuck = progress.stuck + 1 if stats.skipped and not stats.updates else 0
     if progress.stuck == PATIENCE:
         raise KintsugiError(
@@ -253,6 +280,7 @@ def one_step(
     out.step(metrics)
     if warning := watch.check(batch.rows, stats):
         out.say(f"warning: {warning}")
+    return Step(metrics, batch.episodes, batch.rows)
 
 
 def remember(memory: dict[str, str], episodes: Iterable[Episode]) -> None:

@@ -4,7 +4,7 @@
     task = TASKS.make({"name": "dag", "steps": 7})
 
 A spec is a name, or a mapping of `name` and arguments. Arguments are checked by the signature of what is made: its
-parameters, their annotations (pydantic), and what they must be given.
+parameters, their annotations (pydantic), and what they must be given. In Python the thing itself may stand for a spec.
 """
 
 from __future__ import annotations
@@ -49,6 +49,11 @@ class Door:
         """The thing of this name; KintsugiError with the nearest name where there is none."""
         if self.own and is_file_spec(name):
             return load_object(name, self.what)
+        if name.startswith(IN_PYTHON):
+            raise KintsugiError(
+                f"{self.what} {name!r}: an object that was given in Python; give it again ({self.what}=...), or put it "
+                f"in a file and name it as {self.own}"
+            )
         if name not in self.built_in:
             names = ", ".join([*self.built_in, *([f"and {self.own}"] if self.own else [])])
             raise KintsugiError(
@@ -65,26 +70,45 @@ class Door:
                 f"{self.what} {name} needs a package that is missing: pip install 'kintsugi-rl[{name}]' ({error})"
             ) from None
 
-    def make(self, spec: Spec) -> Any:
-        """Makes what a spec names. A thing that takes arguments is called with them."""
+    def make(self, spec: Any) -> Any:
+        """Makes what a spec names. A thing that takes arguments is called with them; one given in Python is ready."""
+        if not isinstance(spec, str | dict):
+            return spec
         name, arguments = split_spec(spec, self.what)
         return made(f"{self.what} {name}", self.find(name), arguments)
 
 
-def split_spec(spec: Spec, what: str) -> tuple[str, dict[str, Any]]:
-    """(name, arguments) of a spec such as `dag` or `{name: dag, steps: 7}`."""
-    if isinstance(spec, str):
+def split_spec(spec: Spec, what: str) -> tuple[Any, dict[str, Any]]:
+    """(name, arguments) of a spec such as `dag` or `{name: dag, steps: 7}`; the name may be a function."""
+    if isinstance(spec, str) or callable(spec):
         return spec, {}
+    if not isinstance(spec, dict):
+        raise KintsugiError(f"{what}: expected a name or a mapping with `name`, got {spec!r}")
     arguments = dict(spec)
     name = arguments.pop("name", None)
-    if not isinstance(name, str):
+    if not isinstance(name, str) and not callable(name):
         raise KintsugiError(f"{what}: expected a name or a mapping with `name`, got {spec!r}")
     return name, arguments
 
 
 def spec_name(spec: Any) -> str:
     """The name in a spec, whatever else it says."""
-    return str(spec.get("name")) if isinstance(spec, Mapping) else str(spec)
+    return str(spelled(spec.get("name") if isinstance(spec, Mapping) else spec))
+
+
+IN_PYTHON = "python:"
+"""The beginning of the name by which a run's recipe.yaml knows an object that was given in Python."""
+
+
+def spelled(spec: Any) -> Any:
+    """A spec as YAML can hold it: an object given in Python becomes `python:` and its name."""
+    if isinstance(spec, list | tuple):
+        return [spelled(one) for one in spec]
+    if isinstance(spec, Mapping):
+        return {key: spelled(value) if key == "name" else value for key, value in spec.items()}
+    if spec is None or isinstance(spec, str):
+        return spec
+    return IN_PYTHON + str(getattr(spec, "__name__", None) or getattr(spec, "name", type(spec).__name__))
 
 
 def with_name(spec: Spec, name: str) -> Spec:

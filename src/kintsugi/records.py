@@ -27,6 +27,10 @@ PASS_THRESHOLD = 0.5
 class KintsugiError(Exception):
     """Something the user can mend: one clear line, exit code 2, no traceback."""
 
+    def _render_traceback_(self) -> list[str]:
+        """The lines that a notebook shows."""
+        return [f"kintsugi: {self}"]
+
 
 class Turn(NamedTuple):
     """One message of a conversation; the roles are system, user and assistant."""

@@ -7,7 +7,9 @@ How a step differs from GRPO's is said in algorithms/iop.py and kintsugi.py; the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +20,7 @@ from kintsugi.assembly import Parts
 from kintsugi.config import Recipe
 from kintsugi.learning.learner import LocalLearner
 from kintsugi.learning.objective import Objective
-from kintsugi.loop import Batch, Lessons
+from kintsugi.loop import Batch, Lessons, OnStep
 from kintsugi.records import KintsugiError, Problem
 from kintsugi.run.checkpoint import Progress
 from kintsugi.run.console import Reporter
@@ -26,14 +28,35 @@ from kintsugi.run.session import TrainResult, state_of
 from kintsugi.sampling.base import derive_seed
 from kintsugi.sampling.context import Context
 from kintsugi.sampling.play import Meter, play
+from kintsugi.tasks.base import Task
+from kintsugi.verifiers.base import Verifier
+from kintsugi.verifiers.user import Reward
 
 
 def train(
-    recipe: Recipe, *, resume: bool = False, overwrite: bool = False, reporter: Reporter | None = None
+    recipe: Recipe | Mapping[str, Any] | str | Path,
+    *,
+    task: Task | None = None,
+    verifier: Verifier | Reward | None = None,
+    algorithm: Algorithm | None = None,
+    on_step: OnStep | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
 ) -> TrainResult:
-    """Trains as the recipe says and returns the held-out result. Raises KintsugiError for what a user can mend."""
+    """Trains as the recipe (or a mapping of its keys, or its file) says and returns the held-out result.
+
+    task, verifier, algorithm: objects in place of those that the recipe names. A verifier is a reward function with
+    TRL's or verl's signature, or takes `problem` and `texts` and returns a Verdict of each.
+    on_step: called with each finished Step; where it returns something true the run ends there, with its checkpoint
+    and its last evaluation.
+    resume, overwrite: go on with the run in output_dir, or delete it; without either a run there is an error.
+
+    Raises KintsugiError for what a user can mend.
+    """
+    recipe = Recipe.of(recipe, task=task, verifier=verifier, algorithm=algorithm)
     lessons = Reinforcement(check_algorithm(recipe))
-    return loop.run(recipe, lessons, resume=resume, overwrite=overwrite, reporter=reporter)
+    return loop.run(recipe, lessons, on_step=on_step, resume=resume, overwrite=overwrite, reporter=reporter)
 
 
 class Reinforcement(Lessons):

@@ -32,8 +32,8 @@ LIGHT_FILES = {
 }
 ORDER = (
     "records", "names", "plugins", "prompts", "config", "files", "verifiers", "tasks", "models", "sampling", "learning",
-    "mending", "algorithms", "assembly", "run", "trackers", "loop", "trainer", "coldstart", "look", "compare",
-    "bridges", "cli",
+    "mending", "algorithms", "assembly", "run", "trackers", "loop", "trainer", "coldstart", "look", "notebook",
+    "compare", "bridges", "cli",
 )  # fmt: skip
 """Rooms and single files, each of which may import those before it."""
 OUTERMOST = ("kintsugi.cli", "kintsugi.bridges")

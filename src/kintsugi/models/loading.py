@@ -6,7 +6,8 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,6 +106,24 @@ def load_model(
         f"{time.perf_counter() - started:.1f} s"
     )
     return LoadedModel(model, tokenizer, codec, tuple(notes))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within it transformers' loading bars and advice keep out of a run's own lines; downloads keep theirs."""
+    from huggingface_hub.utils.tqdm import enable_progress_bars
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    enable_progress_bars()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def model_spec(spec: Spec) -> tuple[str, bool]:

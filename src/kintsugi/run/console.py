@@ -4,7 +4,7 @@
     ⠋ ━━━━━━━╺━━━━━━━━━━━━ step 8 of 40, 1:52 left
     ⠋ ━━━━━━━━━━━━━━━━╸━━━ evaluating: 160 of 200 problems, 0:12 left
 
-Elsewhere a line comes for each step, and for work that takes longer one every 30 seconds. A run is not ended by its
+In a notebook the live lines stand above. Elsewhere a line comes for each step, and for work that takes longer one every 30 seconds. A run is not ended by its
 output: where that is closed (`| head -1`), full or gone with its terminal, the run goes on in silence.
 """
 
@@ -75,6 +75,25 @@ class Work:
         return f"{self.what}: {self.over:.0f} of {self.total} {self.unit}{left}"
 
 
+class Inline(Progress):
+    """The live lines of a notebook: one display, renewed in place. No widgets are needed."""
+
+    def start(self) -> None:
+        from IPython.display import display
+
+        self.display = display(self, display_id=True)
+
+    def refresh(self) -> None:
+        self.display.update(self)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        super().update(*args, **kwargs)
+        self.refresh()
+
+    def stop(self) -> None:
+        self.display.update({"text/plain": ""}, raw=True)
+
+
 class Reporter:
     """Says how a run goes. Use as a context manager around the loop; without one it has no live line.
 
@@ -82,7 +101,8 @@ class Reporter:
     """
 
     def __init__(self, steps: int = 0, console: Console | None = None) -> None:
-        self.console = console or Console(soft_wrap=True, highlight=False)
+        self.inline = console is None and Console().is_jupyter
+        self.console = console or Console(soft_wrap=True, highlight=False, force_jupyter=False)
         self.steps, self.done, self.evaluations = steps, 0, 0
         self.paces: list[float] = []  # seconds of the steps made here
         self.evaluating = 0.0  # seconds of the last evaluation
@@ -92,13 +112,13 @@ class Reporter:
         self.told = 0.0
 
     def __enter__(self) -> Reporter:
-        if self.console.is_terminal:
+        if self.inline or self.console.is_terminal:
             columns = (SpinnerColumn(), BarColumn(20), TextColumn("{task.description}", markup=False))
-            self.live = Progress(*columns, console=self.console, transient=True)
-            if self.steps:
-                self.bar = self.live.add_task(self.run_line(), total=self.steps, completed=self.done)
+            self.live = (Inline if self.inline else Progress)(*columns, console=self.console, transient=True)
             with self.enduring():
                 self.live.start()
+            if self.steps:
+                self.bar = self.live.add_task(self.run_line(), total=self.steps, completed=self.done)
         return self
 
     def __exit__(

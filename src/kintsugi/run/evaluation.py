@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -48,8 +48,8 @@ class EvalResult:
     tokens: int
     seconds: float
     states: dict[str, int]
-    verdicts: tuple[tuple[Verdict, ...], ...]
-    texts: tuple[tuple[str, ...], ...]
+    verdicts: tuple[tuple[Verdict, ...], ...] = field(repr=False)
+    texts: tuple[tuple[str, ...], ...] = field(repr=False)
 
     @property
     def left_out(self) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from kintsugi.files import numbered, partial_of, read_json, share, write_whole, writing
+from kintsugi.models.loading import load_model, quiet
 from kintsugi.models.lora import adapter_base
 from kintsugi.plugins import spec_name
 from kintsugi.records import KintsugiError
@@ -139,10 +140,9 @@ def carry_pad(folder: Path) -> None:
             write_whole(path, json.dumps(read_json(path) | {"pad_token_id": number}, indent=2) + "\n")
 
 
+@quiet()
 def save_merged(path: Path, output: Path) -> None:
     """Writes the model that the adapters at `path` make of their base, whole and with its tokenizer, to `output`."""
-    from kintsugi.models.loading import load_model
-
     loaded = load_model(str(path), device="cpu")
     loaded.model.merge_and_unload().save_pretrained(output)
     loaded.tokenizer.save_pretrained(output)

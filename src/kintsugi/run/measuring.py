@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from kintsugi.assembly import assemble
+from kintsugi.assembly import Parts, assemble
 from kintsugi.config import Recipe
 from kintsugi.files import write_whole
+from kintsugi.models.loading import quiet
 from kintsugi.plugins import spec_name
 from kintsugi.records import KintsugiError, Problem
 from kintsugi.run.console import Reporter
@@ -55,12 +56,7 @@ def measure(
     out = out or Reporter()
     found: list[tuple[Seen, Sequence[Problem]]] = []
     for model in [*([before] if before else []), recipe.model]:
-        parts = assemble(recipe.model_copy(update={"model": model}), say=out.say, pulse=out.pulse)
-        for note in parts.notes:
-            out.say(f"note: {note}")
-        with out:
-            result = evaluate(parts, out=out)
-        parts.verifier.require((v for row in result.verdicts for v in row), spec_name(model))
+        parts, result = evaluated(recipe.model_copy(update={"model": model}), out)
         seen = Seen(spec_name(model), result, fit(parts, text) if text is not None else None)
         found.append((seen, parts.eval_problems))
     # What is too long for one of the two models is left out for it alone: they are compared on what both were asked.
@@ -73,6 +69,18 @@ def measure(
         for seen, asked in found
     ]
     return Measured(name, problems, on_both[-1], on_both[0] if before else None)
+
+
+@quiet()
+def evaluated(recipe: Recipe, out: Reporter) -> tuple[Parts, EvalResult]:
+    """What the recipe names, and its evaluation; `out` says notes and how far it is."""
+    parts = assemble(recipe, say=out.say, pulse=out.pulse)
+    for note in parts.notes:
+        out.say(f"note: {note}")
+    with out:
+        result = evaluate(parts, out=out)
+    parts.verifier.require((v for row in result.verdicts for v in row), spec_name(recipe.model))
+    return parts, result
 
 
 def change(before: EvalResult, after: EvalResult) -> dict[str, Estimate]:

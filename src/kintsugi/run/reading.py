@@ -41,6 +41,9 @@ class Run:
     steps: tuple[Line, ...]
     evals: tuple[Line, ...]
 
+    def __fspath__(self) -> str:
+        return str(self.directory)
+
     @classmethod
     def open(cls, directory: str | Path) -> Run:
         """The run in a directory, or the one that a bridge left there; KintsugiError where there is none."""

@@ -31,6 +31,9 @@ class TrainResult:
     interrupted: int
     """The number of the signal that ended the run early; 0: none did."""
 
+    def __fspath__(self) -> str:
+        return str(self.directory)
+
     def summary(self, name: str) -> str:
         if self.after is None or self.before is None:
             return f"{name}: stopped after step {self.steps}"

@@ -26,14 +26,15 @@ TASKS = Door(
 )
 
 
-def load_task(spec: Spec) -> Task:
-    """The task of a spec: a name, `path/to/file.py:Class`, or a mapping of `name` and its arguments.
+def load_task(spec: Spec | Task, *, judged: bool = False) -> Task:
+    """The task of a spec (a name, `path/to/file.py:Class`, or a mapping of `name` and its arguments), or `spec` itself.
 
-    KintsugiError says what is wrong with the name, an argument, or a class of the user's own.
+    It needs no verifier of its own if it is `judged` by another. KintsugiError says what is wrong with the name, an
+    argument, or a class of the user's own.
     """
     task = TASKS.make(spec)
     lacks = [method for method in ("train", "evaluation") if not callable(getattr(task, method, None))]
-    if not isinstance(getattr(task, "verifier", None), str):
+    if not judged and not isinstance(getattr(task, "verifier", None), str):
         lacks.append("verifier (a string)")
     if lacks:
         raise KintsugiError(

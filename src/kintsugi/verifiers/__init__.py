@@ -6,10 +6,13 @@ verdicts = verifier(problem, texts)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from math import isfinite
+from typing import Any
 
-from kintsugi.plugins import Door, Spec, is_file_spec, split_spec
+from kintsugi.plugins import Door, Spec, is_file_spec, spec_name, split_spec
 from kintsugi.records import KintsugiError, Problem
 from kintsugi.verifiers.base import UNKNOWN, Verifier
 from kintsugi.verifiers.code import CodeVerifier
@@ -17,7 +20,7 @@ from kintsugi.verifiers.exact import ExactVerifier
 from kintsugi.verifiers.guard import Guarded
 from kintsugi.verifiers.gym import GymVerifier
 from kintsugi.verifiers.math import MathVerifier
-from kintsugi.verifiers.user import ApartVerifier, UserVerifier
+from kintsugi.verifiers.user import ApartVerifier, Reward, UserVerifier
 from kintsugi.verifiers.weighted import Weighted, decides, distinct
 
 __all__ = ["VERIFIERS", "Verifier", "begun_in_thoughts", "check_columns", "load_verifier"]
@@ -30,18 +33,21 @@ VERIFIERS = Door(
 GO_ON = {"stop": False, "continue": True}
 
 
-def load_verifier(spec: Spec | Sequence[Spec]) -> Verifier:
+def load_verifier(spec: Spec | Verifier | Reward | Sequence[Any]) -> Verifier:
     """The verifier that a spec names: `exact`, `math`, `gym`, `code` or `my_file.py:function`, or a mapping with
     `name` and the verifier's arguments. Of a list, whose mappings may have a `weight`, the first decides, or the one
-    named `outcome`.
+    named `outcome`. In Python a reward function, or what takes `problem` and `texts`, may stand for its name: it judges
+    in this process, where nothing limits its time and memory.
 
     It never raises: what goes wrong in it is an `error` verdict, one verdict per text in any case.
     KintsugiError for an unknown name or argument.
     """
-    if not isinstance(spec, str | dict):
+    if isinstance(spec, list | tuple):
         return weighted(spec)
     name, arguments = split_spec(spec, "verifier")
     arguments.pop("on_error", None)
+    if not isinstance(name, str):
+        return Guarded(given(name, arguments))
     return Guarded(
         ApartVerifier(name, arguments) if is_file_spec(name) else VERIFIERS.make({"name": name, **arguments})
     )
@@ -51,10 +57,11 @@ def weighted(specs: Sequence[Spec]) -> Weighted:
     """The verifiers of a list, by the names of functions."""
     split = [split_spec(spec, "verifier") for spec in specs]
     weights = [arguments.pop("weight", 1.0) for _, arguments in split]
-    for (name, _), weight in zip(split, weights, strict=True):
+    called = [spec_name(spec) for spec in specs]
+    for name, weight in zip(called, weights, strict=True):
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not isfinite(weight):
             raise KintsugiError(f"verifier {name}: weight: expected a number, got {weight!r}")
-    names = distinct(name.rpartition(":")[2] for name, _ in split)
+    names = distinct(name.rpartition(":")[2] for name in called)
     verifiers = [load_verifier({"name": name, **arguments}) for name, arguments in split]
     return Weighted(
         dict(zip(names, verifiers, strict=True)), dict(zip(names, weights, strict=True)), decides(names)
@@ -63,12 +70,22 @@ def weighted(specs: Sequence[Spec]) -> Weighted:
 
 def goes_on(spec: Spec | Sequence[Spec]) -> bool:
     """True if a spec says `on_error: continue`: a run goes on where verdicts are nothing but errors."""
-    specs = [spec] if isinstance(spec, str | dict) else spec
+    specs = spec if isinstance(spec, list | tuple) else [spec]
     said = [one.get("on_error", "stop") for one in specs if isinstance(one, dict)]
     for word in said:
         if word not in GO_ON:
             raise KintsugiError(f"verifier: on_error: expected stop or continue, got {word!r}")
     return any(GO_ON[word] for word in said)
+
+
+def given(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Verifier:
+    """The verifier that is, or is made of, a function given in Python."""
+    with suppress(TypeError, ValueError):
+        named = list(inspect.signature(function).parameters)
+        if named[:2] == ["problem", "texts"]:
+            return function if "sampled" in named else lambda problem, texts, _: function(problem, texts)
+    own = dict(arguments)
+    return UserVerifier(function, spec_name(function), own, own.pop("messages", False))
 
 
 def begun_in_thoughts(verifier: Verifier) -> Verifier:

@@ -25,7 +25,7 @@ def examine(recipe: Recipe, out: Reporter | None = None) -> Iterator[Check]:
     """The checks, one by one as they are made; `out` says what takes long. KintsugiError where the recipe cannot be
     loaded at all."""
     load_trackers(recipe.trackers)
-    task = load_task(recipe.task)
+    task = load_task(recipe.task, judged=recipe.verifier is not None)
     yield from probe(load_verifier(recipe.verifier or task.verifier), training_problems(task))
     from kintsugi.look.doctor.trial import attempt, judge  # loads torch
 

@@ -22,6 +22,7 @@ from kintsugi.look.diagnose import tolerated_gap
 from kintsugi.look.doctor.check import Check, graded
 from kintsugi.look.show import visible
 from kintsugi.loop import build_learner
+from kintsugi.models.loading import quiet
 from kintsugi.records import Problem, Rollout
 from kintsugi.run.checkpoint import Progress
 from kintsugi.run.console import Reporter, span
@@ -58,6 +59,7 @@ class Trial:
     notes: Sequence[str]
 
 
+@quiet()
 def attempt(recipe: Recipe, out: Reporter) -> Trial:
     """Samples, mends, credits and updates once, in memory; writes its tables to a temporary folder to weigh them."""
     lessons = Reinforcement(check_algorithm(recipe))
