@@ -58,7 +58,7 @@ def sft(
     recipe: Recipe | Mapping[str, Any] | str | Path,
     *,
     task: Task | None = None,
-    verifier: Verifier | Reward | None = None,
+    verifier: Verifier | Reward | Sequence[Any] | None = None,
     on_step: OnStep | None = None,
     resume: bool = False,
     overwrite: bool = False,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def evaluate(
     *,
     model: str | Path | None = None,
     task: Task | None = None,
-    verifier: Verifier | Reward | None = None,
+    verifier: Verifier | Reward | Sequence[Any] | None = None,
 ) -> EvalResult:
     """The recipe's model (or `model`) on its held-out problems: pass@1, pass@k, maj@k and greedy, with their intervals.
 

@@ -78,7 +78,7 @@ class Door:
         return made(f"{self.what} {name}", self.find(name), arguments)
 
 
-def split_spec(spec: Spec, what: str) -> tuple[Any, dict[str, Any]]:
+def split_spec(spec: Any, what: str) -> tuple[Any, dict[str, Any]]:
     """(name, arguments) of a spec such as `dag` or `{name: dag, steps: 7}`; the name may be a function."""
     if isinstance(spec, str) or callable(spec):
         return spec, {}

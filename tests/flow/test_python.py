@@ -15,6 +15,7 @@ from kintsugi.look.doctor import examine
 from kintsugi.loop import Step
 from kintsugi.run.reading import Run
 from kintsugi.tasks.dag import DagTask
+from kintsugi.verifiers import load_verifier
 
 
 class Sums:
@@ -95,6 +96,23 @@ def test_a_verifier_may_take_problem_and_texts(tmp_path: Path) -> None:
     assert {v.message for row in found.verdicts for v in row} == {"never"}
 
 
+def test_several_functions_are_weighed(tmp_path: Path) -> None:
+    """The first decides what passes; the second only adds to the reward."""
+
+    def short(completions: list[str], **columns: Any) -> list[float]:
+        return [float(len(c) < 10) for c in completions]
+
+    recipe = Recipe.of(told(tmp_path), task=Sums(), verifier=[ends_right, {"name": short, "weight": 0.5}])
+    assert recipe.model_dump()["verifier"] == [
+        "python:ends_right",
+        {"name": "python:short", "weight": 0.5},
+    ]
+    problem = Problem("a", "b", "3")
+    verdicts = load_verifier(recipe.verifier)(problem, ["long enough\n#### 3", "#### 3", "#### 4"])
+    assert [v.passed for v in verdicts] == [True, True, False]
+    assert [v.total for v in verdicts] == [1.0, 1.5, 0.5]  # right + half of short
+
+
 def test_an_evaluation_may_name_another_model(stopped: tuple[Any, list[Step]]) -> None:
     result, _ = stopped
     again = evaluate(
@@ -134,7 +152,7 @@ def test_a_callback_that_raises_keeps_the_steps_that_were_made(tmp_path: Path) -
         ({"task": object(), "verifier": ends_right}, r"task python:object: .* lacks train, evaluation$"),
         ({"task": Sums()}, r"task python:Sums: .* lacks verifier \(a string\)"),
         ({"task": Sums(), "verifier": lambda x: x}, r"verifier 'python:<lambda>': expected a parameter"),
-        ({"task": Sums(), "verifier": 5}, r"verifier 'python:int': expected a function, got 5"),
+        ({"task": Sums(), "verifier": 5}, "verifier: expected a name or a mapping with `name`, got 5"),
         (
             {"task": Sums(), "verifier": ends_right, "algorithm": len},
             r"algorithm 'python:len': expected an Algor",

@@ -4,8 +4,9 @@
     ⠋ ━━━━━━━╺━━━━━━━━━━━━ step 8 of 40, 1:52 left
     ⠋ ━━━━━━━━━━━━━━━━╸━━━ evaluating: 160 of 200 problems, 0:12 left
 
-In a notebook the live lines stand above. Elsewhere a line comes for each step, and for work that takes longer one every 30 seconds. A run is not ended by its
-output: where that is closed (`| head -1`), full or gone with its terminal, the run goes on in silence.
+In a notebook the live lines stand above. Elsewhere a line comes for each step, and for work that takes longer one every
+30 seconds. A run is not ended by its output: where that is closed (`| head -1`), full or gone with its terminal, the
+run goes on in silence.
 """
 
 from __future__ import annotations

@@ -83,7 +83,11 @@ def given(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Verifie
     with suppress(TypeError, ValueError):
         named = list(inspect.signature(function).parameters)
         if named[:2] == ["problem", "texts"]:
-            return function if "sampled" in named else lambda problem, texts, _: function(problem, texts)
+            return (
+                function
+                if "sampled" in named
+                else lambda problem, texts, sampled=UNKNOWN: function(problem, texts)
+            )
     own = dict(arguments)
     return UserVerifier(function, spec_name(function), own, own.pop("messages", False))
 
