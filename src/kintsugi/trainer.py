@@ -47,7 +47,8 @@ def train(
     """Trains as the recipe (or a mapping of its keys, or its file) says and returns the held-out result.
 
     task, verifier, algorithm: objects in place of those that the recipe names. A verifier is a reward function with
-    TRL's or verl's signature, or takes `problem` and `texts` and returns a Verdict of each; a list is weighed as in a recipe.
+    TRL's or verl's signature, or takes `problem` and `texts` and returns a Verdict of each; of several, with weights, a
+    list as in a recipe.
     on_step: called with each finished Step; where it returns something true the run ends there, with its checkpoint
     and its last evaluation.
     resume, overwrite: go on with the run in output_dir, or delete it; without either a run there is an error.
