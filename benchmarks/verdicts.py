@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from kintsugi.tasks.jsonl import JsonlTask
+from kintsugi.tasks.table import TableTask
 from kintsugi.verifiers import load_verifier
 from kintsugi.verifiers.extract import final_answer
 
@@ -31,7 +31,7 @@ def main(
     solution: Annotated[str | None, typer.Option(help="column of the solution; else the answer's")] = None,
     problems: int = 1250,
 ) -> None:
-    task = JsonlTask(str(path), prompt=prompt, answer=answer, limit=problems, eval_share=0.0)
+    task = TableTask(str(path), prompt=prompt, answer=answer, limit=problems, eval_share=0.0)
     asked = list(task.train())[:problems]
     judge = load_verifier("math")
     golds = [final_answer(p.answer) or p.answer for p in asked]

@@ -156,7 +156,7 @@ class Recipe(Section):
         "`trust_remote_code: true` beside `name` the code that comes with it is run"
     )
     task: Spec = Field(
-        description="dag, jsonl, hub, reasoning_gym or my_file.py:MyTask; arguments with `name`"
+        description="dag, table, reasoning_gym or my_file.py:MyTask; arguments with `name`"
     )
     verifier: Spec | Annotated[list[Spec], Field(min_length=1)] | None = Field(
         None,

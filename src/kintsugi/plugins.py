@@ -13,7 +13,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -39,11 +39,13 @@ class Door:
     what      The kind: the recipe's key, with which errors begin.
     built_in  Name -> the thing, or "module:attribute", which is imported when it is asked for.
     own       How one of the user's own is named, such as "my_task.py:MyTask"; "" where there can be none.
+    also      Words that people may use for a name, for the error that tells them.
     """
 
     what: str
     built_in: Mapping[str, Any]
     own: str = ""
+    also: Mapping[str, str] = field(default_factory=dict)
 
     def find(self, name: str) -> Any:
         """The thing of this name; KintsugiError with the nearest name where there is none."""
@@ -56,9 +58,8 @@ class Door:
             )
         if name not in self.built_in:
             names = ", ".join([*self.built_in, *([f"and {self.own}"] if self.own else [])])
-            raise KintsugiError(
-                f"{self.what}: unknown {name!r}; {did_you_mean(name, self.built_in)} There are {names}"
-            )
+            meant = did_you_mean(self.also.get(name.lower(), name), self.built_in)
+            raise KintsugiError(f"{self.what}: unknown {name!r}; {meant} There are {names}")
         found = self.built_in[name]
         if not isinstance(found, str):
             return found

@@ -162,7 +162,7 @@ def test_a_run_on_nasty_data_ends_well_and_stays_in_its_directory(tmp_path: Path
     before = {p for p in tmp_path.parent.rglob("*") if tmp_path not in p.parents}
     path = recipe(
         tmp_path,
-        task={"name": "jsonl", "path": str(tmp_path / "data.jsonl"), "id": "id", "eval_share": 0.3},
+        task={"name": "table", "path": str(tmp_path / "data.jsonl"), "id": "id", "eval_share": 0.3},
         steps=3,
         algorithm="kintsugi",
     )
@@ -190,7 +190,7 @@ def test_a_run_on_nasty_data_ends_well_and_stays_in_its_directory(tmp_path: Path
 )
 def test_broken_data_are_one_line(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_bytes(content)
-    done = train(recipe(tmp_path, task={"name": "jsonl", "path": str(tmp_path / "data.jsonl")}))
+    done = train(recipe(tmp_path, task={"name": "table", "path": str(tmp_path / "data.jsonl")}))
     assert done.returncode == 2
     assert done.stderr.startswith("kintsugi: ") and done.stderr.count("\n") == 1
     assert visible(done.stderr.strip()) == done.stderr.strip()

@@ -34,7 +34,7 @@ def write(tmp_path: Path, **changes: object) -> str:
 def jsonl(tmp_path: Path, *lines: str) -> dict:
     path = tmp_path / "data.jsonl"
     path.write_text("\n".join(lines) + "\n")
-    return {"name": "jsonl", "path": str(path), "eval_share": 0.5}
+    return {"name": "table", "path": str(path), "eval_share": 0.5}
 
 
 def own_task(tmp_path: Path, train: str) -> str:
@@ -51,7 +51,7 @@ GOOD_LINE = json.dumps({"prompt": "1+1", "answer": "2"})
 BAD = {
     "unknown key": (lambda t: {"optm": {}}, "did you mean 'optim'"),
     "unknown model": (lambda t: {"model": str(t / "nowhere")}, "no such directory"),
-    "missing data": (lambda t: {"task": {"name": "jsonl", "path": str(t / "no.jsonl")}}, "no.jsonl"),
+    "missing data": (lambda t: {"task": {"name": "table", "path": str(t / "no.jsonl")}}, "no.jsonl"),
     "bad line": (lambda t: {"task": jsonl(t, GOOD_LINE, "{oops")}, "line 2"),
     "no column": (lambda t: {"task": jsonl(t, '{"question": "1+1", "answer": "2"}')}, "question"),
     "empty task": (lambda t: {"task": jsonl(t, "")}, "data.jsonl"),

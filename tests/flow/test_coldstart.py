@@ -80,7 +80,7 @@ def test_what_is_sampled_beside_examples_is_learned_without_them(tmp_path: Path)
     )
     recipe = tiny(
         tmp_path / "run",
-        task={"name": "jsonl", "path": str(data), "prompt": "question", "answer": "answer"},
+        task={"name": "table", "path": str(data), "prompt": "question", "answer": "answer"},
         prompts={"name": "terse-v1", "examples": examples},
         steps=1,
         sft={"batch": 8, "repair_share": 0.25},
@@ -122,7 +122,7 @@ def test_without_a_demonstrator_the_model_teaches_itself(tmp_path: Path) -> None
             file.write(json.dumps({"prompt": p.prompt, "answer": p.answer}) + "\n")
     recipe = tiny(
         tmp_path / "run",
-        task={"name": "jsonl", "path": str(data), "eval_share": 0.5},
+        task={"name": "table", "path": str(data), "eval_share": 0.5},
         verifier="exact",
         steps=1,
         **FEW,
@@ -154,7 +154,7 @@ def test_a_cold_start_that_is_resumed_ends_as_if_it_had_not_been_stopped(
         dag = assemble(tiny(tmp_path / "unused"))
         lines = [json.dumps({"prompt": p.prompt, "answer": p.answer}) for p in dag.train_problems[:80]]
         (tmp_path / "data.jsonl").write_text("\n".join(lines))
-        changes |= {"task": {"name": "jsonl", "path": str(tmp_path / "data.jsonl"), "eval_share": 0.5}}
+        changes |= {"task": {"name": "table", "path": str(tmp_path / "data.jsonl"), "eval_share": 0.5}}
         changes |= {"verifier": "exact"}
     whole = sft(tiny(tmp_path / "whole", steps=5, **changes))
     sft(tiny(tmp_path / "parts", steps=3, **changes))

@@ -124,7 +124,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         (folder / path).write_text(lines)
     mine = {
         "model": "nano", "prompts": "terse-v1", "output_dir": "runs/mine",
-        "task": {"name": "jsonl", "path": "train.jsonl", "prompt": "question", "eval_share": 0.3},
+        "task": {"name": "table", "path": "train.jsonl", "prompt": "question", "eval_share": 0.3},
     }  # fmt: skip
     (folder / "sample.txt").write_text("One and two is three, and three and one is four.")
     (folder / "my.yaml").write_text(yaml.safe_dump(mine))

@@ -66,7 +66,7 @@ def test_a_data_set_of_conversations_by_its_id(tmp_path: Path, hub: Hub) -> None
     pytest.importorskip("datasets")
     lines = "\n".join(map(json.dumps, conversations(20))).encode()
     hub.repos["datasets/acme/sums"] = {"train.jsonl": lines, "README.md": b"# Sums"}
-    run = trained(tmp_path, "task={name: hub, path: acme/sums, eval_split: null, eval_share: 0.3}", hub=hub)
+    run = trained(tmp_path, "task={name: table, path: acme/sums, eval_share: 0.3}", hub=hub)
     (first, *_) = pq.read_table(run / "rollouts").to_pylist()
     assert first["question"].startswith("a=")
     from transformers import AutoTokenizer
@@ -80,14 +80,14 @@ def test_a_data_set_in_a_local_folder_of_parquet(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     (tmp_path / "sums").mkdir()
     datasets.Dataset.from_list(conversations(20)).to_parquet(tmp_path / "sums" / "train.parquet")
-    task = f"task={{name: hub, path: {tmp_path / 'sums'}, eval_split: null, eval_share: 0.3}}"
+    task = f"task={{name: table, path: {tmp_path / 'sums'}, eval_share: 0.3}}"
     assert (trained(tmp_path, task) / "report.html").is_file()
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("task={name: hub, path: acme/sums}", "task hub: acme/sums, split test: "),
+        ("task={name: table, path: acme/sums}", "task table: acme/sums, its splits: "),
         ("model=acme/model", "model 'acme/model' could not be loaded: "),
     ],
 )

@@ -44,7 +44,7 @@ def test_gsm8k_loads_with_plain_numbers_as_answers() -> None:
     folder = Path(os.environ["KINTSUGI_GSM8K"])
     task = load_task(
         {
-            "name": "jsonl",
+            "name": "table",
             "path": str(folder / "train.jsonl"),
             "eval_path": str(folder / "test.jsonl"),
             "prompt": "question",

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from kintsugi.records import KintsugiError, Problem
-from kintsugi.tasks.jsonl import Columns, JsonlTask, Line, gold_answer
+from kintsugi.tasks.sources import Line
+from kintsugi.tasks.table import Columns, TableTask, gold_answer
 from kintsugi.verifiers import load_verifier
 
 
@@ -55,7 +56,7 @@ def test_rows_in_verls_format_load_as_they_are(tmp_path: Path) -> None:
     path.write_text(
         "\n".join(json.dumps({**VERL, "prompt": [{"role": "user", "content": f"{i}?"}]}) for i in "12")
     )
-    task = JsonlTask(str(path), str(path), answer="reward_model.ground_truth")
+    task = TableTask(str(path), str(path))
     assert [(p.prompt, p.answer, p.columns["data_source"]) for p in task.evaluation()] == [
         ("1?", "2", "gsm8k"),
         ("2?", "2", "gsm8k"),

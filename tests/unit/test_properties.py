@@ -17,7 +17,7 @@ from kintsugi.config import Recipe, apply_overrides, known_keys
 from kintsugi.learning.scoring import micro_batches, sequences
 from kintsugi.mending.align import align, cut_points, distance, gates, graft
 from kintsugi.records import KintsugiError, Row
-from kintsugi.tasks.jsonl import JsonlTask
+from kintsugi.tasks.table import TableTask
 
 IDS = st.lists(st.integers(0, 5), max_size=40)
 JSON = st.recursive(
@@ -137,7 +137,7 @@ def test_any_data_are_read_or_refused_in_one_line(lines: list[str]) -> None:
         path = Path(folder) / "data.jsonl"
         path.write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
         try:
-            problems = JsonlTask(str(path), eval_share=0).train()
+            problems = TableTask(str(path), eval_share=0).train()
         except KintsugiError as error:
             assert str(error)
         else:

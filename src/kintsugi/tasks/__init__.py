@@ -18,11 +18,13 @@ TASKS = Door(
     "task",
     {
         "dag": "kintsugi.tasks.dag:DagTask",
-        "jsonl": "kintsugi.tasks.jsonl:JsonlTask",
-        "hub": "kintsugi.tasks.hub:HubTask",
+        "table": "kintsugi.tasks.table:TableTask",
         "reasoning_gym": "kintsugi.tasks.gym:GymTask",
     },
     own="my_task.py:MyTask",
+    also=dict.fromkeys(
+        ("jsonl", "json", "csv", "tsv", "parquet", "arrow", "hub", "data", "dataset"), "table"
+    ),
 )
 
 
