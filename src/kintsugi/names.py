@@ -26,13 +26,13 @@ COUNTS = "it counts completions: divide by the group size; memory is bounded by 
 EPOCHS = "steps are counted, not epochs: an epoch has (problems of the data) / sampling.problems steps"
 BATCHES = "batches are filled up to optim.token_budget tokens"
 PASSES = "optimizer steps per batch, each on a part of it; no row is trained on twice"
-DATA = "task: {name: jsonl, path: ..., eval_path: ...}, or name: hub"
+DATA = "task: {name: table, path: ..., eval_path: ...}: files, folders or Hub ids"
 
 TRL = (
     Name("model_name_or_path", "model"),
     Name("train_dataset", "task", DATA),
     Name("eval_dataset", "task", DATA),
-    Name("dataset_name", "task", "task: {name: hub, path: owner/name}"),
+    Name("dataset_name", "task", "task: {name: table, path: owner/name}"),
     Name("reward_funcs", "verifier", "my_rewards.py:function, with TRL's signature"),
     Name(
         "reward_weights", "verifier", "verifier: [{name: my_rewards.py:accuracy}, {name: ..., weight: 0.2}]"
@@ -96,7 +96,7 @@ VERL = (
     Name("actor_rollout_ref.model.enable_gradient_checkpointing", "optim.gradient_checkpointing"),
     Name("data.train_files", "task", DATA),
     Name("data.val_files", "task", DATA),
-    Name("data.prompt_key", "task", "task: {name: jsonl, prompt: COLUMN}"),
+    Name("data.prompt_key", "task", "task: {name: table, prompt: COLUMN}"),
     Name("data.train_batch_size", "sampling.problems"),
     Name("data.max_response_length", "sampling.max_new_tokens"),
     Name(

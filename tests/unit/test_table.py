@@ -46,7 +46,9 @@ def one_problem(tmp_path: Path, row: Any, **arguments: Any) -> Problem:
 def test_gsm8k_row(tmp_path: Path) -> None:
     row = {"question": "How many clips? ", "answer": "48/2 = <<48/2=24>>24\n#### 24 is not it\n#### 1,234"}
     problem = one_problem(tmp_path, row, prompt="question")
-    assert problem == Problem(f"{tmp_path.name}/t/1", "How many clips?", "1234", {})
+    assert problem == Problem(
+        f"{tmp_path.name}/t/1", "How many clips?", "1234", {"question": row["question"]}
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,11 +79,14 @@ def test_missing_answer(cell: Any) -> None:
         gold_answer(cell, "t.jsonl, line 3", "gold")
 
 
-def test_other_columns_are_kept_and_the_solution_is_not(tmp_path: Path) -> None:
+def test_columns_are_kept_as_they_are_and_answer_is_the_gold_answers_name(tmp_path: Path) -> None:
     row = {"q": "1+1?", "answer": "1+1=2\n#### 2", "level": 3, "tags": ["sum"], "uid": 17}
     problem = one_problem(tmp_path, row, prompt="q", id="uid")
     assert problem.id == "17"
-    assert problem.columns == {"level": 3, "tags": ["sum"], "uid": 17}
+    assert problem.columns == {"q": "1+1?", "level": 3, "tags": ["sum"], "uid": 17}
+    row = {"q": "1+1?", "solution": "1+1=2\n#### 2"}
+    problem = one_problem(tmp_path, row, prompt="q", answer="solution")
+    assert (problem.answer, problem.columns) == ("2", row)
 
 
 def test_joined_columns_and_json_list(tmp_path: Path) -> None:
@@ -99,7 +104,7 @@ def test_joined_columns_and_json_list(tmp_path: Path) -> None:
     with pytest.raises(KintsugiError, match="no column 'Body'; there are prompt, answer"):
         task.evaluation()
     problem = Columns(("Body", "Question"), "Answer", "ID").problem(Line("x", "here", row))
-    assert problem == Problem("chal-1", "A pack costs 76. And two?", "152", {"ID": "chal-1", "Type": "Sum"})
+    assert problem == Problem("chal-1", "A pack costs 76. And two?", "152", row)
     # The held-out share of a one-row file is that row or nothing.
     assert TableTask(str(path), prompt=["Body", "Question"], answer="Answer", eval_share=0).train() == [
         Problem(f"{tmp_path.name}/SVAMP/1", problem.prompt, "152", problem.columns)
@@ -375,7 +380,7 @@ def test_every_kind_of_file_gives_the_same_problems(name: str, tmp_path: Path) -
     stem = name.partition(".")[0]
     assert [p.id for p in found] == [f"data/{stem}/1", f"data/{stem}/2"]
     assert [(p.prompt, p.answer) for p in found] == [(row["prompt"], row["answer"]) for row in TABLE]
-    assert [p.columns for p in found] == [{"level": 3, "share": 0.5}, {"level": None, "share": 1.25}]
+    assert [(p.columns["level"], p.columns["share"]) for p in found] == [(3, 0.5), (None, 1.25)]
 
 
 def test_cells_of_text_tables_are_numbers_where_they_are_no_question_and_no_answer(tmp_path: Path) -> None:
@@ -387,10 +392,13 @@ def test_cells_of_text_tables_are_numbers_where_they_are_no_question_and_no_answ
         "",
     )
     path.write_bytes("\r\n".join(lines).encode("utf-8-sig"))
+    asked = lambda question, answer, id: {"Question": question, "Answer": answer, "id": id}  # noqa: E731
     task = TableTask(str(path), eval_share=0, id="id")
     assert task.train() == [
-        Problem("01", "1 + 1?", "1e3", {"id": "01", "when": "2026-01-31", "tolerance": 0.5}),
-        Problem("02", "2?", "null", {"id": "02", "when": "2026-02-01", "tolerance": 1.0}),
+        Problem(
+            "01", "1 + 1?", "1e3", asked("1 + 1?", "1e3", "01") | {"when": "2026-01-31", "tolerance": 0.5}
+        ),
+        Problem("02", "2?", "null", asked("2?", "null", "02") | {"when": "2026-02-01", "tolerance": 1.0}),
     ]
     assert task.notes == [f"task table: {path}: prompts from column Question, answers from Answer"]
 
@@ -440,7 +448,7 @@ def test_a_column_below_double_precision_is_not_widened(
     parquet.write_table(table, tmp_path / "t.parquet")
     first, second = TableTask(str(tmp_path / "t.parquet"), eval_share=0).train()
     assert (first.answer, second.answer) == (gold, gold)
-    assert first.columns["also"] is None and str(second.columns["also"]) == str(np.float32(written))
+    assert first.columns["also"] is None and np.float32(second.columns["also"]) == np.float32(written)
 
 
 def test_dates_and_decimals_are_plain_data(tmp_path: Path) -> None:
@@ -449,7 +457,7 @@ def test_dates_and_decimals_are_plain_data(tmp_path: Path) -> None:
     parquet.write_table(pa.Table.from_pylist([row]), tmp_path / "t.parquet")
     (problem,) = TableTask(str(tmp_path / "t.parquet"), eval_share=0).train()
     assert problem.answer == "51"
-    assert problem.columns == {"when": "2026-01-31 12:30:00", "took": "0:01:30"}
+    assert problem.columns == {"prompt": "?", "when": "2026-01-31 12:30:00", "took": "0:01:30"}
 
 
 # ---- columns that nobody named
@@ -471,7 +479,7 @@ def test_usual_names_are_found(row: dict[str, Any], prompt: str, answer: str, tm
     task = TableTask(path, eval_share=0)
     (problem,) = task.train()
     assert (problem.prompt, problem.answer) == ("1?", "1")
-    assert set(problem.columns) == set(row) - {prompt, answer}
+    assert set(problem.columns) == set(row) - {"answer"}
     assert task.notes == [f"task table: {path}: prompts from column {prompt}, answers from {answer}"]
 
 
@@ -607,10 +615,10 @@ def test_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     task = load_task({"name": "table", "path": "openai/gsm8k", "subset": "main"})
     assert calls == []  # nothing is fetched before it is needed
     assert list(training_problems(task)) == [
-        Problem("openai/gsm8k/train/1", "0?", "0", {}),
-        Problem("openai/gsm8k/train/2", "1?", "1", {}),
+        Problem("openai/gsm8k/train/1", "0?", "0", {"question": "0?"}),
+        Problem("openai/gsm8k/train/2", "1?", "1", {"question": "1?"}),
     ]
-    assert list(evaluation_problems(task)) == [Problem("openai/gsm8k/test/1", "2?", "2", {})]
+    assert list(evaluation_problems(task)) == [Problem("openai/gsm8k/test/1", "2?", "2", {"question": "2?"})]
     assert sorted(calls) == [("openai/gsm8k", "main", "test"), ("openai/gsm8k", "main", "train")]
     with pytest.raises(KintsugiError, match=r"split bad, row 1: which column is the answer\?"):
         TableTask("openai/gsm8k", split="bad", eval_split="bad").train()

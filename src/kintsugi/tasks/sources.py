@@ -144,7 +144,7 @@ def csv_rows(path: Path, text: Collection[str]) -> Numbered:
     from pyarrow import csv
 
     with unpacked(path) as file:
-        first = file.readline()
+        first = file.read(1 << 16).partition(b"\n")[0]
     separator = "\t" if ending(path) == ".tsv" else ";" if first.count(b";") > first.count(b",") else ","
     table = csv.read_csv(
         path,
@@ -182,7 +182,7 @@ def line_rows(path: Path, text: Collection[str]) -> Numbered:
     with io.TextIOWrapper(unpacked(path), encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
-                yield number, "line", parsed(line, path, number)
+                yield number, "line", parsed(line.rstrip("\r\n"), path, number)
 
 
 def json_rows(path: Path, text: Collection[str]) -> Numbered:
