@@ -26,6 +26,7 @@ from kintsugi.algorithms import ALGORITHMS, load_algorithm
 from kintsugi.cli import app
 from kintsugi.compare.plan import Tuning
 from kintsugi.config import Recipe, fields_table, known_keys
+from kintsugi.names import NAMES
 from kintsugi.plugins import arguments_of
 from kintsugi.prompts import load_prompts
 from kintsugi.tasks.dag import DagTask
@@ -262,6 +263,7 @@ def test_every_recipe_key_of_the_pages_exists() -> None:
     known |= {f"task.{key}" for key in ("steps", "path", "name")} | {"sampling", "optim", "eval", "sft"}
     known |= set(known_keys(Tuning, "tuning."))
     heads = {key.partition(".")[0] for key in known}
+    known |= {name.theirs for table in NAMES.values() for name in table}
     named = [
         s
         for s in inline(r"[a-z_]+\.[a-z_]+")
