@@ -42,7 +42,7 @@ def test_every_setting_of_the_table_is_one_of_trls_and_every_refused_one_is_ther
     # What is needed is TRL's default, so that nobody has to set it.
     fields = GRPOConfig.__dataclass_fields__
     assert {name: fields[name].default for name in NEEDED} == {
-        name: wanted for name, (wanted, _) in NEEDED.items()
+        name: wanted[0] for name, (wanted, _) in NEEDED.items()
     }
 
 

@@ -316,7 +316,10 @@ def needs_more(completions: list[Any], level: list[int]) -> list[float]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"settings": {"loss_type": "grpo"}}, "loss_type='grpo': expected 'dapo' here"),
+        (
+            {"settings": {"loss_type": "cispo", "top_entropy_quantile": 0.5}, "rollout_func": lambda *_: {}},
+            r"loss_type='cispo': expected 'dapo' or .*; top_entropy_quantile=0.5: .*; expected text in and text out",
+        ),
         ({"settings": {"importance_sampling_level": "sequence"}}, "takes ratios of tokens"),
         (
             {"settings": {"num_iterations": 2}, "algorithm": "iop"},

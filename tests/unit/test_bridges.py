@@ -15,11 +15,11 @@ from fakes import CharCodec, FakeVerifier, complete, encode, make_recipe, make_r
 from kintsugi.algorithms import load_algorithm
 from kintsugi.bridges.common import told
 from kintsugi.bridges.replay import Group, GroupContext, Lockstep, grouped
-from kintsugi.bridges.trl_settings import Settings, deciding, on_policy, settle
+from kintsugi.bridges.trl_settings import deciding, on_policy, settle
 from kintsugi.bridges.trl_words import TextCodec, check_rewards, verdict_of, wording
 from kintsugi.models.loading import HFCodec, load_model
 from kintsugi.prompts import TERSE
-from kintsugi.records import Episode, KintsugiError, Part, Problem, Verdict
+from kintsugi.records import Episode, Extra, KintsugiError, Part, Problem, Verdict
 from kintsugi.sampling.play import play
 from kintsugi.sampling.rounds import Rounds
 from kintsugi.sampling.sample import Limits
@@ -212,23 +212,70 @@ def trl(**settings: Any) -> Any:
     return SimpleNamespace(**(usual | settings))
 
 
+def decided(algorithm: str, **settings: Any) -> tuple[str, float, float]:
+    """Level of ratios and clip range."""
+    found = settle(trl(**settings), load_algorithm(algorithm))
+    return found.level, found.clip_low, found.clip_high
+
+
 def test_level_and_clip_range_are_the_algorithms() -> None:
-    assert settle(trl(), load_algorithm("kintsugi")) == Settings("token", 0.2, 0.2)
-    assert settle(trl(), load_algorithm("iop")) == Settings("sequence", 3e-4, 4e-4)
-    assert settle(trl(), load_algorithm("dapo")) == Settings("token", 0.2, 0.28)
-    assert settle(trl(), load_algorithm("rloo")).level == "token"
-    assert settle(trl(epsilon=0.1), load_algorithm("iop")) == Settings("sequence", 0.1, 0.1)
-    assert settle(trl(epsilon_high=0.3), load_algorithm("iop")) == Settings("sequence", 0.2, 0.3)
-    assert settle(trl(importance_sampling_level="sequence"), load_algorithm("gspo")).level == "sequence"
+    assert decided("kintsugi") == ("token", 0.2, 0.2)
+    assert decided("iop") == ("sequence", 3e-4, 4e-4)
+    assert decided("dapo") == ("token", 0.2, 0.28)
+    assert decided("rloo")[0] == "token"
+    assert decided("iop", epsilon=0.1) == ("sequence", 0.1, 0.1)
+    assert decided("iop", epsilon_high=0.3) == ("sequence", 0.2, 0.3)
+    assert decided("gspo", importance_sampling_level="sequence")[0] == "sequence"
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "reduction"),
+    [("dapo", "row"), ("grpo", "row"), ("bnpo", "token"), ("dr_grpo", "constant")],
+)
+def test_the_loss_that_a_script_names_is_the_mean_that_is_taken(loss_type: str, reduction: str) -> None:
+    # dapo is TRL's default and says nothing: the mean is the algorithm's own, for grpo that over rows.
+    assert settle(trl(loss_type=loss_type), load_algorithm("grpo")).algorithm.reduction == reduction
+
+
+def rows_of(algorithm: str, episode: Episode, **settings: Any) -> list[Any]:
+    rows = settle(trl(**settings), load_algorithm(algorithm)).algorithm.rows(episode)
+    return [(row.active, {reason: values[0] for reason, values in row.credit.items()}) for row in rows]
+
+
+def test_advantages_are_not_scaled_where_a_script_says_so() -> None:
+    # One of four passes: mean 1/4, standard deviation sqrt(3)/4. Of extra rollouts, which join the group, three of
+    # eight pass in all: mean 3/8.
+    group = tuple(make_rollout("no", r) for r in (1.0, 0.0, 0.0, 0.0))
+    episode = Episode(Problem("p", "q", "a"), group)
+    scaled = rows_of("grpo", episode)
+    assert [credit["group"] for _, credit in scaled] == pytest.approx([3**0.5, *[-(3**-0.5)] * 3])
+    plain = [credit["group, unscaled"] for _, credit in rows_of("grpo", episode, scale_rewards="none")]
+    assert plain == pytest.approx([0.75, -0.25, -0.25, -0.25])
+    more = tuple(Extra("rollout", 2, 0, make_rollout("no", r)) for r in (1.0, 1.0, 0.0, 0.0))
+    joined = rows_of("extra_rollouts", replace(episode, extras=more), scale_rewards="none")
+    assert [credit["group, unscaled"] for _, credit in joined] == pytest.approx(
+        [0.625, -0.375, -0.375, -0.375, 0.625, 0.625, -0.375, -0.375]
+    )
+    # Credit that is not divided by a deviation is what it was.
+    for name in ("dr_grpo", "rloo", "raft"):
+        assert rows_of(name, episode, scale_rewards="none") == rows_of(name, episode)
+
+
+def test_truncated_completions_are_masked_where_a_script_says_so() -> None:
+    whole, cut = make_rollout("yes", 1.0), make_rollout("no", 0.0)
+    cut = replace(cut, completion=replace(cut.completion, finish="length"))
+    episode = Episode(Problem("p", "q", "a"), (whole, cut))
+    assert rows_of("grpo", episode, mask_truncated_completions=True) == [(4, {"group": 1.0}), (0, {})]
+    assert rows_of("grpo", episode) == [(4, {"group": 1.0}), (3, {"group": -1.0})]
 
 
 @pytest.mark.parametrize(
     "setting",
     [
-        {"loss_type": "dr_grpo"},
-        {"scale_rewards": "none"},
+        {"loss_type": "sapo"},
+        {"loss_type": "cispo"},
+        {"scale_rewards": "batch"},
         {"multi_objective_aggregation": "normalize_then_sum"},
-        {"mask_truncated_completions": True},
         {"top_entropy_quantile": 0.2},
         {"off_policy_mask_threshold": 0.5},
     ],
@@ -239,6 +286,18 @@ def test_a_setting_that_spoils_credit_is_refused(setting: dict[str, Any]) -> Non
     with pytest.raises(KintsugiError) as caught:
         settle(trl(**setting), load_algorithm("kintsugi"))
     assert str(caught.value).startswith(f"{name}={value!r}: expected ")
+
+
+def test_all_that_is_refused_is_told_at_once() -> None:
+    args = trl(loss_type="vespo", top_entropy_quantile=0.2, importance_sampling_level="sequence")
+    with pytest.raises(KintsugiError) as caught:
+        settle(args, load_algorithm("kintsugi"), [KintsugiError("no images")])
+    told = str(caught.value)
+    places = [
+        told.find(name) for name in ("loss_type=", "top_entropy_quantile=", "importance_sampling_level=")
+    ]
+    assert -1 not in places and places == sorted(places)
+    assert told.endswith("; no images") and "\n" not in told
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,12 @@ def problem_of(name: str, prompt: str | Messages, answer: object, columns: Mappi
     return Problem(name, turns[-1].content, told, columns, tuple(turns[:-1]))
 
 
+def all_of(errors: Sequence[KintsugiError]) -> None:
+    """Raises what speaks against a run, if anything does: all of it at once."""
+    if errors:
+        raise KintsugiError("; ".join(map(str, errors)))
+
+
 def told_apart(names: Iterable[str]) -> list[str]:
     """The names, with a number where one comes again: a data set may ask a question twice."""
     seen, found = Counter[str](), []

@@ -35,7 +35,7 @@ from kintsugi.bridges.journal import Journal
 from kintsugi.bridges.replay import Group, GroupContext, Lockstep, grouped
 from kintsugi.bridges.trl_diary import NUMBER, Diary
 from kintsugi.bridges.trl_rows import Layout, dealt, idle, unpadded
-from kintsugi.bridges.trl_settings import deciding, on_policy, settle
+from kintsugi.bridges.trl_settings import SUM, deciding, on_policy, settle
 from kintsugi.bridges.trl_words import TextCodec, check_rewards, verdict_of, wording
 from kintsugi.loop import remember
 from kintsugi.models.loading import HFCodec
@@ -85,8 +85,12 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             witnesses=witnesses,
             **told_by(self),
         )
-        self._algorithm = check_algorithm(self._recipe)
-        settings = settle(self.args, self._algorithm)
+        beyond = self._is_vlm or self.tools or self.rollout_func or self.environment_factories
+        alone = KintsugiError(
+            "expected text in and text out, got images, tools, a rollout_func or environments"
+        )
+        settings = settle(self.args, check_algorithm(self._recipe), [alone] if beyond else [])
+        self._algorithm = settings.algorithm
         self._objective = self._algorithm.objective(
             self.max_completion_length, settings.clip_low, settings.clip_high
         )
@@ -94,10 +98,9 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self.epsilon_low, self.epsilon_high = settings.clip_low, settings.clip_high
         # Its ratio needs a sampler's log-probabilities, and a repair, given x, was sampled by none.
         self.vllm_importance_sampling_correction = False
-        if self._is_vlm or self.tools or self.rollout_func or self.environment_factories:
-            raise KintsugiError(
-                "expected text in and text out, got images, tools, a rollout_func or environments"
-            )
+        # Credit is laid out for a sum over tokens, and what TRL masks and divides is in it already.
+        self.loss_type = self.args.loss_type = SUM
+        self.mask_truncated_completions = False
         names = distinct(self.reward_func_names)
         self._weights = dict(zip(names, self.reward_weights.tolist(), strict=True))
         self._outcome = deciding(names, outcome)

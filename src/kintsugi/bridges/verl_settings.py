@@ -11,7 +11,7 @@ from verl.utils.import_utils import load_extern_object
 from verl.utils.reward_score import default_compute_score
 
 from kintsugi.algorithms import Algorithm
-from kintsugi.bridges.common import bridge_recipe
+from kintsugi.bridges.common import all_of, bridge_recipe
 from kintsugi.bridges.journal import Journal
 from kintsugi.config import Recipe
 from kintsugi.learning.objective import Objective
@@ -48,10 +48,12 @@ class Plan(NamedTuple):
 
 
 def plan(config: DictConfig) -> Plan:
-    """KintsugiError for what would spoil the credit."""
-    for key, wanted in WANTED.items():
-        if (found := OmegaConf.select(config, key)) != wanted and found is not None:
-            raise KintsugiError(f"verl: {key}: expected {wanted}, got {found} (docs/verl.md says why)")
+    """One KintsugiError tells all that would spoil the credit."""
+    against = [
+        KintsugiError(f"verl: {key}: expected {wanted}, got {found} (docs/verl.md says why)")
+        for key, wanted in WANTED.items()
+        if (found := OmegaConf.select(config, key)) != wanted and found is not None
+    ]
     told, rollout = OmegaConf.to_container(config.kintsugi, resolve=True), config.actor_rollout_ref.rollout
     recipe = bridge_recipe(
         told["algorithm"],
@@ -67,15 +69,20 @@ def plan(config: DictConfig) -> Plan:
     )
     algorithm = check_algorithm(recipe)
     if algorithm.scores:
-        raise KintsugiError(
-            f"verl: algorithm {algorithm.name}: expected credit that needs no log-probabilities of the trainer; "
-            "leave it to the local trainer"
+        against.append(
+            KintsugiError(
+                f"verl: algorithm {algorithm.name}: expected credit that needs no log-probabilities of the trainer; "
+                "leave it to the local trainer"
+            )
         )
     batch, mini = config.data.train_batch_size, config.actor_rollout_ref.actor.ppo_mini_batch_size
     if batch % mini:
-        raise KintsugiError(
-            f"verl: ppo_mini_batch_size: expected a divisor of train_batch_size={batch}, got {mini}"
+        against.append(
+            KintsugiError(
+                f"verl: ppo_mini_batch_size: expected a divisor of train_batch_size={batch}, got {mini}"
+            )
         )
+    all_of(against)
     objective = algorithm.objective(rollout.response_length, told["clip_low"], told["clip_high"])
     return Plan(recipe, algorithm, objective, batch // mini)
 

@@ -19,6 +19,7 @@ def explained(recipe: Mapping[str, Any], reasons: Iterable[str]) -> dict[str, st
     words = {
         "lone pass": f"none: the group has fewer than {witnesses} passes, and a lone one may be luck",
         "advantage": "the library's own advantage",
+        "group, unscaled": "reward − mean of the group's rewards, on every token (scale_rewards=False)",
     }
     with suppress(Exception):  # a recipe of another version may say what no longer is
         if split_spec(recipe["algorithm"], "algorithm")[0] in ALGORITHMS.built_in:
