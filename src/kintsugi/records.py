@@ -94,6 +94,11 @@ class Verdict:
         return self.state == "error"
 
     @property
+    def said(self) -> str:
+        """State and message: "error: KeyError in line 3 of rewards.py: 'level'"."""
+        return f"{self.state}: {self.message}" if self.message else self.state
+
+    @property
     def total(self) -> float:
         """The weighted sum of the parts; without parts the reward."""
         return sum(p.reward * p.weight for p in self.parts) if self.parts else self.reward

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import make_recipe
+from fakes import make_recipe, make_rollout
 from runs import write_run
 
 from kintsugi.algorithms import load_algorithm
 from kintsugi.config import Recipe
 from kintsugi.look.diagnose import RULES, Diagnosis, diagnose
+from kintsugi.records import Episode, Problem, Verdict
 from kintsugi.run.directory import RunLog
 from kintsugi.run.reading import Run
 
@@ -203,3 +204,16 @@ def test_a_young_run_is_not_judged(tmp_path: Path) -> None:
 def test_the_page_on_diagnosing_lists_every_cause() -> None:
     page = (ROOT / "docs" / "diagnosing.md").read_text("utf-8")
     assert [cause for cause in FAULTS if cause.replace("anchor_copy", "...") not in page] == []
+
+
+def test_a_broken_verifier_is_quoted(tmp_path: Path) -> None:
+    broken = make_rollout("?", Verdict("error", message="KeyError in line 2 of own.py: 'level'"))
+    episode = Episode(Problem("p/7", "?", "5"), (broken, make_rollout("5", 1.0)))
+    log = RunLog.open(make_recipe(output_dir=str(tmp_path)))
+    for step in range(1, LAST + 1):
+        log.metrics(healthy(step) | {"verdict/error": 40 if step < LAST else 0})
+        if step in (20, 21):  # later steps have no table: the last that has one is quoted
+            log.write(step, [episode], [], [])
+    (finding, *_) = diagnose(Run.open(tmp_path)).findings
+    assert finding.cause == "the verifier breaks down"
+    assert finding.evidence.endswith("; step 21, problem p/7: KeyError in line 2 of own.py: 'level'")

@@ -45,7 +45,7 @@ def test_a_verifier_that_passes_everything_is_found() -> None:
     bad = ("empty answers", "garbage", "other answers", "all answers at once", "constant answers")
     assert {name: found[name].state for name in bad} == dict.fromkeys(bad, "fail")
     assert found["gold answers"].state == "ok"
-    assert "problem p/0: '' passes" in found["empty answers"].detail
+    assert found["empty answers"].detail == "problem p/0: '': pass"
 
 
 def test_a_scorer_that_looks_for_the_answer_anywhere_is_found() -> None:
@@ -71,6 +71,14 @@ def test_partial_pay_and_errors_are_told() -> None:
     assert (found["other answers"].state, "0.05" in found["other answers"].seen) == ("warn", True)
     # One of the four pieces of garbage.
     assert (found["verifier errors"].state, found["verifier errors"].seen) == ("warn", "25% of garbage")
+    assert found["verifier errors"].detail == "problem p/0: '?': error: raised"
+
+
+def test_gold_answers_that_raise_say_what_was_raised() -> None:
+    found = probed(says(lambda p, t: Verdict("error", message="KeyError in line 2 of own.py: 'level'")))
+    assert found["gold answers"].state == "fail"
+    for name in ("gold answers", "verifier errors"):
+        assert found[name].detail.endswith(": error: KeyError in line 2 of own.py: 'level'")
 
 
 TRIAL = Trial(
@@ -80,7 +88,8 @@ TRIAL = Trial(
         "repair/tried": 10, "repair/success_per_failure": 0.5, "tokens/generated": 1000,
         "seconds/rollout": 1.0, "seconds/train": 0.5,
     },
-    lengths=(10, 11, 80, 45), held_out=20, prompt="Q\x1b", dtype="torch.float32", parameters=1_000_000,
+    lengths=(10, 11, 80, 45), verdicts=(("p/1", Verdict("pass", 1.0)), ("p/1", Verdict("fail"))), held_out=20,
+    prompt="Q\x1b", dtype="torch.float32", parameters=1_000_000,
     table_bytes=10_000, peak_bytes=10**9, memory_bytes=10**10, free_bytes=10**10, same_seed_same_text=True, gap=1e-6,
     notes=(),
 )  # fmt: skip
@@ -116,6 +125,8 @@ def test_lengths_are_counted_in_bins() -> None:
     ("name", "state", "said", "changes"),
     [
         ("completion lengths", "fail", "50% cut off", {"metrics": {"truncated": 2}}),
+        ("verdicts at the start", "fail", "error 1, pass 1",
+         {"verdicts": (("p/1", Verdict("error", message="KeyError: 'level'")), ("p/2", Verdict("pass", 1.0)))}),
         ("groups at the start", "fail", "0 mixed, 0 all pass, 8 all fail",
          {"metrics": {"groups/mixed": 0, "groups/all_passed": 0, "groups/all_failed": 8}}),
         ("groups at the start", "warn", "1 mixed", {"metrics": {"groups/mixed": 1, "groups/all_passed": 7}}),

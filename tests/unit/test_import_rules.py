@@ -28,6 +28,7 @@ LIGHT_FILES = {
     "run/card.py",
     "look/show.py",
     "look/diagnose.py",
+    "look/view.py",
     *(f"look/report/{name}.py" for name in ("__init__", "blocks", "figures", "foreign", "page", "reasons")),
 }
 ORDER = (

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fakes import make_rollout
 from rich.console import Console
 from runs import make_episode, with_question, write_run
 
 from kintsugi.look.show import Choice, quoted, show, visible
-from kintsugi.records import KintsugiError
+from kintsugi.records import KintsugiError, Part, Verdict
 from kintsugi.run.reading import Run
 
 
@@ -41,6 +43,24 @@ def test_failures_without_a_repair_are_shown_on_demand(tmp_path: Path) -> None:
     text = said(write_run(tmp_path / "run", make_episode()), Choice(every=True, anchor=True))
     assert "#### 9" in text and "rejected by the audit (answer_only)" in text
     assert "anchor" in text
+
+
+def test_the_verdict_its_message_and_what_a_function_paid_and_logged_are_there(tmp_path: Path) -> None:
+    broken = Verdict("error", message="KeyError in line 2 of own.py: 'level'")
+    parts = (Part("right", 0.0), Part("short", -2.0, 0.5))
+    weighed = Verdict("fail", 0.0, "no number", parts, {"read": "4\x1b[2J"})
+    episode = make_episode()
+    rollouts = (
+        replace(episode.rollouts[0], verdict=weighed),
+        *episode.rollouts[1:],
+        make_rollout("?", broken),
+    )
+    text = said(write_run(tmp_path / "run", replace(episode, rollouts=rollouts)), Choice(every=True))
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "verdict error: KeyError in line 2 of own.py: 'level'" in lines
+    assert "verdict fail: no number" in lines
+    assert "rewards right 0 + short -2 x 0.5 = -1" in lines  # 0 * 1 - 2 * 0.5
+    assert r"logged read: 4\x1b[2J" in lines
 
 
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:

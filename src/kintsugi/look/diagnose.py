@@ -7,18 +7,15 @@ metrics, read over its last steps: what a run got over is no longer its fault.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from kintsugi.look.commands import Commands
+from kintsugi.look.view import RECENT, View
 from kintsugi.run.reading import Run
-from kintsugi.run.tables import Line
 
 ENOUGH = 5
 """Steps below which a run is too young to be judged: groups of a few problems vary more than the thresholds."""
-RECENT = 20
-"""Steps that are looked at, from the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,55 +45,6 @@ class Diagnosis:
         return not self.findings and not self.early
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """The last steps of a run, all of them, its recipe and versions, and the commands that go on from it."""
-
-    commands: Commands
-    recipe: Mapping[str, Any]
-    versions: Mapping[str, str]
-    steps: Sequence[Line]
-    recent: Sequence[Line]
-
-    @property
-    def span(self) -> str:
-        first, last = self.recent[0]["step"], self.recent[-1]["step"]
-        return f"steps {first} to {last}"
-
-    def mean(self, key: str, lines: Sequence[Line] | None = None) -> float | None:
-        """The mean of what could be measured; None where nothing could."""
-        values = [
-            line[key] for line in (self.recent if lines is None else lines) if line.get(key) is not None
-        ]
-        return sum(values) / len(values) if values else None
-
-    def total(self, key: str, lines: Sequence[Line] | None = None) -> float:
-        return sum(line.get(key) or 0 for line in (self.recent if lines is None else lines))
-
-    def share(self, key: str, *wholes: str) -> float:
-        """The total of `key` as a share of the wholes' totals; 0 where there was nothing."""
-        whole = sum(self.total(w) for w in wholes)
-        return self.total(key) / whole if whole else 0.0
-
-    @property
-    def rollouts(self) -> float:
-        """The number of rollouts that the recent steps made."""
-        made = (s["tokens/rollout"] / s["length/rollout"] for s in self.recent if s.get("length/rollout"))
-        return float(sum(made))
-
-    @property
-    def first(self) -> Sequence[Line]:
-        """As many of the first steps as make a fair start to compare with."""
-        return self.steps[: max(3, min(10, len(self.steps) // 4))]
-
-    def setting(self, dotted: str) -> Any:
-        """A recipe key's value; None where the recipe does not say."""
-        value: Any = self.recipe
-        for part in dotted.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        return value
-
-
 Rule = Callable[[View], Finding | None]
 GROUPS = ("groups/mixed", "groups/all_passed", "groups/all_failed")
 
@@ -104,8 +52,7 @@ GROUPS = ("groups/mixed", "groups/all_passed", "groups/all_failed")
 def diagnose(run: Run) -> Diagnosis:
     """Diagnoses a run by its last steps. Never raises for what a run may lack."""
     steps = run.steps
-    commands = Commands(run.directory, run.recipe, run.versions.get("made by", "train"))
-    view = View(commands, run.recipe, run.versions, steps, steps[-RECENT:])
+    view = View(Commands(run.directory, run.recipe, run.versions.get("made by", "train")), run)
     found = tuple(f for rule in RULES if (f := rule(view))) if len(steps) >= ENOUGH else ()
     return Diagnosis(found, len(steps), healthy_note(view) if steps else "")
 
@@ -145,7 +92,7 @@ def verifier_errors(view: View) -> Finding | None:
         return None
     return Finding(
         "the verifier breaks down",
-        f"{errors:.0%} of the rollouts of {view.span} got the verdict error",
+        f"{errors:.0%} of the rollouts of {view.span} got the verdict error{view.example('error')}",
         "read the messages of such rollouts and mend the verifier",
         view.commands.look("show", "--all"),
     )
@@ -157,7 +104,7 @@ def unscorable(view: View) -> Finding | None:
         return None
     return Finding(
         "answers cannot be found",
-        f"{share:.0%} of the rollouts of {view.span} were unscorable",
+        f"{share:.0%} of the rollouts of {view.span} were unscorable{view.example('unscorable')}",
         "teach the form of an answer by a cold start, or ask for the one that the verifier reads (prompts, verifier)",
         view.commands.cold_start(),
     )
@@ -165,7 +112,7 @@ def unscorable(view: View) -> Finding | None:
 
 def disagreement(view: View) -> Finding | None:
     gap = view.mean("sampler_gap")
-    tolerated = tolerated_gap(view.versions.get("dtype", ""))
+    tolerated = tolerated_gap(view.run.versions.get("dtype", ""))
     top_p = view.setting("sampling.top_p") or 1.0
     if gap is None or top_p < 1 or gap <= tolerated:
         return None

@@ -16,7 +16,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text as Line
 
-from kintsugi.records import KintsugiError
+from kintsugi.records import KintsugiError, Verdict
 from kintsugi.run.reading import Run, why
 from kintsugi.run.tables import ProblemStep
 
@@ -108,9 +108,12 @@ def failure(run: Run, problem: ProblemStep, index: int, anchor: bool, width: int
         Line(visible(episode.problem.prompt)),
     ]
     parts.append(Line(f"gold answer {visible(episode.problem.answer)}", style=QUIET))
+    parts += [Line(visible(line)) for line in verdict_lines(rollout.verdict)]
     seam = next((s for s in episode.seams if s.failed == index), None)
     tried = [(j, r) for j, r in enumerate(episode.repairs) if r.failed == index]
-    reasons = [Line(f"repair {j}  {why(r, seam is not None and seam.repair == j)}") for j, r in tried]
+    reasons = [
+        Line(visible(f"repair {j}  {why(r, seam is not None and seam.repair == j)}")) for j, r in tried
+    ]
     if seam is None:
         parts.append(Padding(Line(visible(rollout.text)), (1, 0, 0, 2)))
         parts += reasons or [Line("no repair was tried")]
@@ -142,6 +145,18 @@ def failure(run: Run, problem: ProblemStep, index: int, anchor: bool, width: int
     ]
     parts += reasons
     return Padding(Group(*parts), (1, 0, 0, 0))
+
+
+def verdict_lines(verdict: Verdict) -> Iterator[str]:
+    """What the verifier said, what each function paid, and what it logged."""
+    yield f"verdict     {verdict.said}"
+    if verdict.parts:
+        paid = " + ".join(
+            f"{p.name} {p.reward:g}" + f" x {p.weight:g}" * (p.weight != 1) for p in verdict.parts
+        )
+        yield f"rewards     {paid}" + (f" = {verdict.total:g}" if len(verdict.parts) > 1 else "")
+    for name, value in verdict.logged.items():
+        yield f"logged      {name}: {value}"
 
 
 def columns(pairs: Sequence[tuple[Line, Line]], width: int) -> RenderableType:

@@ -96,6 +96,15 @@ class Run:
         except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
             raise KintsugiError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
 
+    def said(self, state: str, steps: Sequence[int]) -> str:
+        """The message of the last of these steps with a rollout in this state, with its problem; "" without any."""
+        for step in reversed(steps):
+            with suppress(KintsugiError):
+                for line in self.table("rollouts", step, ["problem_id", "verdict", "message"]):
+                    if line["verdict"] == state and line["message"]:
+                        return f"step {step}, problem {line['problem_id']}: {line['message']}"
+        return ""
+
     @cached_property
     def tokenizer(self) -> Any:
         """The run's tokenizer (tokenizers.Tokenizer): its own, or its last checkpoint's; None where it has none."""
@@ -152,11 +161,11 @@ def read_metrics(path: Path) -> list[Line]:
 
 def why(repair: Repair, selected: bool) -> str:
     """The reason, in words, why a repair was taken or not."""
-    verdict = repair.rollout.verdict.state
+    verdict = repair.rollout.verdict
     if repair.audit:
-        return f"rejected by the audit ({repair.audit}); the verifier said {verdict}"
-    if verdict != "pass":
-        return f"the verifier said {verdict}"
+        return f"rejected by the audit ({repair.audit}); the verifier said {verdict.said}"
+    if not verdict.passed:
+        return f"the verifier said {verdict.said}"
     if selected:
         own = "" if repair.written else " (a passing sibling)"
         return f"accepted: it passes the verifier and every audit rule, distance {repair.distance:.2f}{own}"

@@ -16,7 +16,7 @@ from kintsugi.look.doctor.probes import probe
 from kintsugi.run.console import Reporter
 from kintsugi.tasks import load_task, training_problems
 from kintsugi.trackers import load_trackers
-from kintsugi.verifiers import load_verifier
+from kintsugi.verifiers import check_columns, load_verifier
 
 __all__ = ["Check", "examine"]
 
@@ -26,7 +26,9 @@ def examine(recipe: Recipe, out: Reporter | None = None) -> Iterator[Check]:
     loaded at all."""
     load_trackers(recipe.trackers)
     task = load_task(recipe.task, judged=recipe.verifier is not None)
-    yield from probe(load_verifier(recipe.verifier or task.verifier), training_problems(task))
+    verifier, problems = load_verifier(recipe.verifier or task.verifier), training_problems(task)
+    check_columns(verifier, problems)
+    yield from probe(verifier, problems)
     from kintsugi.look.doctor.trial import attempt, judge  # loads torch
 
     yield from judge(attempt(recipe, out or Reporter()))

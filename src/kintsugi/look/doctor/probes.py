@@ -41,28 +41,36 @@ def probe(verifier: Verifier, problems: Sequence[Problem]) -> Iterator[Check]:
         "other answers": rate(verifier, asked, lambda p: others(p, asked, form)),
         "all answers at once": rate(verifier, asked, lambda _: [form.format(" ".join(list(answers)[:20]))])
         if len(answers) > 1
-        else Rate(0, 0, 0.0, ""),
+        else NONE,
     }
     for name, found in probes.items():
         yield wrong(name, found)
     yield constants(verifier, asked, answers, form)
+    probes = {"gold answers": rates[form], **probes}
     broken = {name: found.errors for name, found in probes.items() if found.errors}
     yield Check(
         "verifier errors",
         "warn" if broken else "ok",
         ", ".join(f"{share:.0%} of {name}" for name, share in broken.items()) or "none on any of these",
         "make the verifier say fail or unscorable where it raises now: errors cost time and count in no group",
+        next((found.error for found in probes.values() if found.error), ""),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """The verdicts on texts: shares that passed and that got an error, the most a failing one was paid, an example."""
+    """The verdicts on texts: shares that passed and that got an error, the most a failing one was paid, the first that
+    passed, that did not, and that is an error."""
 
     passed: float
     errors: float
     paid: float
     example: str
+    other: str
+    error: str
+
+
+NONE = Rate(0.0, 0.0, 0.0, "", "", "")
 
 
 def rate(verifier: Verifier, problems: Sequence[Problem], says: Says) -> Rate:
@@ -74,12 +82,22 @@ def rate(verifier: Verifier, problems: Sequence[Problem], says: Says) -> Rate:
         if time.monotonic() > end:
             break
     if not judged:
-        return Rate(0.0, 0.0, 0.0, "")
-    passed = [(p, t) for p, t, v in judged if v.passed]
-    example = f"problem {passed[0][0].id}: {passed[0][1][:60]!r} passes" if passed else ""
+        return NONE
+
+    def first(which: Callable[[Verdict], bool]) -> str:
+        found = ((p, text, v) for p, text, v in judged if which(v))
+        return next((f"problem {p.id}: {text[:60]!r}: {v.said}" for p, text, v in found), "")
+
     errors = sum(v.broken for _, _, v in judged)
     paid = max((part(v) for _, _, v in judged if not v.passed), default=0.0)
-    return Rate(len(passed) / len(judged), errors / len(judged), paid, example)
+    return Rate(
+        sum(v.passed for _, _, v in judged) / len(judged),
+        errors / len(judged),
+        paid,
+        first(lambda v: v.passed),
+        first(lambda v: not v.passed),
+        first(lambda v: v.broken),
+    )
 
 
 def part(verdict: Verdict) -> float:
@@ -101,6 +119,7 @@ def gold(found: Rate, form: str, asked: int) -> Check:
         "fail" if found.passed < RIGHT else "ok",
         f"{found.passed:.0%} of {asked} pass, written as {written!r}",
         "another verifier, or the task's `answer` column: a model that is right would be told that it is wrong",
+        found.other if found.passed < RIGHT else "",
     )
 
 

@@ -8,6 +8,7 @@ import resource
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from kintsugi.look.doctor.check import Check, graded
 from kintsugi.look.show import visible
 from kintsugi.loop import build_learner
 from kintsugi.models.loading import quiet
-from kintsugi.records import Problem, Rollout
+from kintsugi.records import Problem, Rollout, Verdict
 from kintsugi.run.checkpoint import Progress
 from kintsugi.run.console import Reporter, span
 from kintsugi.run.directory import RunLog
@@ -37,7 +38,8 @@ BINS = 8
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The result of the step: its metrics, lengths of rollouts, the prompt, sizes in bytes, and whether seeds hold.
+    """The result of the step: its metrics, lengths and verdicts of rollouts (these with their problems), the prompt,
+    sizes in bytes, and whether seeds hold.
 
     `held_out` is the number of problems that an evaluation asks. `gap` is the most that sampler and learner differ by,
     in nats, on one token of any rollout.
@@ -46,6 +48,7 @@ class Trial:
     recipe: Recipe
     metrics: Mapping[str, Any]
     lengths: Sequence[int]
+    verdicts: Sequence[tuple[str, Verdict]]
     held_out: int
     prompt: str
     dtype: str
@@ -85,6 +88,7 @@ def attempt(recipe: Recipe, out: Reporter) -> Trial:
         recipe=recipe,
         metrics=step_metrics(1, episodes, rows, stats, meter.seconds),
         lengths=[len(r.completion.token_ids) for r in rollouts],
+        verdicts=[(e.problem.id, r.verdict) for e in episodes for r in e.rollouts],
         held_out=len(parts.eval_problems),
         prompt=str(parts.loaded.tokenizer.decode(rollouts[0].prompt_ids)),
         dtype=parts.machine["dtype"],
@@ -103,6 +107,7 @@ def judge(trial: Trial) -> Iterator[Check]:
     """Judges the step, check by check."""
     yield Check("prompt", "ok", f"{len(trial.prompt)} characters", detail=visible(trial.prompt))
     yield lengths(trial)
+    yield verdicts(trial)
     yield groups(trial)
     if trial.metrics["repair/tried"]:
         yield repairs(trial)
@@ -132,6 +137,22 @@ def lengths(trial: Trial) -> Check:
         f"{cut:.0%} cut off",
         f"sampling.max_new_tokens={2 * longest}",
         histogram(trial.lengths, longest),
+    )
+
+
+def verdicts(trial: Trial) -> Check:
+    """The verdicts of the step's rollouts, and what was said of the first error, else of the first unscorable one."""
+    counts = Counter[str](v.state for _, v in trial.verdicts)
+    odd = "error" if counts["error"] else "unscorable"
+    share = counts[odd] / len(trial.verdicts)
+    return Check(
+        "verdicts at the start",
+        graded(share, 0.0, 0.2) if odd == "error" else graded(share, 0.2, 0.9),
+        ", ".join(f"{state} {count}" for state, count in sorted(counts.items()) if count),
+        "mend the verifier where it raises"
+        if odd == "error"
+        else "ask for the form of answer that the verifier reads (prompts), or `kintsugi sft` first",
+        visible(next((f"problem {name}: {v.said}" for name, v in trial.verdicts if v.state == odd), "")),
     )
 
 
