@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from kintsugi.config import EVALUATED, FEW, LARGE, Recipe
+from kintsugi.config import EVALUATED, FEW, LARGE, Recipe, derived
 from kintsugi.files import digest
 from kintsugi.learning.selftest import check_learner
 from kintsugi.models.loading import LoadedModel, hardware, load_model, pick_autocast, settle_machine
@@ -16,13 +16,55 @@ from kintsugi.plugins import is_file_spec, spec_name, with_name
 from kintsugi.prompts import Prompts, load_prompts
 from kintsugi.records import Problem
 from kintsugi.sampling.base import Sampler
-from kintsugi.sampling.registry import load_engine
+from kintsugi.sampling.registry import Engine, load_engine
 from kintsugi.sampling.room import fitting, left_out
 from kintsugi.sampling.sample import longrope_limit, positions_of
 from kintsugi.tasks import evaluation_problems, load_task, training_problems
 from kintsugi.tasks.base import Task, fingerprint, require_problems
 from kintsugi.verifiers import begun_in_thoughts, check_columns, goes_on, load_verifier
+from kintsugi.verifiers.base import Verifier
 from kintsugi.verifiers.heard import Heard
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a recipe names that needs no model: checked, with the problems of both splits."""
+
+    prompts: Prompts
+    engine: Engine
+    task: Task
+    verifier: Verifier
+    go_on: bool
+    train_problems: Sequence[Problem]
+    eval_problems: Sequence[Problem]
+
+    @property
+    def notes(self) -> list[str]:
+        """What the task had to assume."""
+        return list(getattr(self.task, "notes", ()))
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Ground:
+        """The ground of a recipe; KintsugiError for the first thing that is wrong with it."""
+        prompts, engine = load_prompts(recipe.prompts), load_engine(recipe.engine)
+        task = load_task(recipe.task, judged=recipe.verifier is not None)
+        named = recipe.verifier or task.verifier
+        verifier = load_verifier(named)
+        train_problems, eval_problems = training_problems(task), evaluation_problems(task)
+        for problems in (train_problems, eval_problems):
+            check_columns(verifier, problems)
+        require_problems(
+            eval_problems[recipe.eval.skip :], f"held-out problems beyond eval.skip={recipe.eval.skip}"
+        )
+        return cls(prompts, engine, task, verifier, goes_on(named), train_problems, eval_problems)
+
+    def told(self, recipe: Recipe, steps: Sequence[str] | None = None) -> list[str]:
+        """What there is to train on and what the recipe comes to, in words, for who asks before a run; `steps` as in
+        kintsugi.config.derived."""
+        counts = f"{len(self.train_problems):,} training problems, {len(self.eval_problems):,} held out"
+        held_out = min(recipe.eval.problems or EVALUATED, len(self.eval_problems) - recipe.eval.skip)
+        known = held_out if recipe.eval.problems or held_out <= FEW else None
+        return [counts, *derived(recipe, known, steps), *(f"note: {note}" for note in self.notes)]
 
 
 @dataclass(slots=True)
@@ -59,18 +101,10 @@ def assemble(
     `version` tells the sampler which policy version it samples; `model` replaces the recipe's (resume). `say` hears
     what is loaded and what goes wrong in the verifier, `pulse` which share of the sampler's present round is done.
     """
-    prompts = load_prompts(recipe.prompts)
-    engine = load_engine(recipe.engine)
-    task = load_task(recipe.task, judged=recipe.verifier is not None)
-    named = recipe.verifier or task.verifier
-    verifier, go_on = load_verifier(named), goes_on(named)
-    train_problems, eval_problems = training_problems(task), evaluation_problems(task)
-    for problems in (train_problems, eval_problems):
-        check_columns(verifier, problems)
-    require_problems(
-        eval_problems[recipe.eval.skip :], f"held-out problems beyond eval.skip={recipe.eval.skip}"
-    )
-    notes = [*getattr(task, "notes", ()), *settle_machine(recipe.threads)]
+    ground = Ground.of(recipe)
+    prompts, engine, verifier = ground.prompts, ground.engine, ground.verifier
+    train_problems, eval_problems = ground.train_problems, ground.eval_problems
+    notes = [*ground.notes, *settle_machine(recipe.threads)]
     loaded = load_model(
         with_name(recipe.model, model) if model else recipe.model,
         device=recipe.device,
@@ -120,11 +154,11 @@ def assemble(
     )
     return Parts(
         recipe=recipe,
-        task=task,
+        task=ground.task,
         train_problems=fit,
         eval_problems=judged,
         verifier=Heard(
-            begun_in_thoughts(verifier) if loaded.codec.opens_thoughts() else verifier, say, go_on
+            begun_in_thoughts(verifier) if loaded.codec.opens_thoughts() else verifier, say, ground.go_on
         ),
         prompts=prompts,
         loaded=loaded,

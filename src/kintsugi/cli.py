@@ -14,6 +14,7 @@ from kintsugi.records import KintsugiError
 from kintsugi.run.console import silence
 
 if TYPE_CHECKING:
+    from kintsugi.config import Recipe
     from kintsugi.run.session import TrainResult
 
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
@@ -72,13 +73,12 @@ def train_command(
     from kintsugi.config import Recipe
 
     resolved = Recipe.load(recipe, overrides or ())
-    if dry_run:
-        from kintsugi.algorithms import load_algorithm
+    from kintsugi.trainer import outline, train
 
-        print_recipe(resolved, load_algorithm(resolved.algorithm).note)
+    if dry_run:
+        print_recipe(resolved, outline(resolved))
         return
     exclusive(resume, overwrite)
-    from kintsugi.trainer import train
 
     result = train(resolved, resume=resume, overwrite=overwrite)
     stopped(recipe, result)
@@ -121,11 +121,12 @@ def sft_command(
     from kintsugi.config import Recipe
 
     resolved = Recipe.load(recipe, overrides or ())
+    from kintsugi.coldstart import outline, sft
+
     if dry_run:
-        print_recipe(resolved)
+        print_recipe(resolved, outline(resolved))
         return
     exclusive(resume, overwrite)
-    from kintsugi.coldstart import sft
 
     result = sft(resolved, resume=resume, overwrite=overwrite)
     stopped(recipe, result)
@@ -161,8 +162,10 @@ def eval_command(
             f"eval: expected a recipe, such as recipes/quickstart.yaml, got {' '.join(words)}"
         )
     if dry_run:
+        from kintsugi.assembly import Ground
+
         for resolved in recipes.values():
-            print_recipe(resolved)
+            print_recipe(resolved, Ground.of(resolved).told(resolved))
         return
     from kintsugi.run.console import Reporter
     from kintsugi.run.measuring import measure, read_sample, record, save, summary
@@ -361,13 +364,10 @@ def show_command(
     show(Run.open(run), Choice(step, problem, every, limit, anchor), Console(highlight=False))
 
 
-def print_recipe(recipe: object, note: str = "") -> None:
-    """Prints the resolved recipe and the derived counts."""
-    from kintsugi.config import Recipe, derived
-
-    assert isinstance(recipe, Recipe)
+def print_recipe(recipe: Recipe, lines: list[str]) -> None:
+    """Prints the resolved recipe and what it comes to."""
     typer.echo(recipe.to_yaml().rstrip())
-    for line in [*derived(recipe), *([note] if note else [])]:
+    for line in lines:
         typer.echo(f"# {line}")
 
 

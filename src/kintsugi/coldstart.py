@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kintsugi import loop
-from kintsugi.assembly import Parts
+from kintsugi.assembly import Ground, Parts
 from kintsugi.config import Recipe
 from kintsugi.files import write_whole
 from kintsugi.learning.learner import LocalLearner
@@ -39,6 +39,7 @@ from kintsugi.sampling.context import Context
 from kintsugi.sampling.play import Meter, play
 from kintsugi.tasks.base import Demonstrator, RepairPair, Task
 from kintsugi.tasks.chat import conversation, message_text
+from kintsugi.trackers import load_trackers
 from kintsugi.verifiers.base import Verifier
 from kintsugi.verifiers.user import Reward
 
@@ -72,6 +73,36 @@ def sft(
     return loop.run(
         recipe, ColdStart(), on_step=on_step, resume=resume, overwrite=overwrite, reporter=reporter
     )
+
+
+def outline(recipe: Recipe) -> list[str]:
+    """What a cold start by the recipe comes to, in words, once all is checked that needs no model. KintsugiError as
+    `sft` would raise it."""
+    load_trackers(recipe.trackers)
+    ground, s = Ground.of(recipe), recipe.sampling
+    repairs = repairs_of_batch(recipe)
+    wanted = ((recipe.sft.batch - repairs, "solutions"), (repairs, "repair pairs"))
+    lines = [
+        f"{recipe.sft.batch} examples a step: " + " and ".join(f"{count} {what}" for count, what in wanted),
+        f"{recipe.steps} steps = {recipe.steps * recipe.sft.batch:,} examples",
+    ]
+    if recipe.sft.data is not None:
+        solutions, pairs = read_examples(Path(recipe.sft.data))
+        endless((solutions, pairs), recipe)
+        lines += [
+            f"{size:,} {what} in {recipe.sft.data}: each is seen {recipe.steps * count / size:.1f} times"
+            for size, (count, what) in zip((len(solutions), len(pairs)), wanted, strict=True)
+            if size
+        ]
+    elif isinstance(ground.task, Demonstrator):
+        lines.append("the task writes them")
+    else:
+        asked = len(ground.train_problems[: max(SAMPLED_PROBLEMS, s.problems)])
+        lines.append(
+            f"the model writes them first: {asked} problems x {s.group_size} samples = {asked * s.group_size:,} "
+            f"completions, at most {asked * s.group_size * s.max_new_tokens:,} tokens"
+        )
+    return ground.told(recipe, lines)
 
 
 class ColdStart(Lessons):

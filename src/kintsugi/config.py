@@ -394,8 +394,9 @@ def dotted(problem: Any) -> str:
     return ".".join(str(part) for part in problem["loc"] if part not in ("str", "dict[str,any]"))
 
 
-def derived(recipe: Recipe, held_out: int | None = None) -> list[str]:
-    """The counts that follow from the recipe, in words and numbers; `held_out`: the problems evaluated, if known."""
+def derived(recipe: Recipe, held_out: int | None = None, steps: Sequence[str] | None = None) -> list[str]:
+    """The counts that follow from the recipe, in words and numbers; `held_out`: the problems evaluated, if known;
+    `steps`: what the steps come to where they do not sample."""
     s, e = recipe.sampling, recipe.eval
     asked = held_out or e.problems or EVALUATED
     samples, times = asked * (e.samples + 1), 2 + evaluations_between(recipe, 0, recipe.steps, 0)
@@ -406,15 +407,19 @@ def derived(recipe: Recipe, held_out: int | None = None) -> list[str]:
         else f" ({FEW} problems if a model of over {LARGE // 10**6}M is on a CPU)"
     )
     completions = s.problems * s.group_size
-    return [
+    spent = "generated tokens, all phases" if steps is None else "tokens trained on"
+    sampled = (
         f"{s.problems} problems x {s.group_size} rollouts = {completions} completions a step",
         f"{recipe.steps} steps = {recipe.steps * completions} rollouts, "
         f"at most {recipe.steps * completions * s.max_new_tokens:,} rollout tokens",
+    )
+    return [
+        *(sampled if steps is None else steps),
         f"{recipe.optim.minibatches * recipe.steps} optimizer steps at most, lr {recipe.optim.lr:g} "
         f"after {recipe.optim.warmup} warm-up steps",
         f"evaluation: {asked} problems x ({e.samples} samples + 1 greedy) = {samples:,} completions{fewer}; "
         f"{times} evaluations{spaced}: at most {times * samples * s.max_new_tokens:,} tokens",
-        *([f"ends after {recipe.budget:,} generated tokens, all phases"] if recipe.budget else []),
+        *([f"ends after {recipe.budget:,} {spent}"] if recipe.budget else []),
     ]
 
 

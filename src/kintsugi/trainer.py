@@ -16,7 +16,7 @@ import numpy as np
 from kintsugi import loop
 from kintsugi.algorithms import Algorithm, load_algorithm
 from kintsugi.algorithms.base import believed
-from kintsugi.assembly import Parts
+from kintsugi.assembly import Ground, Parts
 from kintsugi.config import Recipe
 from kintsugi.learning.learner import LocalLearner
 from kintsugi.learning.objective import Objective
@@ -29,6 +29,7 @@ from kintsugi.sampling.base import derive_seed
 from kintsugi.sampling.context import Context
 from kintsugi.sampling.play import Meter, play
 from kintsugi.tasks.base import Task
+from kintsugi.trackers import load_trackers
 from kintsugi.verifiers.base import Verifier
 from kintsugi.verifiers.user import Reward
 
@@ -58,6 +59,14 @@ def train(
     recipe = Recipe.of(recipe, task=task, verifier=verifier, algorithm=algorithm)
     lessons = Reinforcement(check_algorithm(recipe))
     return loop.run(recipe, lessons, on_step=on_step, resume=resume, overwrite=overwrite, reporter=reporter)
+
+
+def outline(recipe: Recipe) -> list[str]:
+    """What a run of the recipe comes to, in words, once all is checked that needs no model. KintsugiError as `train`
+    would raise it."""
+    algorithm = check_algorithm(recipe)
+    load_trackers(recipe.trackers)
+    return [*Ground.of(recipe).told(recipe), *([algorithm.note] if algorithm.note else [])]
 
 
 class Reinforcement(Lessons):
