@@ -16,6 +16,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ from kintsugi.sampling.play import Meter, play
 from kintsugi.sampling.rounds import Rounds
 from kintsugi.sampling.sample import Limits, Sample
 from kintsugi.trainer import check_algorithm
+from kintsugi.verifiers.calls import Log
 from kintsugi.verifiers.heard import Heard
 from kintsugi.verifiers.user import UserVerifier
 from kintsugi.verifiers.weighted import Weighted, distinct
@@ -126,8 +128,17 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     # ---- what TRL calls
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
+        self._log = Log()
         self._rewards = super()._calculate_rewards(*args, **kwargs)
         return self._rewards
+
+    def _log_completion_extra(self, column: str, values: list[Any]) -> None:
+        self._log.extra(column, values)
+        super()._log_completion_extra(column, values)
+
+    def _log_metric(self, name: str, value: float) -> None:
+        self._log.metric(name, value)
+        super()._log_metric(name, value)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         meter = Meter()
@@ -198,7 +209,11 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         logprobs = unpadded(output.get("sampling_per_token_logps", unknown), output["completion_mask"])
         completions = map(self._completion, written, logprobs)
         members = self._processes.gather(list(zip(inputs, prompts, completions, strict=True)))
-        verdicts = [verdict_of(row, self._weights, self._outcome) for row in self._rewards.tolist()]
+        logs = self._processes.gather([self._log.of(i) for i in range(len(inputs))])
+        verdicts = [
+            replace(verdict_of(row, self._weights, self._outcome), logged=log)
+            for row, log in zip(self._rewards.tolist(), logs, strict=True)
+        ]
         groups = grouped(members, verdicts, self.num_generations)
         for group in groups:
             self._judge.hear(group.problem, group.verdicts)
