@@ -13,7 +13,7 @@ import yaml
 from benchmarks.page import page
 
 from kintsugi.compare.overall import overall_table, shared, speed_table
-from kintsugi.compare.plan import Comparison, Plan, Tuning, load_plan
+from kintsugi.compare.plan import Comparison, Plan, Tuning, load_plan, outline
 from kintsugi.compare.plots import apart, assign
 from kintsugi.compare.results import (
     Curve,
@@ -420,6 +420,12 @@ def test_labels_move_apart_and_keep_their_order() -> None:
 
 
 # ---- the plan
+
+
+def test_an_outline_counts_what_evaluations_ask(tmp_path: Path) -> None:
+    # 7 problems x (3 samples + 1 greedy) = 28 answers, 1 + 3 times.
+    found = outline(plan(tmp_path, "settings.eval={problems: 7, samples: 3}", "evaluations=3"))
+    assert any("evaluated 1 + 3 times: 112 answers a run beside its budget" in line for line in found)
 
 
 def test_a_file_becomes_runs_of_equal_budget(tmp_path: Path) -> None:

@@ -263,10 +263,13 @@ def outline(plan: Plan) -> list[str]:
     """The plan in words and numbers."""
     c, tuning = plan.comparison, plan.tuning_runs()
     main = len(plan.entries) * len(c.seeds)
+    e = plan.entries[0].recipe.eval
+    answers = (e.problems or EVALUATED) * (e.samples + 1) * (1 + c.evaluations)
     tokens = sum(run.budget for run in tuning) + main * c.budget
     said = [
         f"{plan.task}, {c.name}: {', '.join(e.label for e in plan.entries)}",
-        f"{main} runs of {c.budget:,} generated tokens ({len(c.seeds)} seeds), evaluated 1 + {c.evaluations} times",
+        f"{main} runs of {c.budget:,} generated tokens ({len(c.seeds)} seeds), evaluated 1 + {c.evaluations} times: "
+        f"{answers:,} answers a run beside its budget",
     ]
     if c.tuning:
         grid = "; ".join(

@@ -57,7 +57,7 @@ def measure(
     found: list[tuple[Seen, Sequence[Problem]]] = []
     for model in [*([before] if before else []), recipe.model]:
         parts, result = evaluated(recipe.model_copy(update={"model": model}), out)
-        seen = Seen(spec_name(model), result, fit(parts, text) if text is not None else None)
+        seen = Seen(spec_name(model), result, fit(parts, text, out) if text is not None else None)
         found.append((seen, parts.eval_problems))
     # What is too long for one of the two models is left out for it alone: they are compared on what both were asked.
     common = set.intersection(*({p.id for p in asked} for _, asked in found))

@@ -11,6 +11,7 @@ import torch
 from kintsugi.assembly import Parts
 from kintsugi.learning.scoring import Scorer, Target, micro_batches
 from kintsugi.records import KintsugiError
+from kintsugi.run.console import Reporter
 from kintsugi.sampling.sample import positions_of
 
 WINDOW = 1024
@@ -40,8 +41,10 @@ def windows(ids: Sequence[int], size: int) -> Iterator[Target]:
         yield Target(tuple(ids[max(0, at - half) : at]), piece, (True,) * len(piece), ())
 
 
-def fit(parts: Parts, text: str) -> Fit:
-    """The model's cross entropy on a text, at temperature 1; KintsugiError where there is nothing to score."""
+def fit(parts: Parts, text: str, out: Reporter | None = None) -> Fit:
+    """The model's cross entropy on a text, at temperature 1; `out` shows how far it is. KintsugiError where there is
+    nothing to score."""
+    out = out or Reporter()
     loaded = parts.loaded
     ids = loaded.codec.encode(text)
     if len(ids) < 2:
@@ -49,7 +52,12 @@ def fit(parts: Parts, text: str) -> Fit:
     targets = list(windows(ids, min(WINDOW, positions_of(loaded.model.config) or WINDOW)))
     loaded.model.eval()
     scorer = Scorer(loaded.model, loaded.tokenizer.pad_token_id, 1.0, parts.autocast)
-    with torch.no_grad():
-        chunks = micro_batches(targets, parts.recipe.optim.token_budget)
-        total = math.fsum(float(scorer(chunk).double().sum()) for chunk in chunks)
-    return Fit(len(ids) - 1, -total / (len(ids) - 1))
+    sums: list[float] = []
+    done = 0
+    with torch.no_grad(), out, out.working("reading the text", len(targets), "windows") as reach:
+        for chunk in micro_batches(targets, parts.recipe.optim.token_budget):
+            sums.append(float(scorer(chunk).double().sum()))
+            done += len(chunk)
+            reach(done, done)
+            out.pulse(0.0)
+    return Fit(len(ids) - 1, -math.fsum(sums) / (len(ids) - 1))
