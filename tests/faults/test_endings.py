@@ -38,7 +38,8 @@ def steps_saved(run: Path) -> list[str]:
 
 def test_half_a_surrogate_pair_in_a_verdict_ends_neither_a_run_nor_a_resume(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("def score(completions, **columns):\n    raise ValueError('\\ud800')\n")
-    path = recipe(tmp_path, verifier=f"{tmp_path / 'mine.py'}:score", steps=1)
+    verifier = {"name": f"{tmp_path / 'mine.py'}:score", "on_error": "continue"}
+    path = recipe(tmp_path, verifier=verifier, steps=1)
     for words in ((), ("--resume", "steps=2")):
         done = train(path, *words)
         assert done.returncode == 0, done.stderr

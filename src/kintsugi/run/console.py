@@ -72,7 +72,7 @@ class Work:
         took = time.monotonic() - self.since
         if not self.total:
             return f"{self.what}: sampling {self.share:.0%}, {span(took)} so far" if self.share else self.what
-        left = f", {span(took * (self.total - self.over) / self.over)} left" if self.over else ""
+        left = f", {span(took * (self.total - self.over) / self.over)} left" if self.over >= 1 else ""
         return f"{self.what}: {self.over:.0f} of {self.total} {self.unit}{left}"
 
 
