@@ -23,6 +23,11 @@ KeptBy = Literal["K", "2K", "all"]
 PASS_THRESHOLD = 0.5
 """tau_r: a rollout passes iff its outcome reward is at least this (arXiv:2605.05226)."""
 
+OPEN_RANK = 5
+"""The rank of the fix up to which a seam is open."""
+CERTAIN = 0.056
+"""Entropy in nats up to which a policy is certain of its next token (arXiv:2606.25524)."""
+
 
 class KintsugiError(Exception):
     """Something the user can mend: one clear line, exit code 2, no traceback."""
@@ -204,12 +209,35 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class Reach:
+    """The policy at a seam's first edit, given the problem and the tokens before it, at the sampler's temperature.
+
+    failed, fix             log pi of the failure's token and of the one that the repair has there, in nats.
+    failed_rank, fix_rank   1 + the number of tokens that are likelier.
+    entropy                 Of the next token, in nats.
+    """
+
+    failed: float
+    failed_rank: int
+    fix: float
+    fix_rank: int
+    entropy: float
+
+    @property
+    def open(self) -> bool:
+        """True if the fix is among the first five and the policy is not certain: what can be learned there
+        (arXiv:2605.06241, 2606.25524)."""
+        return self.fix_rank <= OPEN_RANK and self.entropy > CERTAIN
+
+
+@dataclass(frozen=True, slots=True)
 class Seam:
     """A failed rollout joined with its selected repair: where they differ, and what is trained on.
 
     `failed` and `repair` index Episode.rollouts and Episode.repairs. `kept` = K* edits of `edits` gate
     the masks; `kept_by` says which try fixed it.
-    Masks hold 0/1, one per token of either completion.
+    Masks hold 0/1, one per token of either completion. `reach` is None where the policy could not be asked, or one
+    side has no token at the first edit.
     """
 
     failed: int
@@ -220,6 +248,12 @@ class Seam:
     checks: tuple[Check, ...]
     failed_mask: tuple[int, ...]
     repaired_mask: tuple[int, ...]
+    reach: Reach | None = None
+
+    @property
+    def closed(self) -> bool:
+        """True if the fix is known to be out of the policy's reach."""
+        return self.reach is not None and not self.reach.open
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from fakes import make_recipe, make_repair, make_rollout
 from tokenizers import Tokenizer, decoders, models
 
 from kintsugi.algorithms import load_algorithm
-from kintsugi.records import Edit, Episode, Problem, Row, Seam
+from kintsugi.records import Edit, Episode, Problem, Reach, Row, Seam
 from kintsugi.run.directory import RunLog
 from kintsugi.sampling.base import RowStats
 
@@ -18,11 +18,14 @@ FAILED, MENDED = "a\n#### 4", "a\n#### 5"
 """They differ in token 7 of 9 (one token a character, and the stop token)."""
 
 
+REACH = Reach(failed=-0.5, failed_rank=1, fix=-1.5, fix_rank=2, entropy=0.7)
+
+
 def make_episode(failed: str = FAILED, mended: str = MENDED) -> Episode:
     """Rollout 0 fails and is mended, 1 passes, 2 fails and its repair was rejected."""
     at = next(i for i, (a, b) in enumerate(zip(failed, mended, strict=True)) if a != b)
     gates = tuple(int(i == at) for i in range(len(failed) + 1))
-    seam = Seam(0, 0, (Edit("replace", at, at),), 1, "K", (), gates, gates)
+    seam = Seam(0, 0, (Edit("replace", at, at),), 1, "K", (), gates, gates, REACH)
     return Episode(
         Problem("p/1", "2+3?", "5"),
         rollouts=(make_rollout(failed), make_rollout("#### 5", 1.0), make_rollout("#### 9")),

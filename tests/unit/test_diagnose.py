@@ -28,8 +28,9 @@ def healthy(step: int) -> dict[str, Any]:
         "step": step, "loss": -0.1, "grad_norm": 0.6, "updates": 1, "accuracy": 0.3 + 0.58 * done,
         "groups/mixed": 7, "groups/all_passed": 4, "groups/all_failed": 1, "entropy": 0.06 * (1 - 0.4 * done),
         "verdict/error": 0, "verdict/unscorable": 0, "truncated": 0, "length/rollout": 51.0, "tokens/rollout": 4896,
-        "repair/tried": 20, "repair/samples": 20, "repair/success_per_failure": 0.9, "audit/prompt_leak": 0,
-        "audit/anchor_copy": 0, "kstar/K": 18, "kstar/kept": 1.0, "rows/policy": 110, "rows/repair": 12,
+        "reach/known": 18, "reach/open": 0.9, "repair/tried": 20, "repair/samples": 20,
+        "repair/success_per_failure": 0.9, "audit/prompt_leak": 0, "audit/anchor_copy": 0, "kstar/K": 18,
+        "kstar/kept": 1.0, "rows/policy": 110, "rows/repair": 12,
         "active_ratio": 0.6, "clip_fraction": 0.01, "sampler_gap": 1e-5,
     }  # fmt: skip
 
@@ -93,6 +94,11 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     # One of 20 tried, over 20 steps: 20 of 400.
     "failures are not mended": ({"repair/success_per_failure": 0.05, "kstar/K": 1}, "20 of the 400", "source=sibling"),
+    # A tenth of 18 seams in 20 steps: 36 of 360.
+    "seams are closed": (
+        {"reach/known": 18, "reach/open": 0.1, "reach/fix": 0.001, "reach/entropy": 0.01, **FLAT},
+        "36 of the 360 seams", "sampling.temperature=1.2",
+    ),
     "gates are empty": ({"active_ratio": 0.0}, "360 seams", "kintsugi show"),
     "gates are everywhere": ({"kstar/kept": 40.0}, "40 of 51 tokens", "kintsugi sft"),
     "the clip is out of range": ({"clip_fraction": 0.5}, "50% of the ratios", "optim.lr=0.0001"),

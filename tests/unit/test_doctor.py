@@ -86,7 +86,8 @@ TRIAL = Trial(
     metrics={
         "truncated": 0, "accuracy": 0.5, "groups/mixed": 6, "groups/all_passed": 1, "groups/all_failed": 1,
         "repair/tried": 10, "repair/success_per_failure": 0.5, "tokens/generated": 1000,
-        "seconds/rollout": 1.0, "seconds/train": 0.5,
+        "seconds/rollout": 1.0, "seconds/train": 0.5, "reach/known": 5, "reach/open": 0.8, "reach/failed": 0.6,
+        "reach/fix": 0.3, "reach/entropy": 0.7,
     },
     lengths=(10, 11, 80, 45), verdicts=(("p/1", Verdict("pass", 1.0)), ("p/1", Verdict("fail"))), held_out=20,
     prompt="Q\x1b", dtype="torch.float32", parameters=1_000_000,
@@ -115,6 +116,12 @@ def test_a_good_step_is_well() -> None:
     assert "\x1b" not in found["prompt"].detail
 
 
+def test_open_seams_promise_more_than_grpo() -> None:
+    assert trialled()["forecast"].seen.startswith(
+        "seams are open here: expect more than GRPO: 6 of 8 groups mixed"
+    )
+
+
 def test_lengths_are_counted_in_bins() -> None:
     lines = trialled()["completion lengths"].detail.splitlines()
     # Bins of 80 / 8 = 10 tokens: 10 in the first, 11 in the second, 45 in the fifth, 80 in the last.
@@ -131,6 +138,10 @@ def test_lengths_are_counted_in_bins() -> None:
          {"metrics": {"groups/mixed": 0, "groups/all_passed": 0, "groups/all_failed": 8}}),
         ("groups at the start", "warn", "1 mixed", {"metrics": {"groups/mixed": 1, "groups/all_passed": 7}}),
         ("repairs at the start", "warn", "0% of 10", {"metrics": {"repair/success_per_failure": 0.0}}),
+        ("forecast", "warn", "closed: expect no gain from repairs: 6 of 8 groups mixed, 50% of failures mended, "
+         "40% of 5 seams open (failed token p 0.60, fix p 0.30, entropy 0.70 nats)", {"metrics": {"reach/open": 0.4}}),
+        ("forecast", "warn", "failures are not mended", {"metrics": {"repair/success_per_failure": 0.05}}),
+        ("forecast", "warn", "too few seams to say", {"metrics": {"reach/known": 4}}),
         ("sampler and learner", "fail", "0.3 nats", {"gap": 0.3}),
         ("seeds", "fail", "two texts", {"same_seed_same_text": False}),
         ("memory", "fail", "99", {"peak_bytes": 99 * 10**8}),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from fakes import LOGPROB, encode, make_context, part_of, run
 from kintsugi.algorithms import load_algorithm
 from kintsugi.algorithms.kintsugi import kintsugi
 from kintsugi.plugins import arguments_of
-from kintsugi.records import Episode, KintsugiError, Problem, Row
+from kintsugi.records import Episode, KintsugiError, Problem, Reach, Row
 from kintsugi.trainer import check_algorithm
 
 PROBLEM = Problem("p", "Q", "4")
@@ -51,7 +52,7 @@ def places(row: Row) -> dict[int, float]:
 def test_the_shipped_defaults() -> None:
     """The setting that was measured; a change here wants a measurement."""
     assert {name: a.default for name, a in arguments_of(kintsugi)[0].items()} == {
-        "source": "either", "failures": 3, "seam": 10.0, "lambda_rep": 1.0,
+        "source": "either", "failures": 3, "seam": 10.0, "lambda_rep": 1.0, "closed": "keep",
     }  # fmt: skip
 
 
@@ -83,6 +84,19 @@ def test_the_rows_of_a_seam_whole() -> None:
     assert [(row.kind, row.index, set(row.credit)) for row in by_role(rows, "policy")] == [
         ("rollout", 1, {"group"}), ("rollout", 2, {"group"}),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("closed", "entropy", "is_trained"), [("keep", 0.0, True), ("drop", 0.0, False), ("drop", 1.0, True)]
+)
+def test_closed_seams_are_kept_or_dropped(closed: str, entropy: float, is_trained: bool) -> None:
+    """A failure whose seam is dropped keeps its group advantage: rewards 0, 1, 1, so -(2/3) / (sqrt(2)/3)."""
+    episode, _ = rows_of()
+    reached = replace(episode, seams=(replace(episode.seams[0], reach=Reach(-0.1, 1, -3.0, 2, entropy)),))
+    rows = load_algorithm({"name": "kintsugi", "closed": closed}).rows(reached)
+    assert [len(by_role(rows, role)) for role in ("failed", "repaired")] == [int(is_trained)] * 2
+    if not is_trained:
+        assert by_role(rows, "policy")[0].advantages == pytest.approx([-math.sqrt(2)] * 12)
 
 
 def test_what_precedes_a_seam_is_praised() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 from fakes import make_repair, make_rollout
 
 from kintsugi.algorithms import load_algorithm
-from kintsugi.records import Check, Edit, Episode, Problem, Rollout, Seam, Verdict
+from kintsugi.records import Check, Edit, Episode, Problem, Reach, Rollout, Seam, Verdict
 from kintsugi.run.metrics import step_metrics
 from kintsugi.sampling.base import StepStats
 
@@ -25,6 +26,10 @@ STATS = StepStats(
 )
 
 
+OPEN = Reach(math.log(0.6), 1, math.log(0.3), 2, entropy=0.9)
+CERTAIN = Reach(math.log(0.9), 1, math.log(0.1), 2, entropy=0.05)
+
+
 def seam(
     failed: int,
     repair: int,
@@ -33,6 +38,7 @@ def seam(
     kept_by: Any,
     checks: tuple[Check, ...] = (),
     length: int = 5,
+    reach: Reach | None = None,
 ) -> Seam:
     """A seam whose first `kept` of 10 tokens are gated on the failed side, and one of the repair's `length`."""
     return Seam(
@@ -44,6 +50,7 @@ def seam(
         checks=checks,
         failed_mask=tuple(int(t < kept) for t in range(10)),
         repaired_mask=tuple(int(t == 0) for t in range(length)),
+        reach=reach,
     )
 
 
@@ -72,8 +79,8 @@ def episodes() -> list[Episode]:
         (fail, fail),
         (make_repair(0, "1", distance=0.4, score=0.9), make_repair(1, "1", distance=0.6, score=0.9)),
         (
-            seam(0, 0, edits=3, kept=3, kept_by="all", length=2),
-            seam(1, 1, edits=9, kept=4, kept_by="2K", length=2),
+            seam(0, 0, edits=3, kept=3, kept_by="all", length=2, reach=OPEN),
+            seam(1, 1, edits=9, kept=4, kept_by="2K", length=2, reach=CERTAIN),
         ),
     )
     passed = Episode(Problem("c", "Q", "1"), (good, good), skipped="all passed")
@@ -126,6 +133,21 @@ def test_repairs(metrics: dict[str, Any]) -> None:
             "length/repair": (6 + 5 + 4 + 3 + 2 + 2) / 6,
         },
     )
+
+
+def test_reach(metrics: dict[str, Any]) -> None:
+    """Of three seams two have a reach; one is open."""
+    expected = {"known": 2, "open": 1 / 2, "failed": 0.75, "fix": 0.2, "entropy": 0.475}
+    assert_holds(metrics, {f"reach/{name}": value for name, value in expected.items()})
+
+
+@pytest.mark.parametrize(
+    ("rank", "entropy", "is_open"), [(1, 0.057, True), (5, 0.057, True), (6, 2.0, False), (1, 0.056, False)]
+)
+def test_a_seam_is_open_where_its_fix_is_in_the_top_five_and_the_policy_unsure(
+    rank: int, entropy: float, is_open: bool
+) -> None:
+    assert Reach(-0.1, 1, -3.0, rank, entropy).open == is_open
 
 
 def test_audit_counts_by_rule(metrics: dict[str, Any]) -> None:

@@ -12,9 +12,11 @@ from fakes import FakeVerifier, encode, make_context, run
 
 from kintsugi.algorithms import load_algorithm
 from kintsugi.prompts import CHAT, PROMPTS, TERSE, Prompts, load_prompts
-from kintsugi.records import Episode, Problem
+from kintsugi.records import Episode, Problem, Reach
 from kintsugi.run.metrics import repair_metrics
+from kintsugi.sampling.base import Fork
 from kintsugi.sampling.context import Context
+from kintsugi.sampling.play import play
 
 PROBLEM = Problem("p1", "Q", "4")
 WRONG, RIGHT = "1+1=3 3+2=5 #### 5", "1+1=2, 2+2=4 #### 4"
@@ -32,7 +34,7 @@ def mend(failed: str, anchor: str) -> str:
 def settings(group: int, **more: Any) -> dict[str, Any]:
     return {
         "sampling": {"group_size": group, "max_new_tokens": 40},
-        "algorithm": {"name": "iop", "candidates": 2, "k": 1, "lambda_edit": 0.2, **more},
+        "algorithm": {"name": "iop", "candidates": 2, "k": 1, **more},
     }
 
 
@@ -76,6 +78,31 @@ def test_a_mixed_group() -> None:
     assert episode.tokens == {"rollout": 86, "repair": 81, "check": 14}
     assert ctx.meter.seconds.keys() == {"rollout", "repair", "audit", "check"}
     assert len(sampler.calls) == 4
+
+
+def test_every_seam_has_its_reach_at_the_first_edit() -> None:
+    """WRONG and MENDED differ first in token 4: 3 and 2 after "1+1="."""
+    script = {"[Q]": [WRONG, RIGHT], mend(WRONG, RIGHT): [MENDED, MENDED]}
+    ctx, _ = make_context(script, **settings(2, check="none"))
+    reach = Reach(failed=-0.5, failed_rank=1, fix=-1.5, fix_rank=2, entropy=0.7)
+    asked: list[Fork] = []
+
+    def reacher(forks: Sequence[Fork]) -> list[Reach]:
+        asked.extend(forks)
+        return [reach] * len(forks)
+
+    algorithm = load_algorithm(ctx.recipe.algorithm)
+    (episode,) = play([algorithm.run(PROBLEM, ctx)], ctx.sampler, reacher=reacher)  # type: ignore[attr-defined]
+    assert [seam.reach for seam in episode.seams] == [reach]
+    assert asked == [Fork(encode("[Q]"), encode("1+1="), ord("3"), ord("2"))]
+
+
+def test_without_anyone_to_ask_a_seam_has_no_reach_and_counts_as_open() -> None:
+    script = {"[Q]": [WRONG, RIGHT], mend(WRONG, RIGHT): [MENDED, MENDED]}
+    ctx, _ = make_context(script, **settings(2, check="none", closed="drop"))
+    episode = run_iop(PROBLEM, ctx)
+    assert [(seam.reach, seam.closed) for seam in episode.seams] == [(None, False)]
+    assert sum("seam" in row.credit for row in load_algorithm(ctx.recipe.algorithm).rows(episode)) == 2
 
 
 def test_the_check_sees_no_anchor() -> None:

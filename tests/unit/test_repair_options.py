@@ -19,7 +19,7 @@ from kintsugi.sampling.play import Meter
 def test_the_shipped_defaults() -> None:
     """The paper's own where it says them: G_rep = 2, K = 8, both lambdas 0.2."""
     assert {name: a.default for name, a in arguments_of(iop)[0].items()} == {
-        "candidates": 2, "k": 8, "check": "continue", "lambda_edit": 0.2, "lambda_rep": 0.2,
+        "candidates": 2, "k": 8, "check": "continue", "lambda_rep": 0.2, "closed": "keep",
     }  # fmt: skip
 
 

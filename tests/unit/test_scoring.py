@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import math
 import random
 from typing import Any
 
@@ -15,12 +17,15 @@ from kintsugi.learning import scoring
 from kintsugi.learning.scoring import (
     Scorer,
     chunked_logprobs,
+    forked,
     keeps_plain_cache,
     micro_batches,
+    reaches,
     sequences,
     split_head,
 )
-from kintsugi.records import Row
+from kintsugi.records import Reach, Row
+from kintsugi.sampling.base import Fork
 
 VOCABULARY = 60
 
@@ -106,6 +111,35 @@ def test_scores_and_gradients_are_those_of_a_plain_pass(kind: str, budget: int) 
     for (name, mine), theirs in zip(model.named_parameters(), plain.parameters(), strict=True):
         scale = float(theirs.grad.abs().max())
         assert torch.allclose(mine.grad, theirs.grad, atol=1e-4 * max(1.0, scale)), name
+
+
+def test_the_reach_of_two_tokens() -> None:
+    """Probabilities 1/2, 1/4, 1/8, 1/8 at temperature 1 from logits at temperature 2, and entropy 7/4 log 2: the sum of
+    p log 1/p is log 2 (1/2 + 2/4 + 3/8 + 3/8). Two tokens of the same probability share their rank."""
+    logits = 2 * torch.tensor([[1 / 2, 1 / 4, 1 / 8, 1 / 8]]).log()
+    ((reach),) = reaches(logits, torch.tensor([[1, 3]]), temperature=2.0)
+    expected = Reach(math.log(1 / 4), 2, math.log(1 / 8), 3, 7 / 4 * math.log(2))
+    assert (reach.failed_rank, reach.fix_rank) == (expected.failed_rank, expected.fix_rank)
+    found = (reach.failed, reach.fix, reach.entropy)
+    assert found == pytest.approx((expected.failed, expected.fix, expected.entropy))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fork_is_looked_at_where_a_plain_pass_says(kind: str) -> None:
+    """Prefixes of 0, 1 and 4 tokens after two prompts; the first two forks are at one place."""
+    model = model_of(kind)
+    forks = [
+        Fork((1, 2, 3), (), 4, 5), Fork((1, 2, 3), (), 6, 4), Fork((1, 2, 3), (4,), 7, 8),
+        Fork((9,), (1, 2, 3, 4), 5, 6),
+    ]  # fmt: skip
+    scorer = Scorer(model, 0, 0.7, None)
+    chunks = micro_batches(forked(forks), 4096)
+    assert sum(map(len, chunks)) == 3
+    found = {i: reach for chunk in chunks for i, reach in scorer.reach(chunk, forks).items()}
+    for i, fork in enumerate(forks):
+        logits = model(torch.tensor([[*fork.prompt_ids, *fork.prefix]])).logits[:, -1]
+        (expected,) = reaches(logits.detach(), torch.tensor([[fork.failed, fork.fix]]), 0.7)
+        assert dataclasses.astuple(found[i]) == pytest.approx(dataclasses.astuple(expected), abs=2e-5)
 
 
 @pytest.mark.parametrize(

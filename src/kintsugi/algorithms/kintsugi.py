@@ -23,8 +23,8 @@ from typing import Annotated
 from pydantic import Field
 
 from kintsugi.algorithms.base import OVER_THE_GROUP, Algorithm, centred, outcome_rows
-from kintsugi.algorithms.seams import reasons, repair_rows, repaired_row, run
-from kintsugi.mending.options import Mending, Source
+from kintsugi.algorithms.seams import reasons, repair_rows, repaired_row, run, trained
+from kintsugi.mending.options import Closed, Mending, Source
 from kintsugi.records import Episode, Row, Seam
 
 PREFIX = 1.0
@@ -48,10 +48,11 @@ def kintsugi(
         float, Field(gt=0, description="credit of a seam's tokens: blame of the failure's, praise of the fix")
     ] = 10.0,
     lambda_rep: Annotated[float, Field(ge=0, description="weight of the repair objective")] = 1.0,
+    closed: Closed = "keep",
 ) -> Algorithm:
     def rows(episode: Episode) -> list[Row]:
         """One row per rollout, two for one with a seam (credited or not, it counts), then repair mode's."""
-        seams = {s.failed: s for s in episode.seams}
+        seams = trained(episode, closed)
         made: list[Row] = []
         for member in outcome_rows(episode):
             if found := seams.get(member.index):

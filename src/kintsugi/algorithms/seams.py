@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from kintsugi.algorithms.base import Credit, group_advantages, row
-from kintsugi.mending.options import Mending
+from kintsugi.mending.options import Closed, Mending
 from kintsugi.mending.repair import join_seams, repair_failures
 from kintsugi.records import Episode, Problem, Row, Seam
 from kintsugi.sampling.context import Context
@@ -29,6 +29,11 @@ def run(problem: Problem, ctx: Context, how: Mending) -> Run[Episode]:
     repairs, skipped = yield from repair_failures(problem, rollouts, ctx, how)
     seams = yield from join_seams(problem, rollouts, repairs, ctx, how)
     return Episode(problem, rollouts, repairs, seams, skipped)
+
+
+def trained(episode: Episode, closed: Closed) -> dict[int, Seam]:
+    """The seams that are trained on, by their failure. All are recorded; one of unknown reach counts as open."""
+    return {seam.failed: seam for seam in episode.seams if closed == "keep" or not seam.closed}
 
 
 def repaired_row(episode: Episode, seam: Seam, praise: float) -> Row:

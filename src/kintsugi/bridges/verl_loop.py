@@ -22,9 +22,9 @@ from kintsugi.bridges.verl_settings import ANCHOR, NAME, PROBLEM, plan, verifier
 from kintsugi.models.loading import HFCodec, stop_tokens
 from kintsugi.prompts import load_prompts
 from kintsugi.records import Completion, Episode, Finish, KintsugiError, Rollout, Row
-from kintsugi.sampling.base import SamplingParams, Score, derive_seed
+from kintsugi.sampling.base import Fork, SamplingParams, Score, derive_seed
 from kintsugi.sampling.context import Context
-from kintsugi.sampling.play import Ask, Meter, Run
+from kintsugi.sampling.play import Meter, Run, Wanted
 from kintsugi.sampling.sample import positions_of
 from kintsugi.verifiers import begun_in_thoughts
 from kintsugi.verifiers.base import TrainerState
@@ -57,7 +57,9 @@ class ServerSampler:
         self.client, self.sampling, self.seeded = client, sampling, seeded
         self.versions: set[int] = set()
 
-    async def answered(self, ask: Ask | Score, meter: Meter) -> tuple[Rollout, ...]:
+    async def answered(self, ask: Wanted, meter: Meter) -> tuple[Rollout, ...] | None:
+        if isinstance(ask, Fork):
+            return None  # verl's servers tell no more than the log-probabilities of what they sampled
         if isinstance(ask, Score):
             raise KintsugiError(
                 "verl: the algorithm asks for log-probabilities of the trainer: set its `scores`"

@@ -215,6 +215,7 @@ MEANS = {
     "repair_success": "repair/success_per_failure",
     "repair_success_per_sample": "repair/success_per_sample",
     "active_ratio": "active_ratio",
+    "open_share": "reach/open",
     "entropy": "entropy",
     "clip_fraction": "clip_fraction",
     "length": "length/rollout",

@@ -11,10 +11,10 @@ import math
 import time
 import warnings
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,13 +22,14 @@ from torch import Tensor
 from kintsugi.config import Optim
 from kintsugi.learning.loss import LOSSES, RowLosses
 from kintsugi.learning.objective import Objective, row_scales
-from kintsugi.learning.scoring import Scorer, Target, micro_batches, sequences, whole
-from kintsugi.records import KintsugiError, Row
-from kintsugi.sampling.base import RowStats, Score, StepStats
+from kintsugi.learning.scoring import Scorer, Target, forked, micro_batches, sequences, whole
+from kintsugi.records import KintsugiError, Reach, Row
+from kintsugi.sampling.base import Fork, RowStats, Score, StepStats
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+Found = TypeVar("Found")
 WARM_DOWN = 0.05
 BETAS = (0.9, 0.99)
 """Adam's memory. The second moment forgets within about 100 steps: runs here are short."""
@@ -122,6 +123,12 @@ class LocalLearner:
         found = self._score(micro_batches(whole(scores), self.token_budget))
         return [tuple(found.get(i, ())) for i in range(len(scores))]
 
+    def reach(self, forks: Sequence[Fork]) -> list[Reach]:
+        """The reach of each fork under the present weights."""
+        plan = micro_batches(forked(forks), self.token_budget)
+        found = self._through(plan, lambda chunk: self.scorer.reach(chunk, forks))
+        return [found[i] for i in range(len(forks))]
+
     def moments(self) -> dict[str, Tensor]:
         """AdamW's state by `parameter's number/name`: with the weights and `version` all that an update depends on."""
         state = self.optimizer.state_dict()["state"]
@@ -143,18 +150,28 @@ class LocalLearner:
 
     def _score(self, plan: Sequence[Sequence[Target]]) -> dict[int, list[float]]:
         """Row index -> log-probabilities up to the last token asked for (0 where not asked), no gradient."""
-        found: dict[int, list[float]] = {}
+        return self._through(
+            plan,
+            lambda chunk: {
+                i: row[: len(t.wanted)]
+                for t, row in zip(chunk, self.scorer(chunk).tolist(), strict=True)
+                for i in t.rows
+            },
+        )
+
+    def _through(
+        self, plan: Sequence[Sequence[Target]], compute: Callable[[Sequence[Target]], Mapping[int, Found]]
+    ) -> dict[int, Found]:
+        """What `compute` finds, chunk by chunk without gradient, in smaller chunks where memory runs out."""
+        found: dict[int, Found] = {}
         waiting = deque(plan)
         while waiting:
             chunk = waiting.popleft()
             try:
                 with torch.inference_mode():
-                    values = self.scorer(chunk).tolist()
+                    found |= compute(chunk)
             except RuntimeError as error:
                 waiting.extendleft(reversed(self._smaller([chunk], error)))
-                continue
-            for item, row in zip(chunk, values, strict=True):
-                found.update(dict.fromkeys(item.rows, row[: len(item.wanted)]))
         return found
 
     def _smaller(self, plan: Sequence[Sequence[Target]], error: RuntimeError) -> list[Sequence[Target]]:

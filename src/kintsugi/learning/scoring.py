@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from kintsugi.learning.loss import token_logprobs
-from kintsugi.records import Row
-from kintsugi.sampling.base import Score
+from kintsugi.records import Reach, Row
+from kintsugi.sampling.base import Fork, Score
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -80,6 +80,17 @@ def whole(scores: Sequence[Score]) -> list[Target]:
         Target(s.prompt_ids, s.completion_ids, (True,) * len(s.completion_ids), tuple(places))
         for s, places in owners.items()
         if s.completion_ids
+    ]
+
+
+def forked(forks: Sequence[Fork]) -> list[Target]:
+    """The distinct places of the forks, each a sequence whose last token is asked for; `rows`: who forks there."""
+    owners: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
+    for i, fork in enumerate(forks):
+        owners.setdefault((fork.prompt_ids, fork.prefix), []).append(i)
+    return [
+        Target(prompt, (*prefix, forks[at[0]].failed), (False,) * len(prefix) + (True,), tuple(at))
+        for (prompt, prefix), at in owners.items()
     ]
 
 
@@ -206,13 +217,29 @@ class Scorer:
     def __call__(self, chunk: Sequence[Target]) -> Tensor:
         """(B, T) natural log-probabilities in fp32, 0 where a token was not asked for."""
         batch = Batch.of(chunk, self.pad_id, self.model.device)
-        device = self.model.device.type
-        with torch.autocast(device, dtype=self.autocast, enabled=self.autocast is not None):
+        with self._precision():
             features_BTF = self._features(batch)
             found_N = self._logprobs(features_BTF[batch.wanted_BT], batch.completions_BT[batch.wanted_BT])
         return torch.zeros(batch.wanted_BT.shape, device=found_N.device).masked_scatter(
             batch.wanted_BT, found_N
         )
+
+    def reach(self, chunk: Sequence[Target], forks: Sequence[Fork]) -> dict[int, Reach]:
+        """The reach of those of the forks that are at a place of `chunk` (`forked`), by number."""
+        batch = Batch.of(chunk, self.pad_id, self.model.device)
+        places = [place for place, target in enumerate(chunk) for _ in target.rows]
+        numbers = [i for target in chunk for i in target.rows]
+        ids_N2 = torch.tensor([(forks[i].failed, forks[i].fix) for i in numbers], device=self.model.device)
+        with self._precision():
+            features_NF = self._features(batch)[batch.wanted_BT][places]
+            rows = max(1, CHUNK_LOGITS // (4 * self.vocabulary))
+            pieces = zip(torch.split(features_NF, rows), torch.split(ids_N2, rows), strict=True)
+            logits = ((self.head(f) if self.head else f, ids) for f, ids in pieces)
+            found = [reach for l_NV, ids in logits for reach in reaches(l_NV, ids, self.temperature)]
+        return dict(zip(numbers, found, strict=True))
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.model.device.type, dtype=self.autocast, enabled=self.autocast is not None)
 
     def _features(self, batch: Batch) -> Tensor:
         """(B, T, F): what predicts each completion token (the last position of the prompt, then its own)."""
@@ -252,6 +279,16 @@ class Scorer:
         if self.head is None:
             return token_logprobs(features_NF, ids_N, self.temperature)
         return chunked_logprobs(features_NF, ids_N, self.head, self.vocabulary, self.temperature)
+
+
+def reaches(logits_NV: Tensor, ids_N2: Tensor, temperature: float) -> list[Reach]:
+    """The reach of each pair (failed, fix) of tokens under softmax(logits / temperature), in fp32."""
+    logprobs_NV = (logits_NV.float() / temperature).log_softmax(-1)
+    pair_N2 = logprobs_NV.gather(1, ids_N2)
+    rank_N2 = 1 + torch.stack([(logprobs_NV > pair_N2[:, i : i + 1]).sum(-1) for i in (0, 1)], 1)
+    entropy_N = torch.special.entr(logprobs_NV.exp()).sum(-1)
+    columns = (pair_N2.tolist(), rank_N2.tolist(), entropy_N.tolist())
+    return [Reach(p[0], r[0], p[1], r[1], entropy) for p, r, entropy in zip(*columns, strict=True)]
 
 
 def chunked_logprobs(

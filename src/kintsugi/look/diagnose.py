@@ -16,6 +16,8 @@ from kintsugi.run.reading import Run
 
 ENOUGH = 5
 """Steps below which a run is too young to be judged: groups of a few problems vary more than the thresholds."""
+HALF_OPEN = 0.5
+"""The share of open seams from which they are said to be open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +260,21 @@ def no_repairs(view: View) -> Finding | None:
     )
 
 
+def closed_seams(view: View) -> Finding | None:
+    known = view.total("reach/known")
+    opened = sum((s.get("reach/open") or 0) * (s.get("reach/known") or 0) for s in view.recent)
+    # A share of fewer than twenty says little.
+    if known < 20 or opened >= HALF_OPEN * known or gained(view) > 0.05:
+        return None
+    return Finding(
+        "seams are closed: the fix is out of the policy's reach, so repairs teach nothing",
+        f"{opened:.0f} of the {known:.0f} seams of {view.span} are open; p(fix) {view.mean('reach/fix') or 0:.2f}, "
+        f"entropy {view.mean('reach/entropy') or 0:.3f} nats, accuracy {gained(view):+.0%}",
+        "a higher temperature; a cold start on solutions (sft.data), or algorithm: grpo, do more",
+        view.commands.again(f"sampling.temperature={1.2 * (view.setting('sampling.temperature') or 1):g}"),
+    )
+
+
 def empty_gates(view: View) -> Finding | None:
     rows = view.total("rows/policy") + view.total("rows/repair")
     seams = sum(view.total(f"kstar/{name}") for name in ("K", "2K", "all"))
@@ -327,6 +344,7 @@ RULES: tuple[Rule, ...] = (
     no_variance,
     repairs_rejected,
     no_repairs,
+    closed_seams,
     empty_gates,
     gates_everywhere,
     clipped,

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text as Line
 
 from kintsugi.records import KintsugiError, Verdict
-from kintsugi.run.reading import Run, why
+from kintsugi.run.reading import Run, reach_words, why
 from kintsugi.run.tables import ProblemStep
 
 Credit = Mapping[str, Sequence[float]]
@@ -50,7 +50,7 @@ def show(run: Run, choice: Choice, console: Console) -> None:
         raise KintsugiError(
             f"{run.directory}: step {step} has {nothing(choice)}; try another --step, or --all"
         )
-    console.print(Line(f"step {step} of {run.directory}: {LEGEND}", style=QUIET))
+    console.print(Line(f"step {step} of {run.directory}: {LEGEND}{share_open(problems)}", style=QUIET))
     shown = found[: choice.limit or None]
     for problem, index in shown:
         console.print(failure(run, problem, index, choice.anchor, console.width))
@@ -76,6 +76,12 @@ def chosen_step(run: Run, step: int | None, console: Console) -> tuple[int, list
         except KintsugiError as error:
             console.print(Line(f"step {last} is left out: {visible(str(error))}", style=QUIET))
     raise KintsugiError(f"{run.directory}: no step can be read")
+
+
+def share_open(problems: Iterable[ProblemStep]) -> str:
+    """The share of a step's seams that are open, in words; "" where no reach is known."""
+    known = [s.reach.open for p in problems for s in p.episode.seams if s.reach]
+    return f"; {sum(known)} of its {len(known)} seams are open" if known else ""
 
 
 def nothing(choice: Choice) -> str:
@@ -134,6 +140,8 @@ def failure(run: Run, problem: ProblemStep, index: int, anchor: bool, width: int
         pairs.append((Line("anchor", style=QUIET), Line(visible(repair.anchor_text))))
     parts.append(Padding(columns(pairs, width), (1, 0, 1, 2)))
     parts.append(Line(f"seam      {seam.kept} of {len(seam.edits)} edits kept ({seam.kept_by})"))
+    if seam.reach:
+        parts.append(Line(f"reach     {reach_words(seam.reach)}"))
     for title, credit, gates, pieces in (
         ("failed", problem.credit("rollout", index), seam.failed_mask, failed),
         ("mended", problem.credit("repair", seam.repair), seam.repaired_mask, mended),

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 Source = Literal["rewrite", "sibling", "either"]
 Trial = Literal["continue", "graft", "none"]
+Closed = Annotated[
+    Literal["keep", "drop"],
+    Field(
+        description="seams whose fix is out of the policy's reach: keep, or drop (their failures are as if unmended)"
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)

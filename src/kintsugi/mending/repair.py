@@ -7,7 +7,7 @@ A repair is a rewrite (arXiv:2605.05226), the whole solution again, or [ours] a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kintsugi.mending.align import align, distance, gates
 from kintsugi.mending.audit import Suspect, audit
@@ -15,6 +15,7 @@ from kintsugi.mending.options import Mending
 from kintsugi.mending.select import nearest_anchor, repair_score, same_steps, select
 from kintsugi.mending.truncate import truncate
 from kintsugi.records import Problem, Repair, Rollout, Seam
+from kintsugi.sampling.base import Fork
 from kintsugi.sampling.context import Context
 from kintsugi.sampling.play import Run, together
 
@@ -91,12 +92,23 @@ def judged(mender: Mender, anchor: str | None, rollout: Rollout, sibling: int | 
 def join_seams(
     problem: Problem, rollouts: Sequence[Rollout], repairs: Sequence[Repair], ctx: Context, how: Mending
 ) -> Run[tuple[Seam, ...]]:
-    """One seam per failure that has a repair which mends it."""
+    """One seam per failure that has a repair which mends it, with its reach."""
     chosen = [(i, select(repairs, i)) for i in sorted({r.failed for r in repairs})]
     seams = yield from together(
         join_one(Mender(problem, rollouts[i], i, ctx, how), repairs[j], j) for i, j in chosen if j is not None
     )
-    return tuple(seams)
+    forks = [fork_at(seam, rollouts, repairs) for seam in seams]
+    known = iter((yield from ctx.reach([fork for fork in forks if fork])))
+    return tuple(replace(s, reach=next(known)) if fork else s for s, fork in zip(seams, forks, strict=True))
+
+
+def fork_at(seam: Seam, rollouts: Sequence[Rollout], repairs: Sequence[Repair]) -> Fork | None:
+    """The failure's token and the repair's at the first edit, before which the two are equal; None where one ends."""
+    failed, repaired = rollouts[seam.failed].completion.token_ids, repairs[seam.repair].ids
+    at = seam.edits[0].failed_at if seam.edits else len(failed)
+    if at >= min(len(failed), len(repaired)):
+        return None
+    return Fork(rollouts[seam.failed].prompt_ids, failed[:at], failed[at], repaired[at])
 
 
 def join_one(mender: Mender, repair: Repair, chosen: int) -> Run[Seam]:

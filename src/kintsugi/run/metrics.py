@@ -43,7 +43,7 @@ def step_metrics(
         "sampler_gap": stats.sampler_gap,
         "tokens/train": stats.tokens,
         **{f"seconds/{phase}": round(seconds.get(phase, 0.0), 4) for phase in phases},
-        "seconds/train": round(stats.seconds, 4),
+        "seconds/train": round(stats.seconds + seconds.get("train", 0.0), 4),
     }
 
 
@@ -72,6 +72,7 @@ def episode_metrics(episodes: Sequence[Episode], rows: Sequence[Row]) -> dict[st
         "length/rollout": ratio(sum(lengths), len(lengths)),
         "entropy": ratio(-sum(logprobs), len(logprobs)),
         **repair_metrics(episodes),
+        **reach_metrics(episodes),
         **gate_metrics(rows),
         **{f"tokens/{phase}": tokens[phase] for phase in ("rollout", "repair", "audit", "check")},
         "tokens/generated": tokens.total(),
@@ -126,6 +127,18 @@ def repair_metrics(episodes: Sequence[Episode]) -> dict[str, Any]:
         "length/repair": ratio(sum(lengths), len(lengths)),
         **{f"kstar/{name}": kept[name] for name in get_args(KeptBy)},
         "kstar/kept": ratio(sum(s.kept for s in seams), len(seams)),
+    }
+
+
+def reach_metrics(episodes: Sequence[Episode]) -> dict[str, Any]:
+    """The share of open seams, and the means at their first edits: probabilities of failed token and fix, entropy."""
+    found = [s.reach for e in episodes for s in e.seams if s.reach]
+    return {
+        "reach/known": len(found),
+        "reach/open": ratio(sum(r.open for r in found), len(found)),
+        "reach/failed": ratio(sum(math.exp(r.failed) for r in found), len(found)),
+        "reach/fix": ratio(sum(math.exp(r.fix) for r in found), len(found)),
+        "reach/entropy": ratio(sum(r.entropy for r in found), len(found)),
     }
 
 

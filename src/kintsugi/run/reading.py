@@ -9,6 +9,7 @@ What is read may be of a run that goes on, or that was killed: a step counts whe
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from kintsugi.files import numbered, read_json
-from kintsugi.records import KintsugiError, Repair
+from kintsugi.records import KintsugiError, Reach, Repair
 from kintsugi.run.directory import MARKS, SECONDS, RunLog
 from kintsugi.run.tables import TABLES, Line, ProblemStep, problem_steps
 
@@ -157,6 +158,15 @@ def read_metrics(path: Path) -> list[Line]:
     took = whole(path.with_name(SECONDS))[: len(found)]
     took += [{}] * (len(found) - len(took))  # runs of before kept their seconds in metrics.jsonl
     return [{**line, **seconds} for line, seconds in zip(found, took, strict=True)]
+
+
+def reach_words(reach: Reach) -> str:
+    """A seam's reach in words: open or closed, and its numbers."""
+    failed, fix = math.exp(reach.failed), math.exp(reach.fix)
+    return (
+        f"{'open' if reach.open else 'closed'}: failed token p = {failed:.3f} (rank {reach.failed_rank}), "
+        f"fix p = {fix:.3f} (rank {reach.fix_rank}), entropy {reach.entropy:.3f} nats"
+    )
 
 
 def why(repair: Repair, selected: bool) -> str:

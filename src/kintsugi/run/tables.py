@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +27,7 @@ from kintsugi.records import (
     Kind,
     Part,
     Problem,
+    Reach,
     Repair,
     Rollout,
     Row,
@@ -54,6 +55,12 @@ SEAMS = pa.schema(
         "step": pa.int32(), "problem_id": pa.string(), "failed": pa.int32(), "repair": pa.int32(),
         "edit_kinds": pa.list_(pa.string()), "edit_failed_at": INTS, "edit_repaired_at": INTS,
         "kept": pa.int32(), "kept_by": pa.string(), "failed_mask": INTS, "repaired_mask": INTS,
+        "reach": pa.struct(
+            {
+                "failed": pa.float64(), "failed_rank": pa.int32(), "fix": pa.float64(), "fix_rank": pa.int32(),
+                "entropy": pa.float64(),
+            }
+        ),
     }
 )  # fmt: skip
 ROWS = pa.schema(
@@ -141,6 +148,7 @@ def seam_lines(step: int, episode: Episode) -> Iterator[dict[str, Any]]:
             "edit_kinds": [e.kind for e in seam.edits], "edit_failed_at": [e.failed_at for e in seam.edits],
             "edit_repaired_at": [e.repaired_at for e in seam.edits], "kept": seam.kept, "kept_by": seam.kept_by,
             "failed_mask": seam.failed_mask, "repaired_mask": seam.repaired_mask,
+            "reach": asdict(seam.reach) if seam.reach else None,
         }  # fmt: skip
 
 
@@ -222,6 +230,7 @@ def seam_of(line: Line, checks: Iterable[Line]) -> Seam:
         tuple(Check(c["edits"], rollout_of(c)) for c in checks if c["failed"] == line["failed"]),
         tuple(line["failed_mask"]),
         tuple(line["repaired_mask"]),
+        Reach(**line["reach"]) if line["reach"] else None,
     )
 
 

@@ -79,6 +79,16 @@ class Score:
     completion_ids: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Two tokens that may come after a prompt and a prefix: that of a failure, and the fix. Their Reach is wanted."""
+
+    prompt_ids: tuple[int, ...]
+    prefix: tuple[int, ...]
+    failed: int
+    fix: int
+
+
 class Session(Protocol):
     """Requests on their way through an engine. An engine may answer each as it ends, or all that wait at once."""
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from kintsugi.config import Recipe
 from kintsugi.prompts import Prompts
-from kintsugi.records import Completion, Phase, Problem, Rollout, Turn
-from kintsugi.sampling.base import Request, SamplingParams, Score, derive_seed
+from kintsugi.records import Completion, Phase, Problem, Reach, Rollout, Turn
+from kintsugi.sampling.base import Fork, Request, SamplingParams, Score, derive_seed
 from kintsugi.sampling.play import Ask, Meter, Run
 from kintsugi.verifiers.base import UNTRAINED, Sampled, Verifier
 
@@ -105,6 +105,10 @@ class Context:
     def score(self, wanted: Sequence[Score]) -> Run[list[tuple[float, ...]]]:
         """The log-probabilities of completions under the policy that is trained."""
         return (yield list(wanted)) if wanted else []
+
+    def reach(self, forks: Sequence[Fork]) -> Run[list[Reach | None]]:
+        """The reach of each fork under the policy that is trained; None where the trainer cannot be asked."""
+        return (yield list(forks)) if forks else []
 
     def judge(
         self,

@@ -1,4 +1,4 @@
-"""Algorithms as generators: what they want sampled (`Ask`) or scored (`Score`), and the player that gets it for them.
+"""Algorithms as generators: what they want sampled (`Ask`) or scored (`Score`, `Fork`), and the player that gets it.
 
 A run yields a list of asks, is resumed with their answers, and returns its result. So an algorithm is written for
 one problem, and still samples in full batches on any engine: the player drives the runs of a whole step and hands
@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeVar
 
-from kintsugi.records import Completion, KintsugiError, Phase, Rollout
-from kintsugi.sampling.base import Request, Sampler, Score
+from kintsugi.records import Completion, KintsugiError, Phase, Reach, Rollout
+from kintsugi.sampling.base import Fork, Request, Sampler, Score
 
 Result = TypeVar("Result")
 
@@ -34,11 +34,14 @@ class Ask:
     judge: Callable[[Sequence[Completion]], tuple[Rollout, ...]]
 
 
-Run = Generator[list[Ask | Score], list[Any], Result]
-"""Yields asks; is sent the answer to each, in order: rollouts to an Ask, log-probabilities to a Score."""
+Wanted = Ask | Score | Fork
+Run = Generator[list[Wanted], list[Any], Result]
+"""Yields asks; is sent the answer to each, in order: rollouts to an Ask, log-probabilities to a Score, its Reach to a
+Fork (None where nobody can tell it)."""
 
 Scorer = Callable[[Sequence[Score]], Sequence[Sequence[float]]]
 """The log-probabilities of each completion, one per token."""
+Reacher = Callable[[Sequence[Fork]], Sequence[Reach]]
 
 
 @dataclass(slots=True)
@@ -78,7 +81,7 @@ def together(runs: Iterable[Run[Result]]) -> Run[list[Result]]:
     """Several runs as one, side by side: what they ask for at the same time is asked for at the same time."""
     runs = list(runs)
     results: dict[int, Result] = {}
-    asked: dict[int, list[Ask | Score]] = {}
+    asked: dict[int, list[Wanted]] = {}
 
     def resume(i: int, answers: Any) -> None:
         try:
@@ -98,19 +101,23 @@ def together(runs: Iterable[Run[Result]]) -> Run[list[Result]]:
 
 
 def play(
-    runs: Sequence[Run[Result]], sampler: Sampler, meter: Meter | None = None, scorer: Scorer | None = None
+    runs: Sequence[Run[Result]],
+    sampler: Sampler,
+    meter: Meter | None = None,
+    scorer: Scorer | None = None,
+    reacher: Reacher | None = None,
 ) -> list[Result]:
     """Plays the runs and returns their results. Each resumes once its own asks are answered, whatever others wait for.
 
     What is to be scored waits until all that can be sampled is, so that it is scored together. KintsugiError where
-    a run wants a score and there is no `scorer`.
+    a run wants a score and there is no `scorer`; without a `reacher` nobody knows the reach of a seam.
     """
     meter, session, tickets = meter or Meter(), sampler.session(), count()
     results: dict[int, Result] = {}
-    asked: dict[int, list[Ask | Score]] = {}
+    asked: dict[int, list[Wanted]] = {}
     found: dict[int, dict[int, Any]] = {}
     sampling: dict[int, tuple[Ask, int, int]] = {}  # ticket -> (ask, its run, its place among the run's asks)
-    scoring: list[tuple[Score, int, int]] = []
+    scoring: list[tuple[Score | Fork, int, int]] = []
 
     def resume(i: int, answers: Any) -> None:
         try:
@@ -122,7 +129,7 @@ def play(
             return
         found[i] = {}
         for place, ask in enumerate(asked[i]):
-            if isinstance(ask, Score):
+            if not isinstance(ask, Ask):
                 scoring.append((ask, i, place))
                 continue
             ticket = next(tickets)
@@ -137,14 +144,23 @@ def play(
             meter.end(ask.phase)
 
     def scored() -> Iterator[tuple[int, int, Any]]:
-        if scorer is None:
+        wanted = list(scoring)
+        scoring.clear()
+        scores = [ask for ask, _, _ in wanted if isinstance(ask, Score)]
+        forks = [ask for ask, _, _ in wanted if isinstance(ask, Fork)]
+        if scores and scorer is None:
             raise KintsugiError(
                 "the algorithm asks for log-probabilities of the trainer, which cannot be had here"
             )
-        wanted = list(scoring)
-        scoring.clear()
-        for (_, i, place), values in zip(wanted, scorer([ask for ask, _, _ in wanted]), strict=True):
-            yield i, place, tuple(values)
+        values, reaches = iter(told(scorer, scores)), iter(told(reacher, forks))
+        for ask, i, place in wanted:
+            yield i, place, tuple(next(values)) if isinstance(ask, Score) else next(reaches)
+
+    def told(trainer: Callable[[Any], Sequence[Any]] | None, asks: Sequence[Any]) -> Sequence[Any]:
+        if trainer is None or not asks:
+            return [None] * len(asks)
+        with meter.phase("train"):
+            return trainer(asks)
 
     for i in range(len(runs)):
         resume(i, None)

@@ -19,7 +19,7 @@ import torch
 from kintsugi.assembly import Parts, assemble
 from kintsugi.config import Recipe, derived, evaluations_between
 from kintsugi.learning.learner import LocalLearner
-from kintsugi.look.diagnose import tolerated_gap
+from kintsugi.look.diagnose import HALF_OPEN, tolerated_gap
 from kintsugi.look.doctor.check import Check, graded
 from kintsugi.look.show import visible
 from kintsugi.loop import build_learner
@@ -111,6 +111,7 @@ def judge(trial: Trial) -> Iterator[Check]:
     yield groups(trial)
     if trial.metrics["repair/tried"]:
         yield repairs(trial)
+        yield forecast(trial)
     yield parity(trial)
     yield Check(
         "seeds",
@@ -187,6 +188,35 @@ def repairs(trial: Trial) -> Check:
         "ok" if success >= 0.1 else "warn",
         f"{success:.0%} of {trial.metrics['repair/tried']} failures mended",
         "a cold start of repair mode: kintsugi sft",
+    )
+
+
+FEW_SEAMS = 5
+
+
+def forecast(trial: Trial) -> Check:
+    """Will seams gain more than outcomes alone (docs/doctor.md)? Judged by groups, repairs and reach."""
+    seen = trial.metrics
+    mended, opened, known = seen["repair/success_per_failure"], seen["reach/open"], seen["reach/known"]
+    groups = sum(seen[f"groups/{x}"] for x in ("mixed", "all_passed", "all_failed"))
+    numbers = f"{seen['groups/mixed']} of {groups} groups mixed, {mended:.0%} of failures mended"
+    if known:
+        numbers += (
+            f", {opened:.0%} of {known} seams open (failed token p {seen['reach/failed']:.2f}, "
+            f"fix p {seen['reach/fix']:.2f}, entropy {seen['reach/entropy']:.2f} nats)"
+        )
+    if known < FEW_SEAMS and mended >= 0.1:
+        fix = f"more of them: sampling.problems={4 * trial.recipe.sampling.problems}"
+        return Check("forecast", "warn", f"too few seams to say: {numbers}", fix)
+    if known and opened >= HALF_OPEN and mended >= 0.1:
+        return Check("forecast", "ok", f"seams are open here: expect more than GRPO: {numbers}")
+    what = "failures are not mended" if mended < 0.1 else "closed"
+    warmer = f"sampling.temperature={1.2 * trial.recipe.sampling.temperature:g}"
+    return Check(
+        "forecast",
+        "warn",
+        f"{what}: expect no gain from repairs: {numbers}",
+        f"make the start warmer (kintsugi sft), raise the temperature ({warmer}), or train with grpo",
     )
 
 
