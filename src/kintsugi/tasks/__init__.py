@@ -20,6 +20,7 @@ TASKS = Door(
         "dag": "kintsugi.tasks.dag:DagTask",
         "table": "kintsugi.tasks.table:TableTask",
         "reasoning_gym": "kintsugi.tasks.gym:GymTask",
+        "verifiers": "kintsugi.tasks.taskset:TasksetTask",
     },
     own="my_task.py:MyTask",
     also=dict.fromkeys(

@@ -10,6 +10,9 @@ from typing import Protocol, runtime_checkable
 
 from kintsugi.records import KintsugiError, Problem, Turn
 
+PATIENCE = 500
+"""Problems in a row that bring nothing new before a stream counts as used up."""
+
 
 @runtime_checkable
 class Task(Protocol):
@@ -80,6 +83,34 @@ def split_by_text(problems: Iterable[Problem], share: float) -> tuple[list[Probl
         seen.add(key)
         (evaluation if in_evaluation(text, share) else train).append(problem)
     return train, evaluation
+
+
+def filled(
+    stream: Iterable[Problem | Exception], sizes: tuple[int, int], share: float
+) -> tuple[list[Problem], list[Problem], Exception | None]:
+    """(train, evaluation, the last exception): both splits filled from a stream that may never end, without repeated
+    texts, until they have these sizes or nothing new has come for PATIENCE. `share` of the texts go to evaluation.
+
+    What stands in a problem's place because making it failed is passed over.
+    """
+    splits: tuple[list[Problem], list[Problem]] = ([], [])
+    seen: set[object] = set()
+    barren = 0
+    trouble: Exception | None = None
+    for made in stream:
+        barren += 1
+        if isinstance(made, Exception):
+            trouble = made
+        else:
+            key = (made.before or (), made.prompt.strip())
+            part = int(in_evaluation(made.prompt, share))
+            if key not in seen and len(splits[part]) < sizes[part]:
+                seen.add(key)
+                splits[part].append(made)
+                barren = 0
+        if barren == PATIENCE or (len(splits[0]), len(splits[1])) == sizes:
+            break
+    return *splits, trouble
 
 
 def require_problems(problems: Sequence[Problem], what: str) -> Sequence[Problem]:

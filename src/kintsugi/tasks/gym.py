@@ -19,7 +19,7 @@ from typing import Any
 
 from kintsugi.plugins import did_you_mean
 from kintsugi.records import KintsugiError, Problem
-from kintsugi.tasks.base import check_count, in_evaluation, require_problems
+from kintsugi.tasks.base import check_count, filled, require_problems
 
 EVALUATION_SHARE = 0.1
 """Fixed, not derived from the sizes: a text stays in its split whatever sizes a recipe asks for."""
@@ -27,8 +27,6 @@ BLOCK = 500
 """Entries asked of one generator object: some make them all at once, word_ladder refuses many."""
 SEED_STRIDE = 1_000_000
 """Entry i of seed s is entry 0 of seed s + i, so that seeds 0 and 1 would share all entries but one."""
-PATIENCE = 500
-"""Entries in a row that bring nothing new before the question space counts as used up."""
 
 
 class GymTask:
@@ -70,27 +68,14 @@ class GymTask:
 
     @cached_property
     def _splits(self) -> tuple[list[Problem], list[Problem]]:
-        """Both splits, filled from one stream until full or until nothing new has come for PATIENCE."""
-        splits: tuple[list[Problem], list[Problem]] = ([], [])
-        seen: set[str] = set()
-        barren = 0
-        trouble: Exception | None = None
-        for number, entry in enumerate(self._entries()):
-            barren += 1
-            if isinstance(entry, Exception):
-                trouble = entry
-            else:
-                problem = self._problem(number, entry)
-                part = int(in_evaluation(problem.prompt, EVALUATION_SHARE))
-                if problem.prompt.strip() not in seen and len(splits[part]) < self.sizes[part]:
-                    seen.add(problem.prompt.strip())
-                    splits[part].append(problem)
-                    barren = 0
-            if barren == PATIENCE or (len(splits[0]), len(splits[1])) == self.sizes:
-                break
-        if trouble and not seen:
+        train, evaluation, trouble = filled(self._problems(), self.sizes, EVALUATION_SHARE)
+        if trouble and not train and not evaluation:
             raise KintsugiError(f"{self.what} made no problem: {reason(trouble)}") from trouble
-        return splits
+        return train, evaluation
+
+    def _problems(self) -> Iterator[Problem | Exception]:
+        for number, entry in enumerate(self._entries()):
+            yield entry if isinstance(entry, Exception) else self._problem(number, entry)
 
     def _entries(self) -> Iterator[dict[str, Any] | Exception]:
         """Endless entries, or in an entry's place what the generator raised."""

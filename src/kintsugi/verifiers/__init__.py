@@ -20,6 +20,7 @@ from kintsugi.verifiers.exact import ExactVerifier
 from kintsugi.verifiers.guard import Guarded
 from kintsugi.verifiers.gym import GymVerifier
 from kintsugi.verifiers.math import MathVerifier
+from kintsugi.verifiers.taskset import TasksetVerifier
 from kintsugi.verifiers.user import ApartVerifier, Reward, UserVerifier
 from kintsugi.verifiers.weighted import Weighted, decides, distinct
 
@@ -27,7 +28,13 @@ __all__ = ["VERIFIERS", "Verifier", "begun_in_thoughts", "check_columns", "load_
 
 VERIFIERS = Door(
     "verifier",
-    {"exact": ExactVerifier, "math": MathVerifier, "gym": GymVerifier, "code": CodeVerifier},
+    {
+        "exact": ExactVerifier,
+        "math": MathVerifier,
+        "gym": GymVerifier,
+        "code": CodeVerifier,
+        "verifiers": TasksetVerifier,
+    },
     own="my_file.py:function",
 )
 GO_ON = {"stop": False, "continue": True}

@@ -83,7 +83,7 @@ class Worker:
     in messages. The process starts with the first batch, is kept for the next ones, ends with its parent,
     imports no torch and reads nothing from the parent's stdin.
 
-    `trusted` code (a user's own file, `package` then) may write, open sockets and print; `memory` limits its
+    `trusted` code (a user's own file or package) may write, open sockets and print; `memory` limits its
     address space in bytes, None does not. Where the machine runs out of memory, the kernel ends the worker first.
     """
 
@@ -256,10 +256,11 @@ def serve(target: str, package: str, timeout: str, memory: str, trusted: str) ->
     os.dup2(2, 1)  # what libraries print must not be taken for answers
     first_to_go()
     module, _, name = target.partition(":")
-    if trusted:
+    if not trusted:
+        logging.disable(logging.CRITICAL)
+    if is_file_spec(package):
         load_object(package, "verifier")
     else:
-        logging.disable(logging.CRITICAL)
         importlib.import_module(package)
     prepare: Prepare = getattr(importlib.import_module(module), name)
     limit_memory(int(memory))
