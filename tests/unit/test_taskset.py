@@ -184,9 +184,8 @@ def test_rewards_are_weighed_and_one_decides(own: str) -> None:
 
 def test_what_ships_with_the_package_and_has_an_environment_of_its_own_is_refused() -> None:
     pytest.importorskip("verifiers.v1")
-    from kintsugi.tasks.taskset import env_refusal
-
-    assert env_refusal("openenv") == "its environment OpenEnvEnv has turns or judges of its own"
+    with pytest.raises(KintsugiError, match="its environment HarborEnv has turns or judges of its own"):
+        load_task({"name": "verifiers", "taskset": "harbor"}).train()
 
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:

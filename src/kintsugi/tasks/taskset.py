@@ -81,8 +81,8 @@ class TasksetTask:
 
     def problems(self, taskset: Any, config: Mapping[str, Any], kind: str = "") -> Iterator[Problem]:
         """The tasks of a taskset as problems; `columns` are what the verifier needs to make a task again."""
-        if reason := env_refusal(self.name):
-            raise KintsugiError(f"{self.what}: {reason}")
+        if env := own_environment(self.name):
+            raise KintsugiError(f"{self.what}: its environment {env} has turns or judges of its own")
         for task in taskset:
             if reason := refusal(taskset, task):
                 raise KintsugiError(
@@ -112,14 +112,12 @@ def dumped(messages: Sequence[Any]) -> list[dict[str, Any]]:
     return [message.model_dump() for message in messages]
 
 
-def env_refusal(name: str) -> str:
-    """The reason why the environment that a taskset comes with is more than one agent's answer; "" if it is not."""
+def own_environment(name: str) -> str:
+    """The environment that a taskset comes with, where that is more than one agent's answer; else ""."""
     from verifiers.v1.utils.loaders import environment_class
 
-    env = None if is_file_spec(name) else environment_class(name)
-    if env is None or env is installed().SingleAgentEnv:
-        return ""
-    return f"its environment {env.__name__} has turns or judges of its own"
+    env = installed().SingleAgentEnv if is_file_spec(name) else environment_class(name)
+    return "" if env is installed().SingleAgentEnv else str(env.__name__)
 
 
 def refusal(taskset: Any, task: Any) -> str:
