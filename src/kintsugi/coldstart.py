@@ -292,6 +292,7 @@ def sample_examples(
             out.say(
                 f"{len(groups)} of {len(problems)} problems: {passed} of {len(groups) * size} samples pass"
             )
+    parts.verifier.require((r.verdict for group in groups for r in group), "the cold start's samples")
     rng = random.Random(parts.recipe.seed)
     solutions: list[Solution] = []
     pairs: list[RepairPair] = []

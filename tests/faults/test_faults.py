@@ -203,7 +203,12 @@ def test_a_verifier_that_breaks_costs_verdicts_and_not_the_run(name: str, tmp_pa
     import pyarrow.parquet as pq
 
     (tmp_path / "rewards.py").write_text(REWARDS)
-    verifier = {"name": f"{tmp_path / 'rewards.py'}:{name}", "timeout": 2, "memory": 8}
+    verifier = {
+        "name": f"{tmp_path / 'rewards.py'}:{name}",
+        "timeout": 2,
+        "memory": 8,
+        "on_error": "continue",
+    }
     small = {"problems": 1, "group_size": 4, "max_new_tokens": 80}
     done = train(
         recipe(tmp_path, verifier=verifier, steps=1, sampling=small, eval={"problems": 1, "samples": 1})

@@ -256,8 +256,9 @@ def test_a_broken_verifier_is_counted_and_pays_nothing(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text(
         "def score(prompts, completions, **columns):\n    raise RuntimeError('boom')\n"
     )
-    result = kintsugi("train", write(tmp_path, verifier=f"{tmp_path}/bad.py:score", steps=1))
+    verifier = {"name": f"{tmp_path}/bad.py:score", "on_error": "continue"}
+    result = kintsugi("train", write(tmp_path, verifier=verifier, steps=1))
     assert result.returncode == 0, result.stderr
     metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     (step,) = [m for m in metrics if "accuracy" in m]
-    assert (step["verdict/error"], step["accuracy"], step["updates"]) == (16, 0.0, 0)
+    assert (step["verdict/error"], step["accuracy"], step["updates"]) == (16, None, 0)  # nothing was judged
