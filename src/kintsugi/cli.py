@@ -388,9 +388,10 @@ def main() -> NoReturn:
         place = error.filename or "standard output"
         print(f"kintsugi: {place}: cannot be written ({error.strerror})", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("kintsugi: interrupted", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:  # typer's own, which it makes of Ctrl-C, too
+        if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):
+            print("kintsugi: interrupted", file=sys.stderr)
+        raise
     sys.exit(0)
 
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from conftest import TINY
 
+from kintsugi.cli import main
 from kintsugi.config import Recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -106,6 +107,19 @@ def test_a_missing_recipe_and_a_mistyped_override_are_one_line_each(tmp_path: Pa
 def test_the_version_is_told() -> None:
     told = kintsugi("--version")
     assert (told.returncode, told.stdout) == (0, f"kintsugi {version('kintsugi-rl')}\n")
+
+
+def test_ctrl_c_is_one_line_and_exit_code_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kintsugi.run.reading.Run.open", interrupted)
+    monkeypatch.setattr(sys, "argv", ["kintsugi", "diagnose", "runs/any"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert (end.value.code, capsys.readouterr().err) == (130, "kintsugi: interrupted\n")
 
 
 def test_an_existing_run_is_refused(tmp_path: Path) -> None:
