@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kintsugi.assembly import assemble as assemble
     from kintsugi.coldstart import sft as sft
     from kintsugi.config import Recipe as Recipe
+    from kintsugi.mender import mend as mend
     from kintsugi.notebook import evaluate as evaluate
     from kintsugi.notebook import report as report
     from kintsugi.notebook import show as show
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from kintsugi.records import Problem as Problem
     from kintsugi.records import Row as Row
     from kintsugi.records import Verdict as Verdict
+    from kintsugi.run.harvest import harvest as harvest
     from kintsugi.trainer import train as train
 
 __version__ = "0.1.0"
@@ -38,6 +40,8 @@ _HOMES = {
     "train": "trainer",
     "sft": "coldstart",
     "evaluate": "notebook",
+    "mend": "mender",
+    "harvest": "run.harvest",
     "report": "notebook",
     "show": "notebook",
 }

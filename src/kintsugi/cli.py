@@ -6,10 +6,11 @@ import errno
 import sys
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from kintsugi.cli_solutions import COMMANDS, RunPath
 from kintsugi.records import KintsugiError
 from kintsugi.run.console import silence
 
@@ -32,16 +33,11 @@ RecipePath = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as optim.lr=3e-5.")
 ]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, such as runs/quickstart.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the resolved recipe and what it comes to; do nothing.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the run that is in output_dir.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in output_dir.")]
-
-Step = Annotated[int | None, typer.Option(help="Of which checkpoint; the last one without it.")]
-Best = Annotated[bool, typer.Option("--best", help="The checkpoint of the best held-out pass@1.")]
-Merge = Annotated[bool, typer.Option("--merge", help="Adapters (LoRA) merged into their base model.")]
 
 
 def say_version(asked: bool) -> None:
@@ -255,47 +251,6 @@ def report_command(
     typer.echo(f"report: {write_report(run, output, typer.echo)}")
 
 
-@app.command("export")
-def export_command(
-    run: RunPath,
-    output: Annotated[Path, typer.Option(help="The folder to write.")],
-    step: Step = None,
-    best: Best = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
-    merge: Merge = False,
-) -> None:
-    """A checkpoint as a clean folder that transformers and vLLM load, with a model card."""
-    from kintsugi.run.export import export
-    from kintsugi.run.reading import Run
-
-    typer.echo(
-        f"exported: {export(Run.open(run), output, chosen(step, best), overwrite=overwrite, merge=merge)}"
-    )
-
-
-def chosen(step: int | None, best: bool) -> int | Literal["best"] | None:
-    """The checkpoint that `export` and `push` are asked for."""
-    if best and step is not None:
-        raise KintsugiError("--step and --best exclude each other")
-    return "best" if best else step
-
-
-@app.command("push")
-def push_command(
-    run: RunPath,
-    repo_id: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="A model repository on the Hub.")],
-    step: Step = None,
-    best: Best = False,
-    public: Annotated[bool, typer.Option("--public", help="For everyone to see, if it is new.")] = False,
-    merge: Merge = False,
-) -> None:
-    """Upload what `export` writes to the Hugging Face Hub (needs a token; a new repository is private)."""
-    from kintsugi.run.export import push
-    from kintsugi.run.reading import Run
-
-    typer.echo(f"pushed: {push(Run.open(run), repo_id, chosen(step, best), public=public, merge=merge)}")
-
-
 @app.command("repeat")
 def repeat_command(
     run: RunPath,
@@ -362,6 +317,10 @@ def show_command(
     from kintsugi.run.reading import Run
 
     show(Run.open(run), Choice(step, problem, every, limit, anchor), Console(highlight=False))
+
+
+for name, command in COMMANDS.items():
+    app.command(name)(command)
 
 
 def print_recipe(recipe: Recipe, lines: list[str]) -> None:

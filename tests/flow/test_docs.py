@@ -129,6 +129,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     }  # fmt: skip
     (folder / "sample.txt").write_text("One and two is three, and three and one is four.")
     (folder / "my.yaml").write_text(yaml.safe_dump(mine))
+    wrong = [{"prompt": p["question"], "completion": "#### 5", "answer": p["answer"]} for p in problems[:3]]
+    (folder / "failures.jsonl").write_text("\n".join(map(json.dumps, wrong)) + "\n")
     (folder / "comparison.yaml").write_text((ROOT / "benchmarks/comparisons/smoke.yaml").read_text())
     for framework, columns in {"output/completions": ("prompt", "completion"), "rollouts": ()}.items():
         (folder / "path/to" / framework).mkdir(parents=True)
@@ -167,8 +169,11 @@ def toy(words: list[str], place: Place) -> list[str]:
     if words[0] == "compare":
         words += [*TOY_COMPARISON, "output_dir=runs/toy", "results=runs/toy.jsonl"]
         words += ["settings={sampling: {problems: 2, group_size: 4}, eval: {problems: 4}}"]
-    if words[0] == "export":
+    if words[0] in ("export", "mend"):
         words.append("--overwrite")
+    if words[0] == "mend":
+        words = ["nano" if word == "my-model" else word for word in words]
+        words += ["sampling.group_size=2", "sampling.max_new_tokens=80", "prompts=terse-v1", "threads=1"]
     return words
 
 

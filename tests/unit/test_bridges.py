@@ -14,12 +14,13 @@ from fakes import CharCodec, FakeVerifier, complete, encode, make_recipe, make_r
 
 from kintsugi.algorithms import load_algorithm
 from kintsugi.bridges.common import told
-from kintsugi.bridges.replay import Group, GroupContext, Lockstep, grouped
+from kintsugi.bridges.replay import Lockstep, grouped
 from kintsugi.bridges.trl_settings import deciding, on_policy, settle
 from kintsugi.bridges.trl_words import TextCodec, check_rewards, verdict_of, wording
 from kintsugi.models.loading import HFCodec, load_model
 from kintsugi.prompts import TERSE
 from kintsugi.records import Episode, Extra, KintsugiError, Part, Problem, Verdict
+from kintsugi.sampling.given import Group, GroupContext
 from kintsugi.sampling.play import play
 from kintsugi.sampling.rounds import Rounds
 from kintsugi.sampling.sample import Limits

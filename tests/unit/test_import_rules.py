@@ -26,15 +26,17 @@ LIGHT_FILES = {
     "run/tables.py",
     "run/reading.py",
     "run/card.py",
+    "run/harvest.py",
+    "run/solutions.py",
     "look/show.py",
     "look/diagnose.py",
     "look/view.py",
     *(f"look/report/{name}.py" for name in ("__init__", "blocks", "figures", "foreign", "page", "reasons")),
 }
 ORDER = (
-    "records", "names", "plugins", "prompts", "config", "files", "verifiers", "tasks", "models", "sampling", "learning",
-    "mending", "algorithms", "assembly", "run", "trackers", "loop", "trainer", "coldstart", "look", "notebook",
-    "compare", "bridges", "cli",
+    "records", "names", "plugins", "prompts", "config", "files", "verifiers", "tasks", "models", "sampling",
+    "learning", "mending", "algorithms", "assembly", "run", "trackers", "loop", "trainer", "coldstart",
+    "mender", "look", "notebook", "compare", "bridges", "cli_solutions", "cli",
 )  # fmt: skip
 """Rooms and single files, each of which may import those before it."""
 OUTERMOST = ("kintsugi.cli", "kintsugi.bridges")

@@ -1,36 +1,21 @@
-"""A group that another trainer has sampled and judged, as the surroundings of an algorithm's run.
-
-The run gets its group without asking. What it asks for is sampled and judged.
-"""
+"""Groups of what another trainer has sampled and judged, and the work of several processes in lockstep."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from kintsugi.bridges.common import problem_of, told_apart
-from kintsugi.records import Completion, Problem, Rollout, Verdict
-from kintsugi.sampling.context import Context
-from kintsugi.sampling.play import Run
+from kintsugi.records import Completion, Verdict
+from kintsugi.sampling.given import Group
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Work = Callable[[list[Any]], Sequence[Any]]
 GOLD = ("answer", "solution", "ground_truth", "label", "target")
 """Columns by which data sets call the right answer, as reports show it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """One problem with its rollouts: the prompt they were sampled from, and what was written and said of it."""
-
-    problem: Problem
-    prompt_ids: tuple[int, ...]
-    completions: tuple[Completion, ...]
-    verdicts: tuple[Verdict, ...]
 
 
 Member = tuple[Mapping[str, Any], tuple[int, ...], Completion]
@@ -53,25 +38,6 @@ def grouped(members: Sequence[Member], verdicts: Sequence[Verdict], size: int) -
         completions = tuple(completion for _, _, completion in members[start : start + size])
         groups.append(Group(problem, prompt_ids, completions, tuple(verdicts[start : start + size])))
     return groups
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupContext(Context):
-    """A context whose problem was asked, sampled and judged by another trainer."""
-
-    given: Group
-
-    def solve_prompt(self, problem: Problem) -> tuple[int, ...]:
-        """The prompt as the other trainer asked it, to the token."""
-        return self.given.prompt_ids
-
-    def group(self, problem: Problem) -> Run[tuple[Rollout, ...]]:
-        """The other trainer's rollouts: nothing is asked for."""
-        yield from ()
-        drawn = zip(self.given.completions, self.given.verdicts, strict=True)
-        return tuple(
-            Rollout(self.given.prompt_ids, c, self.codec.decode(c.token_ids), verdict) for c, verdict in drawn
-        )
 
 
 class Lockstep:

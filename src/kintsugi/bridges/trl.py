@@ -33,7 +33,7 @@ from trl.trainer.utils import use_adapter
 from kintsugi.algorithms import ALGORITHMS
 from kintsugi.bridges.common import bridge_recipe, keep_memory, kept_memory, told
 from kintsugi.bridges.journal import Journal
-from kintsugi.bridges.replay import Group, GroupContext, Lockstep, grouped
+from kintsugi.bridges.replay import Lockstep, grouped
 from kintsugi.bridges.trl_diary import NUMBER, Diary
 from kintsugi.bridges.trl_rows import Layout, dealt, idle, unpadded
 from kintsugi.bridges.trl_settings import SUM, deciding, on_policy, settle
@@ -43,6 +43,7 @@ from kintsugi.models.loading import HFCodec
 from kintsugi.plugins import Spec, split_spec
 from kintsugi.records import Completion, Episode, KintsugiError, Row
 from kintsugi.sampling.base import Score
+from kintsugi.sampling.given import Group, GroupContext
 from kintsugi.sampling.play import Meter, play
 from kintsugi.sampling.rounds import Rounds
 from kintsugi.sampling.sample import Limits, Sample

@@ -22,13 +22,14 @@ from typing import Any, Literal
 
 from kintsugi.files import write_whole, writing
 from kintsugi.mending.align import cut_points
-from kintsugi.plugins import is_file_spec, spec_name
+from kintsugi.plugins import IN_PYTHON, is_file_spec, spec_name
 from kintsugi.prompts import Prompts, load_prompts
 from kintsugi.records import KintsugiError, Problem, Rollout, Seam, Turn
 from kintsugi.run.owned import may_replace_file
 from kintsugi.run.reading import Run
 from kintsugi.run.tables import ProblemStep
 from kintsugi.tasks import evaluation_problems, load_task, training_problems
+from kintsugi.tasks.table import one_spaced
 
 Kind = Literal["stepwise", "preference", "sft"]
 Line = dict[str, Any]
@@ -85,18 +86,15 @@ def problems_of(run: Run) -> tuple[dict[str, Problem], set[str], list[str]]:
     A file of the user's own is not run for them: whoever reads a run may not know it.
     """
     unknown = "which problems are held out cannot be checked: "
-    if is_file_spec(spec_name(run.recipe["task"])):
-        return {}, set(), [f"{unknown}the task is a file of its own"]
+    name = spec_name(run.recipe["task"])
+    if is_file_spec(name) or name.startswith(IN_PYTHON):
+        return {}, set(), [f"{unknown}the task is {name}"]
     try:
         task = load_task(run.recipe["task"], judged=True)
         held_out = {one_spaced(p.prompt) for p in evaluation_problems(task)}
         return {p.id: p for p in training_problems(task)}, held_out, []
     except KintsugiError as error:
         return {}, set(), [f"{unknown}{error}"]
-
-
-def one_spaced(text: str) -> str:
-    return " ".join(text.split())
 
 
 @dataclass(frozen=True, slots=True)
