@@ -405,6 +405,8 @@ def test_a_column_that_a_reward_function_needs_is_missed_before_a_model_is_loade
 
     check_rewards([right, Model()], SimpleNamespace(column_names=["prompt", "solution"]))
     check_rewards(right, None)  # a stream may not know its columns
+    with pytest.raises(KintsugiError, match="nothing fills its parameter 'answer'"):  # in TRL it is a column
+        check_rewards(lambda completions, answer: [], SimpleNamespace(column_names=["prompt", "solution"]))
     with pytest.raises(
         KintsugiError, match="verifier 'right': nothing fills its parameter 'solution'; did you mean"
     ):

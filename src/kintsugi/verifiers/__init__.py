@@ -114,7 +114,7 @@ def begun_in_thoughts(verifier: Verifier) -> Verifier:
 
 def check_columns(verifier: Verifier, problems: Iterable[Problem]) -> None:
     """KintsugiError for a function of the user's that requires a parameter that nothing fills on these problems."""
-    columns = {name for problem in problems for name in problem.columns}
+    columns = {"answer", *(name for problem in problems for name in problem.columns)}
     for one in verifier.verifiers.values() if isinstance(verifier, Weighted) else [verifier]:
         if function := function_of(one):
             function.check(columns)

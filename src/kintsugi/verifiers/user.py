@@ -25,7 +25,7 @@ OWN = ("timeout", "memory", "messages")
 """Arguments of ours beside the name of a function, unless it takes arguments of these names itself."""
 NO_COLUMNS = ("prompt", "completion", "completion_ids")
 """Names that TRL does not hand to reward functions as columns."""
-BY_TRL = {"prompts", "completions", "completion_ids", "answer", "trainer_state", "log_extra", "log_metric"}
+BY_TRL = {"prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric"}
 BY_VERL = {"data_source", "solution_str", "ground_truth", "extra_info"}
 
 
