@@ -166,7 +166,7 @@ def assemble(
         max_prompt=room,
         autocast=autocast,
         machine=machine,
-        notes=[*notes, *loaded.notes],
+        notes=[*notes, *loaded.notes, *getattr(sampler, "notes", ())],
     )
 
 

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM as Auto
-from transformers import BloomConfig, Gemma3TextConfig, GPT2Config, LlamaConfig, PreTrainedModel, Qwen3Config
+from transformers import (
+    BloomConfig,
+    Gemma3TextConfig,
+    GPT2Config,
+    Lfm2Config,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedModel,
+    Qwen3Config,
+)
 
 from kintsugi.records import Completion, KintsugiError
 from kintsugi.sampling.base import Request, SamplingParams, generate
-from kintsugi.sampling.decode import inverse_cdf
-from kintsugi.sampling.local import LocalSampler, batches
+from kintsugi.sampling.draw import inverse_cdf
+from kintsugi.sampling.local import LocalSampler
 from kintsugi.sampling.play import Ask, Run, play
-from kintsugi.sampling.sample import Sample
 
 PAD = 0
 SHAPE = {
@@ -44,6 +52,17 @@ CONFIGS = {
     "gemma3": Gemma3TextConfig(
         **SHAPE, **NO_ENDS, sliding_window=6, layer_types=["sliding_attention", "full_attention"]
     ),
+    "gemma3-eager": Gemma3TextConfig(
+        **SHAPE,
+        **NO_ENDS,
+        sliding_window=6,
+        layer_types=["sliding_attention", "full_attention"],
+        attn_implementation="eager",
+    ),
+    # Every layer has the window.
+    "mistral": MistralConfig(**SHAPE, **NO_ENDS, sliding_window=6),
+    # A layer of convolutions, whose states are no keys and values: it decodes in rounds.
+    "lfm2": Lfm2Config(**SHAPE, **NO_ENDS, layer_types=["conv", "full_attention"]),
     # Takes neither position_ids nor a 4-dimensional mask.
     "bloom": BloomConfig(
         vocab_size=48, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.3, **NO_ENDS
@@ -287,7 +306,7 @@ def test_a_row_that_ended_never_passes_the_last_position() -> None:
     assert [len(c.token_ids) for c in (ended, *rest)] == [4, 30, 30, 30, 30]
 
 
-def test_runs_meet_in_one_batch_round_after_round() -> None:
+def test_runs_meet_in_one_batch() -> None:
     model = build("llama")
     shapes = watch(model)
     sampler = LocalSampler(model, PAD)
@@ -298,8 +317,108 @@ def test_runs_meet_in_one_batch_round_after_round() -> None:
             yield [Ask(Request((number, turn), params), "rollout", lambda _: ())]
 
     play([late(10 + i) for i in range(4)], sampler)
-    # One new token needs no step after the prefill, so a forward is a round: four prompts of two tokens, thrice.
+    # One new token needs no step after the prompt is read: four prompts of two tokens, thrice.
     assert shapes == [(4, 2)] * 3
+
+
+def test_an_answer_is_out_and_the_next_request_in_while_others_are_still_drawn() -> None:
+    model = build("llama")
+    shapes = watch(model)
+    session = LocalSampler(model, PAD).session()
+    session.put(1, Request((1, 2), SamplingParams(max_new_tokens=6), n=2))
+    session.put(2, Request((3, 4), SamplingParams(max_new_tokens=2), n=1))
+    assert [ticket for ticket, _ in session.take()] == [2]
+    # The prompts, and a step that brings the second token of all three rows.
+    assert shapes == [(2, 2), (3, 1)]
+    session.put(3, Request((5, 6, 7), SamplingParams(max_new_tokens=3)))
+    assert [ticket for ticket, _ in session.take()] == [3]
+    # The new prompt enters at once beside the two rows that go on, and ends two steps later.
+    assert shapes[2:] == [(1, 3), (3, 1), (3, 1)]
+    assert [ticket for ticket, _ in session.take()] == [1]
+    # Four of its six tokens were there; its two rows go on alone.
+    assert shapes[5:] == [(2, 1), (2, 1)]
+    assert session.take() == []
+
+
+def test_models_with_other_states_decode_in_rounds_and_say_so() -> None:
+    model = build("lfm2")
+    sampler = LocalSampler(model, PAD)
+    assert "lfm2" in sampler.notes[0] and "rounds" in sampler.notes[0]
+    assert LocalSampler(build("llama"), PAD).notes == ()
+    shapes = watch(model)
+    session = sampler.session()
+    session.put(1, Request((1, 2), SamplingParams(max_new_tokens=3)))
+    session.put(2, Request((3, 4), SamplingParams(max_new_tokens=1)))
+    assert [ticket for ticket, _ in session.take()] == [2]
+    session.put(3, Request((5, 6), SamplingParams(max_new_tokens=1)))
+    assert [ticket for ticket, _ in session.take()] == [1]
+    assert [ticket for ticket, _ in session.take()] == [3]
+    # The third prompt is read only once the first request has its three tokens.
+    assert shapes == [(2, 2), (1, 1), (1, 1), (1, 2)]
+
+
+def test_a_sample_is_the_same_whatever_enters_beside_it(model: PreTrainedModel) -> None:
+    """Rows of many lengths come and go, with drafts and without: each sample is what it is alone."""
+    draw = random.Random(5)
+    requests = [
+        Request(
+            tuple(draw.choices(range(1, 48), k=draw.randint(1, 20))),
+            SamplingParams(draw.randint(1, 30), draw.choice([0.0, 0.7, 1.0]), seed=i, stop_ids=(3,)),
+            n=draw.randint(1, 3),
+            draft=tuple(draw.choices(range(1, 48), k=draw.choice([0, 0, 25]))),
+        )
+        for i in range(24)
+    ]
+    alone = [generate(LocalSampler(model, PAD, copies=False), [r])[0] for r in requests]
+    session = LocalSampler(model, PAD, token_budget=300).session()
+    found: dict[int, list[Completion]] = {}
+    for ticket, request in enumerate(requests):
+        session.put(ticket, request)
+        if ticket % 4 == 3:
+            found |= dict(session.take())
+    while len(found) < len(requests):
+        found |= dict(session.take())
+    for ticket, expected in enumerate(alone):
+        assert [c.token_ids for c in found[ticket]] == [c.token_ids for c in expected]
+        for one, other in zip(found[ticket], expected, strict=True):
+            # A temperature of 0.7 magnifies what rounding does to a logit.
+            assert one.logprobs == pytest.approx(other.logprobs, abs=2e-5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_draft_changes_no_sample(model: PreTrainedModel, seed: int) -> None:
+    """Drafts are the completion itself with tokens left out, put in and replaced at random places."""
+    draw = random.Random(seed)
+    asked = [Request(p, SamplingParams(30, seed=seed, stop_ids=(40,)), n=2) for p in PROMPTS]
+    plain = generate(LocalSampler(model, PAD), asked)
+
+    def edited(ids: tuple[int, ...]) -> tuple[int, ...]:
+        found = list(ids)
+        for _ in range(draw.randint(0, 5)):
+            at = draw.randrange(len(found)) if found else 0
+            found[at : at + draw.randint(0, 2)] = draw.choices(range(48), k=draw.randint(0, 2))
+        return tuple(found)
+
+    drafted = [replace(r, draft=edited(c[0].token_ids)) for r, c in zip(asked, plain, strict=True)]
+    copied = generate(LocalSampler(model, PAD), drafted)
+    for one, other in zip(copied, plain, strict=True):
+        assert [c.token_ids for c in one] == [c.token_ids for c in other]
+        assert [c.finish for c in one] == [c.finish for c in other]
+        for c, d in zip(one, other, strict=True):
+            assert c.logprobs == pytest.approx(d.logprobs, abs=1e-5)
+
+
+def test_a_draft_that_is_right_is_read_not_drawn_token_by_token() -> None:
+    model = build("llama")
+    sampler = LocalSampler(model, PAD)
+    params = SamplingParams(max_new_tokens=20, seed=2)
+    ((whole,),) = run(call(sampler, (1, 2, 3), params))
+    shapes = watch(model)
+    ((copied,),) = generate(sampler, [Request((1, 2, 3), params, draft=whole.token_ids)])
+    assert copied.token_ids == whole.token_ids
+    # One row: 16 tokens a pass draw most a token, (1 - 0.9^n) / (1 - 0.9) / (24 + n) = 0.204 for 16 (8: 0.178).
+    # The prompt is read with 15 tokens of the draft, of which all and the one after it count; four are left.
+    assert shapes == [(1, 18), (1, 4)]
 
 
 def test_an_error_is_raised_and_the_next_session_works() -> None:
@@ -325,16 +444,7 @@ def test_weights_that_diverged_are_named() -> None:
         run(call(LocalSampler(model, PAD), PROMPTS[0], SamplingParams(max_new_tokens=3)))
 
 
-def test_batches_keep_the_token_budget(llama: PreTrainedModel) -> None:
-    def sample(length: int, limit: int, index: int) -> Sample:
-        return Sample((1,) * length, SamplingParams(max_new_tokens=limit), index, limit)
-
-    samples = [sample(4, 6, i) for i in range(5)] + [sample(10, 10, 0), sample(90, 60, 0)]
-    cut = [[len(s.prompt_ids) for s in batch] for batch in batches(samples, 50)]
-    # 150 positions exceed 50 on their own but are served; (10 + 10) x 2 = 40 fits with one row of 4, and
-    # x 3 = 60 does not; then 4 x (4 + 6) = 40 fits.
-    assert cut == [[90], [10, 4], [4, 4, 4, 4]]
-
+def test_rows_keep_the_token_budget(llama: PreTrainedModel) -> None:
     params = SamplingParams(max_new_tokens=9, seed=6)
     wide, narrow = (
         run(*[call(sampler, p, params, 3) for p in PROMPTS])
@@ -407,6 +517,6 @@ def test_weights_are_cast_once_a_batch_and_are_the_trained_ones_again_after_it(
     cast = run(call(sampler, PROMPTS[0], params, 2))
     assert seen == {torch.bfloat16}
     assert layer.weight is trained and trained.dtype == torch.float32 and trained.requires_grad
-    monkeypatch.setattr("kintsugi.sampling.decode.cast_once", lambda *_: nullcontext())
+    monkeypatch.setattr("kintsugi.sampling.forward.cast", lambda *_: {})
     assert run(call(sampler, PROMPTS[0], params, 2)) == cast
     assert torch.float32 in seen

@@ -34,7 +34,10 @@ def run(problem: Problem, ctx: Context, candidates: int) -> Run[Episode]:
         if mendable(r)
     }
     fitting = {i: p for i, p in prompts.items() if ctx.max_prompt is None or len(p) <= ctx.max_prompt}
-    groups = yield from together(ctx.sample(problem, p, candidates, "repair", i) for i, p in fitting.items())
+    groups = yield from together(
+        ctx.sample(problem, p, candidates, "repair", i, draft=rollouts[i].completion.token_ids)
+        for i, p in fitting.items()
+    )
     found = zip(fitting, groups, strict=True)
     return Episode(problem, rollouts, extras=tuple(Extra("repair", i, 0, r) for i, g in found for r in g))
 

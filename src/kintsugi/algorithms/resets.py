@@ -54,7 +54,9 @@ def reset(
         first = first_difference(ids, r.completion.token_ids)
         at = at if first is None else max(s for s in starts if s <= first)
     prompt = ctx.solve_prompt(problem)
-    again = yield from ctx.sample(problem, prompt, continuations, "check", f"reset/{i}", prefix=ids[:at])
+    again = yield from ctx.sample(
+        problem, prompt, continuations, "check", f"reset/{i}", prefix=ids[:at], draft=ids[at:]
+    )
     return [*(Extra("repair", i, 0, r) for r in tried), *(Extra("check", i, at, r) for r in again)]
 
 
@@ -65,7 +67,7 @@ def repair(problem: Problem, rollouts: tuple[Rollout, ...], i: int, ctx: Context
     prompt = ctx.ask(problem, message)
     if ctx.max_prompt is not None and len(prompt) > ctx.max_prompt:
         return ()
-    return (yield from ctx.sample(problem, prompt, 1, "repair", i))
+    return (yield from ctx.sample(problem, prompt, 1, "repair", i, draft=rollouts[i].completion.token_ids))
 
 
 def first_difference(a: tuple[int, ...], b: tuple[int, ...]) -> int | None:

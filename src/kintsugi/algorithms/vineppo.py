@@ -43,7 +43,15 @@ def run(problem: Problem, ctx: Context, continuations: int, states: int) -> Run[
             places.setdefault(ids[:at], (i, at))
     prompt = ctx.solve_prompt(problem)
     groups = yield from together(
-        ctx.sample(problem, prompt, continuations, "check", f"{i}/{at}", prefix=prefix)
+        ctx.sample(
+            problem,
+            prompt,
+            continuations,
+            "check",
+            f"{i}/{at}",
+            prefix=prefix,
+            draft=rollouts[i].completion.token_ids[at:],
+        )
         for prefix, (i, at) in places.items()
     )
     found = zip(places.values(), groups, strict=True)

@@ -67,7 +67,9 @@ def repair_one(mender: Mender, rollouts: Sequence[Rollout]) -> Run[list[Repair]]
     prompt_ids = ctx.ask(problem, ctx.prompts.repair(problem.prompt, failed.text, anchor))
     if ctx.max_prompt is not None and len(prompt_ids) > ctx.max_prompt:
         return []  # metrics show it: fewer failures tried than there were
-    written = yield from ctx.sample(problem, prompt_ids, how.candidates, "repair", mender.index)
+    written = yield from ctx.sample(
+        problem, prompt_ids, how.candidates, "repair", mender.index, draft=failed.completion.token_ids
+    )
     return [judged(mender, anchor, rollout) for rollout in written]
 
 

@@ -56,7 +56,8 @@ def try_edits(
     head, tail = graft(failed.completion.token_ids, repaired, edits, len(edits))
     finished = bool(head) and head[-1] in ctx.codec.stop_ids
     if how.check == "continue" and not finished:
-        return (yield from ctx.sample(problem, prompt, 1, "check", index, prefix=head))[0]
+        rest = tuple(repaired[len(head) :])
+        return (yield from ctx.sample(problem, prompt, 1, "check", index, prefix=head, draft=rest))[0]
     text = head if how.check == "continue" else head + tail
     nothing_new = Completion((), (), "stop", failed.completion.version)
     with ctx.meter.phase("check"):

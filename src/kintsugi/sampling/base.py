@@ -63,11 +63,16 @@ class StepStats:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """n completions of one prompt. A continuation of a prefix is just a longer prompt."""
+    """n completions of one prompt. A continuation of a prefix is just a longer prompt.
+
+    draft  Token ids that the completions are thought to copy for the most part. An engine may use them to be faster;
+           it draws the same completions without.
+    """
 
     prompt_ids: tuple[int, ...]
     params: SamplingParams
     n: int = 1
+    draft: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,10 +84,12 @@ class Context:
         phase: Phase,
         index: object = 0,
         prefix: tuple[int, ...] = (),
+        draft: tuple[int, ...] = (),
     ) -> Run[tuple[Rollout, ...]]:
         """n completions of `prompt_ids + prefix`, each judged as prefix + completion.
 
-        `index` tells calls of one problem and phase apart, so that each has a seed of its own.
+        `index` tells calls of one problem and phase apart, so that each has a seed of its own. `draft`: what the
+        completions are thought to copy (see Request).
         """
         sampling = self.recipe.sampling
         params = SamplingParams(
@@ -99,7 +101,7 @@ class Context:
         )
         whole = (*prompt_ids, *prefix)
         judge = partial(self.judge, problem, whole, prefix=prefix)
-        answers: list[tuple[Rollout, ...]] = yield [Ask(Request(whole, params, n), phase, judge)]
+        answers: list[tuple[Rollout, ...]] = yield [Ask(Request(whole, params, n, draft), phase, judge)]
         return answers[0]
 
     def score(self, wanted: Sequence[Score]) -> Run[list[tuple[float, ...]]]:

@@ -1,26 +1,22 @@
-"""The embedded engine: any Hugging Face causal LM as a Sampler.
-
-What waits together (see rounds.py) is decoded together (see decode.py).
-"""
+"""The embedded engine: any Hugging Face causal LM as a Sampler (see slots.py)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kintsugi.records import Completion
-from kintsugi.sampling.decode import Forward, decode
-from kintsugi.sampling.rounds import Rounds
-from kintsugi.sampling.sample import Limits, Sample
-from kintsugi.sampling.selftest import check_sampler
+from kintsugi.sampling.forward import Forward
+from kintsugi.sampling.sample import Limits
+from kintsugi.sampling.selftest import check_sampler, kind_of
+from kintsugi.sampling.slots import Slots
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
 TOKEN_BUDGET = 32_768
-"""Default for the most positions a decoding batch may come to hold, counted as if no row stopped early."""
+"""Default for the most positions that may be decoded together, counted as if no row stopped early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +36,18 @@ class LocalEngine:
         autocast: torch.dtype | None,
         pulse: Callable[[float], None],
     ) -> LocalSampler:
-        check_sampler(model, pad_id)
-        return LocalSampler(model, pad_id, token_budget, version, autocast, pulse)
+        copies = check_sampler(model, pad_id)
+        return LocalSampler(model, pad_id, token_budget, version, autocast, pulse, copies)
 
 
 class LocalSampler:
     """A Sampler over `model` (on its device, at its present weights).
 
     A sample is the same whatever is decoded beside it. Near the model's last position completions are cut to what
-    fits (finish "length"). `pad_id` may be any token id. `token_budget` bounds rows x (prompt + new tokens) of a
-    decoding batch. `version` is asked for the learner's step count when a batch starts. `autocast` is a dtype to
-    compute in. `pulse` hears, after each token, which share of what was asked for together is done.
+    fits (finish "length"). `pad_id` may be any token id. `token_budget` bounds rows x (prompt + new tokens) that are
+    decoded together. `version` is asked for the learner's step count when a session begins. `autocast` is a dtype to
+    compute in. `pulse` hears, after each pass, which share of what was asked for is done. `copies`: drafts are used
+    where the model's cache allows it. `notes` say what of this the model's kind leaves out.
     """
 
     def __init__(
@@ -61,43 +58,29 @@ class LocalSampler:
         version: Callable[[], int] = lambda: 0,
         autocast: torch.dtype | None = None,
         pulse: Callable[[float], None] = lambda _: None,
+        copies: bool = True,
     ) -> None:
-        self._forward = Forward(model, autocast)
-        self._pad_id = pad_id
-        self._version = version
-        self._limits = Limits.of(model)
-        self._token_budget = token_budget
-        self._pulse = pulse
+        self._model, self._autocast, self._copies = model, autocast, copies
+        self._pad_id, self._token_budget, self._version = pad_id, token_budget, version
+        self._limits, self._pulse = Limits.of(model), pulse
+        forward = Forward(model, autocast, copies)
+        self.notes = noted(kind_of(model), forward)
 
-    def session(self) -> Rounds:
-        return Rounds(self._limits.samples, self._answer)
-
-    def _answer(self, samples: list[Sample]) -> list[Completion]:
-        found: dict[Sample, Completion] = {}
-        for batch in batches(samples, self._token_budget):
-            before, part = len(found) / len(samples), len(batch) / len(samples)
-
-            def pulse(share: float, before: float = before, part: float = part) -> None:
-                self._pulse(before + part * share)
-
-            drawn = decode(self._forward, batch, self._pad_id, self._version(), pulse)
-            found.update(zip(batch, drawn, strict=True))
-        return [found[sample] for sample in samples]
+    def session(self) -> Slots:
+        # Weights that autocast has to cast are cast once a session.
+        forward = Forward(self._model, self._autocast, self._copies)
+        return Slots(
+            forward, self._limits.samples, self._pad_id, self._token_budget, self._version(), self._pulse
+        )
 
 
-def batches(samples: Iterable[Sample], token_budget: int) -> Iterator[list[Sample]]:
-    """The samples in batches of rows x (longest prompt + largest limit) <= token_budget, at least one row.
-
-    Longest prompts first: little padding, samples of one prompt side by side, and if memory does not
-    suffice, it shows at once.
-    """
-    batch: list[Sample] = []
-    prompt = limit = 0
-    for sample in sorted(samples, key=lambda s: (len(s.prompt_ids), s.prompt_ids, s.limit), reverse=True):
-        prompt, limit = max(prompt, len(sample.prompt_ids)), max(limit, sample.limit)
-        if batch and (len(batch) + 1) * (prompt + limit) > token_budget:
-            yield batch
-            batch, prompt, limit = [], len(sample.prompt_ids), sample.limit
-        batch.append(sample)
-    if batch:
-        yield batch
+def noted(kind: str, forward: Forward) -> tuple[str, ...]:
+    """What the local engine cannot do with this kind of model."""
+    if not forward.joins:
+        return (
+            f"model type {kind}: its cache holds more than keys and values, so that completions are decoded in "
+            "rounds: repairs wait for the slowest rollout of a step",
+        )
+    if not forward.skips:
+        return (f"model type {kind}: repairs are drawn a token at a time, not copied from their drafts",)
+    return ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kintsugi.records import Completion, Finish, KintsugiError
@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One completion to draw: sample `index` of a call. `limit` is the most tokens it may have."""
+    """One completion to draw: sample `index` of a call. `limit` is the most tokens it may have.
+
+    The draft (see Request) makes no other sample of it.
+    """
 
     prompt_ids: tuple[int, ...]
     params: SamplingParams
     index: int
     limit: int
+    draft: tuple[int, ...] = field(default=(), compare=False, repr=False)
 
     def completion(self, ids: list[int], logprobs: list[float], version: int) -> Completion:
         """The completion that ends at the first stop id (kept) or at the limit; what follows is dropped."""
@@ -93,4 +97,4 @@ class Limits:
                     f"of {self.positions} positions"
                 )
             limit = min(limit, self.positions - len(prompt))
-        return tuple(Sample(prompt, params, index, limit) for index in range(n))
+        return tuple(Sample(prompt, params, index, limit, request.draft[:limit]) for index in range(n))

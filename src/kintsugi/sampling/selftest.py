@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from kintsugi.records import KintsugiError
+from kintsugi.records import Completion, KintsugiError
 from kintsugi.sampling.base import Request, SamplingParams
-from kintsugi.sampling.decode import Forward, decode
-from kintsugi.sampling.sample import Limits, Sample
+from kintsugi.sampling.forward import Forward
+from kintsugi.sampling.sample import Limits
+from kintsugi.sampling.slots import Slots
 
 TOLERATED = 0.01
 """Nats that one log-probability may be off by: on 99 kinds of models rounding made at most 0.003, faults 0.05."""
@@ -29,6 +31,9 @@ LENGTHS = (3, 9)
 NEW = 6
 """Tokens drawn after the longer prompt; half of them after the shorter, whose row then leaves the batch."""
 
+TOKENS = 1000
+"""A token budget that lets all be decoded together."""
+
 EXPECTED = (
     "expected a causal language model that keeps to the cache, mask and positions given: name another model"
 )
@@ -37,16 +42,40 @@ Scored = Sequence[tuple[tuple[int, ...], tuple[int, ...], Sequence[float]]]
 """(prompt, completion, log-probabilities of its tokens) of each sequence."""
 
 
-def check_sampler(model: Any, pad_id: int) -> None:
-    """KintsugiError where the local sampler draws from another distribution than the model's."""
+def check_sampler(model: Any, pad_id: int) -> bool:
+    """True if the local sampler may also copy drafts with this model.
+
+    KintsugiError where it draws from another distribution than the model's even without.
+    """
     short, long = prompts(model, pad_id)
-    asked = [(short, NEW // 2, 1), (long, NEW, 2)]
-    samples = [s for prompt, new, n in asked for s in draws(model, prompt, new, n)]
+    asked = [
+        Request(short, SamplingParams(NEW // 2, seed=1)),
+        Request(long, SamplingParams(NEW, seed=1), n=2),
+    ]
     with trying(model, "sampler"):
-        forward = Forward(model, None)
-        drawn = decode(forward, samples, pad_id, 0)
-        found = [(s.prompt_ids, c.token_ids, c.logprobs) for s, c in zip(samples, drawn, strict=True)]
+        found = drawn(model, pad_id, asked, copies=False)
         compare(model, "sampler", found)
+        try:
+            # The second token of each draft is wrong: what was fed after it leaves a hole in one row, not in another.
+            wrong = [
+                replace(r, draft=(ids[0], pad_id, *ids[2:]))
+                for r, (_, ids, _) in zip(asked, found, strict=False)
+            ]
+            compare(model, "sampler", drawn(model, pad_id, wrong, copies=True))
+        except Exception:  # whatever a model raises: it does without drafts
+            return False
+    return True
+
+
+def drawn(model: Any, pad_id: int, asked: Sequence[Request], copies: bool) -> Scored:
+    """What the sampler answers to these requests."""
+    session = Slots(Forward(model, None, copies), Limits.of(model).samples, pad_id, token_budget=TOKENS)
+    for ticket, request in enumerate(asked):
+        session.put(ticket, request)
+    answers: dict[int, list[Completion]] = {}
+    while len(answers) < len(asked):
+        answers |= dict(session.take())
+    return [(asked[t].prompt_ids, c.token_ids, c.logprobs) for t in range(len(asked)) for c in answers[t]]
 
 
 def prompts(model: Any, pad_id: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -57,10 +86,6 @@ def prompts(model: Any, pad_id: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     spread = (int(limits.vocabulary * (golden * k % 1)) for k in range(1, room + LENGTHS[0] + 1))
     ids = tuple(i if i != pad_id else (i + 1) % limits.vocabulary for i in spread)
     return ids[: min(LENGTHS[0], room - 1)], ids[-room:]
-
-
-def draws(model: Any, prompt: tuple[int, ...], new: int, n: int) -> tuple[Sample, ...]:
-    return Limits.of(model).samples(Request(prompt, SamplingParams(new, seed=1), n))
 
 
 def compare(model: Any, who: str, found: Scored) -> None:
