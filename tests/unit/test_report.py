@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from runs import make_episode, with_question, write_run
 from kintsugi.algorithms import load_algorithm
 from kintsugi.look.report import write_report
 from kintsugi.look.report.blocks import block, index_lines, packed
-from kintsugi.look.report.page import evenly, named
+from kintsugi.look.report.figures import figures
+from kintsugi.look.report.page import evenly, first_error, named
 from kintsugi.look.report.reasons import explained
-from kintsugi.records import KintsugiError
+from kintsugi.records import KintsugiError, Reach
 from kintsugi.run.directory import RunLog
 from kintsugi.run.reading import Run
 
@@ -42,10 +44,46 @@ def test_a_step_holds_what_was_credited_where(tmp_path: Path) -> None:
     assert found["mends"][0]["seam"]["edits"] == [["replace", 7, 7]]
     assert found["mends"][1]["seam"] is None and "answer_only" in found["mends"][1]["why"]
     assert list(index_lines(1, problems)) == [
-        [1, 0, 0, "p/1", "fail", "mended", []],
-        [1, 0, 1, "p/1", "pass", "", []],
-        [1, 0, 2, "p/1", "fail", "rejected", ["answer_only"]],
+        # The seam is in the second of two lines, and one rollout of three passes; one edit, at distance 0.125.
+        [1, 0, 0, "p/1", "fail", "mended", [], ["first edit in the last line", "a lone pass"], 0.125, 1],
+        [1, 0, 1, "p/1", "pass", "", [], [], 0, 0],
+        [1, 0, 2, "p/1", "fail", "rejected", ["answer_only"], [], 0, 0],
     ]
+    assert found["mends"][0]["laid"] is None and found["mends"][0]["seam"]["reach"].startswith("open: failed")
+    # "#### 9" against "#### 5": token 5 of seven.
+    assert found["mends"][1]["laid"]["edits"] == [["replace", 5, 5]]
+
+
+def test_true_first_errors_are_told_where_the_task_knows_them(tmp_path: Path) -> None:
+    """`dag` says that the second line is wrong: 2 + 3 is 5, so its character 5, "6", is."""
+    run = Run.open(
+        write_run(tmp_path / "run", make_episode("a=2+3=6\n#### 6", "a=2+3=5\n#### 5"), task="dag")
+    )
+    known = block(run.problems(1), run.pieces, lambda problem, text: text.find("6") if "6" in text else None)
+    assert [r["wrong"] for r in known[0]["rollouts"]] == [6, None, None]
+    assert (
+        first_error({"task": "my_task.py:MyTask"})("Q", "text") is None
+    )  # a file of the user's own is not run
+
+
+def test_a_seam_of_which_nothing_is_learned_is_suspicious(tmp_path: Path) -> None:
+    episode = make_episode("2\n3\n#### 4", "5\n3\n#### 4")
+    (seam,) = episode.seams
+    closed = replace(seam, reach=Reach(-0.01, 1, -9.0, 7, 0.05))
+    far = replace(episode.repairs[0], distance=0.31)
+    run = Run.open(
+        write_run(tmp_path / "run", replace(episode, seams=(closed,), repairs=(far, *episode.repairs[1:])))
+    )
+    (entry, *_) = index_lines(1, block(run.problems(1), run.pieces))
+    assert entry[7] == ["large distance", "a lone pass", "closed reach"]
+
+
+def test_charts_that_say_nothing_are_words(tmp_path: Path) -> None:
+    place = write_run(tmp_path / "run", make_episode())
+    log = RunLog.open(make_recipe(output_dir=str(place)), resume=True)
+    log.metrics({"step": 2, "loss": 0.0, "clip_fraction": 0.0, "kstar/K": 3, "kstar/2K": 0, "kstar/all": 0})
+    quiet = {f.title: f.about for f in figures(Run.open(place)) if not f.svg}
+    assert quiet == {"Clip fraction": "0 in every step", "Edits trained on (K*)": "those of all 3 seams by K"}
 
 
 def test_reasons_are_explained_with_the_numbers_of_the_recipe(tmp_path: Path) -> None:

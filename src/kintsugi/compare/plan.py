@@ -219,7 +219,9 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
     named = {*comparison.baselines, *([comparison.reference] if comparison.reference else [])}
     if unknown := sorted(named - {e.label for e in entries}):
         raise KintsugiError(f"{path}: baselines or reference: {unknown[0]!r} is no label of `algorithms`")
-    task = split_spec(entries[0].recipe.task, "task")[0].split(":")[0]  # of `my_task.py:MyTask`, my_task
+    name, options = split_spec(entries[0].recipe.task, "task")
+    # A task that reads data is told by them: chain_sum, not reasoning_gym; of `my_task.py:MyTask`, my_task.
+    task = str(options.get("dataset") or options.get("path") or name.split(":")[0])
     return Plan(comparison, safe(comparison.task or Path(task).stem), entries)
 
 

@@ -41,6 +41,8 @@ STYLE = {
     "svg.hashsalt": "kintsugi",
     "svg.fonttype": "none",
 }
+FEW_SEEDS = 5
+"""Seeds below which each is drawn."""
 MOST_CURVES = 10
 """More algorithms than this are drawn as dots with intervals, not as curves."""
 
@@ -84,7 +86,11 @@ def lines(title: str, curves: Sequence[Curve], standing: Standing) -> Any:
             look = ":" if s.label.startswith("exact_labels") else "--" if s.outcome_only else "-"
             drawn = {"color": colours[s.label], "linewidth": 1.6 if s.outcome_only else 2.2}
             axes.plot(grid / 1000, mean, look, **drawn)
-            if half is not None:
+            if 1 < len(main[s.label]) < FEW_SEEDS:  # an interval over so few says little: each seed is drawn
+                for curve in main[s.label]:
+                    ys = [curve.at(x) for x in grid]
+                    axes.plot(grid / 1000, ys, look, color=colours[s.label], linewidth=0.7, alpha=0.5)
+            elif half is not None:
                 low, high = np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)
                 axes.fill_between(grid / 1000, low, high, color=colours[s.label], alpha=0.12, linewidth=0)
             for beside in clock:
@@ -159,8 +165,9 @@ def note(standing: Standing) -> str:
     counts = sorted({s.final.n for s in standing.summaries})
     if counts == [1]:
         return "one seed"
+    intervals = "each drawn thin" if counts[-1] < FEW_SEEDS else "with 95% intervals"
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"mean of {seeds} seeds, with 95% intervals"
+    return f"mean of {seeds} seeds, {intervals}"
 
 
 def mean_curve(curves: Sequence[Curve]) -> tuple[Any, Any, Any]:

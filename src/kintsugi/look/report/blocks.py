@@ -7,10 +7,12 @@ import gzip
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Protocol
 
-from kintsugi.records import Kind, Seam
-from kintsugi.run.reading import why
+from kintsugi.mending.align import align
+from kintsugi.records import Kind, Repair, Rollout, Seam
+from kintsugi.run.reading import reach_words, why
 from kintsugi.run.tables import Line, ProblemStep
 
 
@@ -39,16 +41,22 @@ def packed(value: Any) -> str:
 
 Pieces = Callable[[Sequence[int]], Sequence[str]]
 Data = dict[str, Any]
+FirstError = Callable[[str, str], int | None]
+"""The offset of the first wrong character of a solution, by problem and solution; None where none is, or none knows."""
+FAR = 0.3
+"""The distance from which failure and repair are hardly the same solution."""
 
 
-def block(problems: Sequence[ProblemStep], pieces: Pieces) -> list[Data]:
+def block(
+    problems: Sequence[ProblemStep], pieces: Pieces, first_error: FirstError = lambda *_: None
+) -> list[Data]:
     """One step as data: its problems with rollouts and repairs."""
     return [
         {
             "id": p.episode.problem.id,
             "question": p.episode.problem.prompt,
             "gold": p.episode.problem.answer,
-            "rollouts": [rollout_data(p, i, pieces) for i in range(len(p.episode.rollouts))],
+            "rollouts": [rollout_data(p, i, pieces, first_error) for i in range(len(p.episode.rollouts))],
             "mends": [mend_data(p, j, pieces) for j in range(len(p.episode.repairs))],
         }
         for p in problems
@@ -56,7 +64,8 @@ def block(problems: Sequence[ProblemStep], pieces: Pieces) -> list[Data]:
 
 
 def index_lines(step: int, problems: Sequence[Data]) -> Iterator[list[Any]]:
-    """One entry per rollout: [step, place of the problem, place of the rollout, problem id, verdict, fate, audits].
+    """One entry per rollout: [step, place of the problem, place of the rollout, problem id, verdict, fate, audits,
+    suspicions, distance, edits].
 
     `fate`: "mended", "rejected" (repairs, none accepted), "not tried" or "" (nothing to mend).
     """
@@ -67,7 +76,13 @@ def index_lines(step: int, problems: Sequence[Data]) -> Iterator[list[Any]]:
             fate = "" if rollout["verdict"] != "fail" else "not tried"
             if own:
                 fate = "mended" if any(m["seam"] for m in own) else "rejected"
-            yield [step, i, j, p["id"], rollout["verdict"], fate, audits]
+            mended = next((m for m in own if m["seam"]), None)
+            seam = (
+                (mended["seam"]["suspect"], mended["distance"], len(mended["seam"]["edits"]))
+                if mended
+                else ()
+            )
+            yield [step, i, j, p["id"], rollout["verdict"], fate, audits, *(seam or ([], 0, 0))]
 
 
 def reasons_in(problems: Sequence[Data]) -> set[str]:
@@ -78,7 +93,7 @@ def reasons_in(problems: Sequence[Data]) -> set[str]:
     return modes.union(*(credit or () for credit in credits))
 
 
-def rollout_data(p: ProblemStep, index: int, pieces: Pieces) -> Data:
+def rollout_data(p: ProblemStep, index: int, pieces: Pieces, first_error: FirstError) -> Data:
     rollout = p.episode.rollouts[index]
     texts, ids = pieces(rollout.completion.token_ids), rollout.completion.token_ids
     found = {
@@ -91,6 +106,11 @@ def rollout_data(p: ProblemStep, index: int, pieces: Pieces) -> Data:
         "credit": credit_data(p, "rollout", index),
     }
     if texts:
+        wrong = None if rollout.verdict.passed else first_error(p.episode.problem.prompt, rollout.text)
+        ends = accumulate(map(len, texts))
+        found["wrong"] = (
+            None if wrong is None else next((t for t, end in enumerate(ends) if end > wrong), None)
+        )
         found |= {"pieces": texts, "ids": ids, "logprobs": shorts(rollout.completion.logprobs)}
     return found
 
@@ -113,11 +133,36 @@ def mend_data(p: ProblemStep, index: int, pieces: Pieces) -> Data:
             {"credit": short(row.advantages[0]), "weight": row.weight} for row in modes if row.advantages
         ],
         "seam": seam_data(p, seam, pieces) if seam else None,
+        "laid": None if seam else laid(p.episode.rollouts[repair.failed], repair, pieces),
         "checks": [
             {"edits": c.edits, "verdict": c.rollout.verdict.state, "text": c.rollout.text}
             for c in (seam.checks if seam else ())
         ],
     }
+
+
+def laid(failed: Rollout, repair: Repair, pieces: Pieces) -> Data:
+    """A repair that was not taken, as it lies against its failure."""
+    edits = align(failed.completion.token_ids, repair.ids)
+    return {
+        "edits": [(e.kind, e.failed_at, e.repaired_at) for e in edits],
+        "pieces": pieces(repair.ids),
+        "ids": repair.ids,
+    }
+
+
+def suspicions(p: ProblemStep, seam: Seam, texts: Sequence[str]) -> list[str]:
+    """The signs that a seam is not where the failure went wrong, or that nothing is learned there."""
+    episode = p.episode
+    at = seam.edits[0].failed_at if seam.edits else 0
+    before, after = "".join(texts[:at]), "".join(texts[at:])
+    found = {
+        "first edit in the last line": "\n" in before.lstrip() and "\n" not in after.strip(),
+        "large distance": episode.repairs[seam.repair].distance > FAR,
+        "a lone pass": sum(r.verdict.passed for r in episode.rollouts) == 1,
+        "closed reach": seam.closed,
+    }
+    return [sign for sign, seen in found.items() if seen]
 
 
 def seam_data(p: ProblemStep, seam: Seam, pieces: Pieces) -> Data:
@@ -136,6 +181,8 @@ def seam_data(p: ProblemStep, seam: Seam, pieces: Pieces) -> Data:
         "ids": p.episode.repairs[seam.repair].ids,
         "credit": credit_data(p, "repair", seam.repair),
         "logprobs": shorts(scored[0] if scored else ()),
+        "reach": reach_words(seam.reach) if seam.reach else "",
+        "suspect": suspicions(p, seam, pieces(p.episode.rollouts[seam.failed].completion.token_ids)),
     }
 
 

@@ -27,13 +27,14 @@ STYLE = {
     "font.family": "sans-serif", "font.size": 11, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": FAINT,
     "axes.spines.top": False, "axes.spines.right": False, "xtick.color": INK, "ytick.color": INK, "axes.grid": True,
     "axes.grid.axis": "y", "grid.color": FAINT, "grid.linewidth": 0.6, "xtick.major.size": 0, "ytick.major.size": 0,
+    "xtick.major.pad": 7,
     "svg.fonttype": "none", "legend.frameon": False, "lines.linewidth": 2,
 }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One picture: its title, what it shows in words, and the SVG element."""
+    """One picture: its title, what it shows in words, and the SVG element ("": the words say all that it would)."""
 
     title: str
     about: str
@@ -71,6 +72,12 @@ PANELS = (
         (Curve("active", "active_ratio", GOLD),),
         share=True,
     ),
+    Panel(
+        "Open seams",
+        "share of the step's seams whose fix is within the policy's reach",
+        (Curve("open", "reach/open", GREEN),),
+        share=True,
+    ),
     Panel("Entropy", "of sampled tokens, estimated, in nats", (Curve("entropy", "entropy", BLUE),)),
     Panel("Clip fraction", "share of ratios that were clipped", (Curve("clipped", "clip_fraction", ORANGE),)),
     Panel(
@@ -90,16 +97,23 @@ def figures(source: Source) -> list[Figure]:
     found = [accuracy(source)] if source.evals or has(source.steps, "accuracy") else []
     for panel in PANELS:
         shown = [c for c in panel.curves if has(source.steps, c.key)]
-        if shown:
+        values = {line[c.key] for c in shown for line in source.steps if line.get(c.key) is not None}
+        if values == {0}:
+            found.append(Figure(panel.title, "0 in every step", ""))
+        elif shown:
             draw = partial(curves_on, source=source, curves=shown)
             found.append(drawn(panel.title, panel.about, source, draw, panel.share))
     for name, what in (("tokens", "Generated tokens"), ("seconds", "Seconds")):
         if has(source.steps, f"{name}/rollout"):
             about = f"{what.lower()} of each step by phase, stacked"
             found.append(drawn(f"{what} by phase", about, source, partial(stacked, source=source, name=name)))
-    if any(line.get(f"kstar/{name}") for line in source.steps for name in KSTAR):
+    kept = {name: sum(line.get(f"kstar/{name}") or 0 for line in source.steps) for name in KSTAR}
+    if len(used := {name: count for name, count in kept.items() if count}) == 1:
+        ((name, count),) = used.items()
+        found.append(Figure("Edits trained on (K*)", f"those of all {count:,} seams by {name}", ""))
+    elif used:
         about = "seams by how many of their edits are trained on: the first K, 2K or all"
-        found.append(drawn("Edits trained on (K*)", about, None, partial(kstar, source=source)))
+        found.append(drawn("Edits trained on (K*)", about, None, partial(kstar, counts=list(kept.values()))))
     return found
 
 
@@ -176,8 +190,7 @@ def above(axes: Any) -> None:
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=5, columnspacing=1.2, handlelength=1.4)
 
 
-def kstar(axes: Any, source: Source) -> None:
-    counts = [sum(line.get(f"kstar/{name}") or 0 for line in source.steps) for name in KSTAR]
+def kstar(axes: Any, counts: Sequence[int]) -> None:
     axes.bar(KSTAR, counts, color=GOLD, width=0.6)
     for i, count in enumerate(counts):
         axes.annotate(f"{count:,}", (i, count), ha="center", va="bottom")

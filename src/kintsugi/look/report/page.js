@@ -42,7 +42,12 @@
   }
 
   // The address holds what is looked at: a link to a seam can be sent to someone.
-  const FILTERS = ["step", "verdict", "fate", "audit", "problem", "q"];
+  const FILTERS = ["step", "verdict", "fate", "audit", "problem", "q", "order"];
+  // Entries are [step, problem, rollout, id, verdict, fate, audits, suspicions, distance, edits].
+  const ORDERS = {
+    "suspicious first": (a, b) => b[7].length - a[7].length, step: (a, b) => a[0] - b[0],
+    "distance, largest first": (a, b) => b[8] - a[8], "edits, most first": (a, b) => b[9] - a[9],
+  };
   const form = $("#filters");
   const SECTIONS = ["", "overview", "seams", "about"];
   const start = data.index.some((e) => e[5] === "mended") ? "mended" : "";
@@ -52,7 +57,7 @@
     const hash = location.hash.slice(1);
     if (SECTIONS.includes(hash)) return { fate: start };
     const said = Object.fromEntries(new URLSearchParams(hash));
-    const whole = "rollout" in said || FILTERS.some((k) => k !== "step" && k in said);
+    const whole = "rollout" in said || FILTERS.some((k) => k !== "step" && k !== "order" && k in said);
     if (!whole) said.fate = data.index.some((e) => e[0] === Number(said.step) && e[5] === "mended") ? "mended" : "";
     return said;
   }
@@ -65,6 +70,7 @@
   fill("verdict", distinct(data.index.map((e) => e[4])), "any");
   fill("fate", distinct(data.index.map((e) => e[5])).filter(Boolean), "any");
   fill("audit", distinct(data.index.flatMap((e) => e[6])), "any");
+  form.elements.order.append(...Object.keys(ORDERS).map((v, i) => el("option", { value: i ? v : "", textContent: v })));
   $("#problems").append(...distinct(data.index.map((e) => e[3])).slice(0, 500).map((v) => el("option", { value: v })));
 
   function filtered(said) {
@@ -86,10 +92,10 @@
     return hits;
   }
 
-  function tokens(pieces, credit, seam, edits, mask) {
+  function tokens(pieces, credit, seam, edits, mask, wrong) {
     const box = el("div", { className: "text" });
     const sum = total(credit), most = Math.max(...sum.map(Math.abs), 1e-9);
-    const marked = pieces.map((_, i) => edits.has(i) || (mask && mask[i]));
+    const marked = pieces.map((_, i) => i === wrong || edits.has(i) || (mask && mask[i]));
     const near = pieces.length <= LONG ? null : pieces.map((_, i) => marked.slice(Math.max(0, i - NEAR), i + NEAR).some(Boolean));
     for (let i = 0; i < pieces.length; i++) {
       if (near && !near[i]) { // far from any edit a long text is one piece: a node a token would make the page slow
@@ -108,6 +114,7 @@
         node.style.setProperty("--a", `${Math.round(12 + 58 * Math.abs(value) / most)}%`);
       }
       if (edits.has(i)) node.classList.add("edit");
+      if (i === wrong) node.classList.add("wrong");
       if (inSeam) node.classList.add("seam");
       if (marked[i]) {
         node.setAttribute("role", "button");
@@ -118,8 +125,8 @@
     return box;
   }
 
-  function side(title, text, pieces, credit, name, edits, mask) {
-    const body = pieces && pieces.length ? tokens(pieces, credit, name, edits, mask) : el("div", { className: "text", textContent: visible(text) });
+  function side(title, text, pieces, credit, name, edits, mask, wrong) {
+    const body = pieces && pieces.length ? tokens(pieces, credit, name, edits, mask, wrong) : el("div", { className: "text", textContent: visible(text) });
     const one = !(pieces && pieces.length) && total(credit).length === 1 ? `, advantage ${signed(total(credit)[0])}` : "";
     return el("div", {}, el("h4", { textContent: title + one }), body);
   }
@@ -156,21 +163,30 @@
     const [step, , j, id, verdict, fate] = entry, rollout = problem.rollouts[j];
     const link = new URLSearchParams({ step, problem: id, rollout: j });
     const mends = problem.mends.filter((m) => m.failed === rollout.index), mend = mends.find((m) => m.seam), seam = mend && mend.seam;
-    const at = (k, kind) => new Set(seam ? seam.edits.filter((e) => e[0] !== kind).map((e) => e[k]) : []);
+    const laid = !seam && mends.length ? mends[0].laid : null, pair = seam || laid;
+    const at = (k, kind) => new Set(pair ? pair.edits.filter((e) => e[0] !== kind).map((e) => e[k]) : []);
     const facts = {
-      failed: { pieces: rollout.pieces || [], ids: rollout.ids || [], logprobs: rollout.logprobs, credit: rollout.credit, mask: seam && seam.failed, edits: seam ? seam.edits : [], at: 1 },
-      repaired: seam && { pieces: seam.pieces, ids: seam.ids, logprobs: seam.logprobs, credit: seam.credit, mask: seam.repaired, edits: seam.edits, at: 2 },
+      failed: { pieces: rollout.pieces || [], ids: rollout.ids || [], logprobs: rollout.logprobs, credit: rollout.credit, mask: seam && seam.failed, edits: pair ? pair.edits : [], at: 1, wrong: rollout.wrong },
+      repaired: pair && { pieces: pair.pieces, ids: pair.ids, logprobs: pair.logprobs, credit: pair.credit, mask: pair.repaired, edits: pair.edits, at: 2 },
     };
-    const sides = el("div", { className: "sides" }, side(seam ? "failed" : "rollout", rollout.text, rollout.pieces, rollout.credit, "failed", at(1, "insert"), seam && seam.failed));
+    const sides = el("div", { className: "sides" }, side(pair ? "failed" : "rollout", rollout.text, rollout.pieces, rollout.credit, "failed", at(1, "insert"), seam && seam.failed, rollout.wrong));
+    if (laid) sides.append(side("the repair that was not taken", mends[0].text, laid.pieces, null, "repaired", at(2, "delete"), null));
     if (seam) sides.append(side(mend.sibling === null ? "its repair" : `its repair: a passing sibling, rollout ${mend.sibling}`, mend.text, seam.pieces, seam.credit, "repaired", at(2, "delete"), seam.repaired));
     const detail = el("output", { className: "detail" });
     const node = el("article", { className: `card ${fate}` },
       el("header", {}, el("h3", {}, el("a", { href: `#${link}`, textContent: visible(`step ${step} · ${id} · rollout ${j}`) })),
         el("span", { className: `badge ${verdict}`, textContent: verdict }), fate ? el("span", { className: `badge ${fate}`, textContent: fate }) : null,
+        ...entry[7].map((sign) => el("span", { className: "badge suspect", textContent: sign })),
         rollout.cut ? el("span", { className: "badge fail", textContent: "cut off" }) : null, data.own ? null : el("span", { textContent: `reward ${rollout.reward}` })),
       el("div", { className: "question text", textContent: visible(problem.question) + (problem.gold ? `\ngold answer: ${visible(problem.gold)}` : "") + (data.own ? `\n${problem.rollouts.filter((r) => r.verdict === "pass").length} of ${problem.rollouts.length} rollouts of the group pass` : "") }), sides, detail);
+    if (Number.isInteger(rollout.wrong)) {
+      const away = seam && seam.edits.length ? seam.edits[0][1] - rollout.wrong : null;
+      const where = away === null ? "" : away === 0 ? ": the seam begins there" : `: the seam begins ${Math.abs(away)} ${Math.abs(away) === 1 ? "token" : "tokens"} ${away < 0 ? "before it" : "after it"}`;
+      node.append(el("p", { className: "why" }, el("b", { textContent: "True first error: " }), `token ${rollout.wrong} “${visible(rollout.pieces[rollout.wrong])}”${where}.`));
+    }
     if (seam) {
       node.append(el("p", { className: "why" }, el("b", { textContent: "Corrected at " }), corrected(rollout, seam) + `. ${seam.kept} of ${seam.edits.length} ${seam.edits.length === 1 ? "edit" : "edits"} trained on (K* = ${seam.kept}).`));
+      if (seam.reach) node.append(el("p", { className: "why" }, el("b", { textContent: "Reach: " }), seam.reach + "."));
       node.append(el("p", { className: "why" }, el("b", { textContent: "Why: " }), visible(mend.why) + "."));
     } else if (mends.length) {
       node.append(el("p", { className: "why" }, el("b", { textContent: "Not mended: " }), visible(distinct(mends.map((m) => m.why)).join("; ")) + "."));
@@ -180,7 +196,7 @@
     const anchors = distinct((mend ? [mend] : mends).map((m) => m.anchor).filter((a) => a !== null));
     node.append(...anchors.map((a) => folded("the anchor that the repair was shown", a)));
     if (mend) node.append(...mend.checks.map((c) => folded(`check with ${c.edits} edits: ${c.verdict}`, c.text)));
-    node.append(...mends.filter((m) => m !== mend).map((m) => folded(`${mend ? "another repair" : "the repair"}: ${visible(m.why)}`, m.text)));
+    node.append(...mends.filter((m) => m !== mend && !(laid && m === mends[0])).map((m) => folded(`${mend ? "another repair" : "the repair"}: ${visible(m.why)}`, m.text)));
     node.choose = (token, keep) => {
       node.querySelectorAll(".chosen").forEach((t) => t.classList.remove("chosen"));
       token.classList.add("chosen");
@@ -193,7 +209,7 @@
   async function render() {
     const mine = ++turn, said = address();
     for (const name of FILTERS) form.elements[name].value = said[name] ?? "";
-    found = filtered(said);
+    found = filtered(said).sort(ORDERS[said.order] || ORDERS["suspicious first"]);
     if (said.q) {
       $("#count").textContent = "searching …";
       found = await searched(found, said.q, mine);
@@ -221,6 +237,8 @@
     root.dataset.ready = String(mine);
   }
 
+  // A link to one rollout stops at its card, another at the seams.
+  const stop = () => ("rollout" in address() && $(".card") || $("#seams")).scrollIntoView();
   const onToken = () => Boolean(document.activeElement && document.activeElement.classList.contains("tok"));
   form.addEventListener("input", (event) => {
     const said = {};
@@ -238,7 +256,7 @@
     page = 0;
     await render();
     if (onToken()) return;
-    $("#seams").scrollIntoView();
+    stop();
     $("#seams").focus({ preventScroll: true });
   });
   const turnTo = (by) => {
@@ -263,5 +281,5 @@
   });
   await render();
   const hash = location.hash.slice(1);
-  if (!SECTIONS.includes(hash) && !onToken()) $("#seams").scrollIntoView();
+  if (!SECTIONS.includes(hash) && !onToken()) stop();
 })();

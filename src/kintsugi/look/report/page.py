@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from itertools import accumulate
@@ -15,14 +16,17 @@ from typing import Any
 import yaml
 
 from kintsugi.files import clean, partial_of
-from kintsugi.look.report.blocks import Data, Source, block, index_lines, packed, reasons_in
+from kintsugi.look.report.blocks import Data, FirstError, Source, block, index_lines, packed, reasons_in
 from kintsugi.look.report.figures import figures
 from kintsugi.look.report.foreign import Foreign, open_foreign
 from kintsugi.look.report.reasons import explained, with_defaults
+from kintsugi.plugins import spec_name
 from kintsugi.records import KintsugiError
 from kintsugi.run.directory import MARKS, RunLog
 from kintsugi.run.owned import may_replace_file
 from kintsugi.run.reading import Run
+from kintsugi.tasks import TASKS, load_task
+from kintsugi.tasks.labels import Labelled
 
 MOST_ROLLOUTS = 20_000
 """A report holds about this many rollouts; of longer runs it shows steps at even distances, and says so."""
@@ -60,6 +64,7 @@ def render(source: Run | Foreign, name: str, shown: Contents) -> str:
     files = resources.files("kintsugi.look.report")
     style, script, page = ((files / f"page.{kind}").read_text("utf-8") for kind in ("css", "js", "html"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    drawings = figures(source)
     data = {"steps": shown.steps, "index": shown.entries, "own": isinstance(source, Run)}
     parts = {
         "CSP": f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "
@@ -73,8 +78,10 @@ def render(source: Run | Foreign, name: str, shown: Contents) -> str:
         ),
         "FIGURES": "".join(
             f"<figure><figcaption><h3>{f.title}</h3><p>{f.about}</p></figcaption>{f.svg}</figure>"
-            for f in figures(source)
+            for f in drawings
+            if f.svg
         ),
+        "QUIET": "".join(f" {f.title}: {f.about}." for f in drawings if not f.svg),
         "RECIPE": html.escape(yaml.safe_dump(dict(source.recipe), sort_keys=False, allow_unicode=True)),
         "VERSIONS": "".join(
             f"<tr><th scope=row>{html.escape(str(k))}</th><td>{html.escape(str(v))}</td></tr>"
@@ -132,9 +139,23 @@ def contents(source: Run | Foreign) -> Contents:
 def readable(source: Run | Foreign, step: int) -> list[Data] | None:
     """A step as data; None where it is damaged."""
     try:
-        return block(source.problems(step), source.pieces) if isinstance(source, Run) else source.block(step)
+        if isinstance(source, Run):
+            return block(source.problems(step), source.pieces, first_error(source.recipe))
+        return source.block(step)
     except KintsugiError:
         return None
+
+
+def first_error(recipe: Mapping[str, Any]) -> FirstError:
+    """The exact labels of a built-in task that has them. A file of the user's own is not run for them."""
+    task: object = None
+    with suppress(Exception):  # a recipe of another version may say what no longer is
+        if spec_name(recipe["task"]) in TASKS.built_in:
+            task = load_task(recipe["task"])
+    if not isinstance(task, Labelled):
+        return lambda *_: None
+    known = task
+    return lambda problem, solution: next(iter(known.wrong_characters(problem, solution)), None)
 
 
 def left_out(lost: Sequence[int]) -> str:
@@ -184,6 +205,10 @@ def summary(source: Source, shown: Contents) -> str:
             (line.get("repair/success_per_failure") or 0) * (line.get("repair/tried") or 0) for line in steps
         )
         failed = sum(line.get("repair/failures") or 0 for line in steps)
+        known = sum(line.get("reach/known") or 0 for line in steps)
+        opened = sum((line.get("reach/open") or 0) * (line.get("reach/known") or 0) for line in steps)
+        if known:
+            found["Open seams"] = f"{opened / known:.0%} <small>of {known:,}; see How to read this</small>"
         found["Failures mended"] = f"{mended:,.0f} of {tried:,} tried <small>of {failed:,} in all</small>"
     for key in ("algorithm", "model", "task"):
         if key in recipe:
