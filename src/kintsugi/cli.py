@@ -57,6 +57,25 @@ def options(
     """Reinforcement learning that mends failed solutions and learns from the seams (IOP, arXiv:2605.05226)."""
 
 
+@app.command("init")
+def init_command(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="The file to write, such as my.yaml.")],
+    data: Annotated[str, typer.Option(help="A file, a folder or a Hub id (docs/data.md).")],
+    model: Annotated[str, typer.Option(help="As a recipe names it.")],
+    eval_data: Annotated[str | None, typer.Option(help="Other data to be held out.")] = None,
+    subset: Annotated[str | None, typer.Option(help="As the Hub calls it.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="The column of the questions.")] = None,
+    answer: Annotated[str | None, typer.Option(help="The column of the gold answers.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+) -> None:
+    """Write a recipe for your data: columns, verifier and lengths as found in them."""
+    from kintsugi.look.draft import init
+
+    named = {"eval_path": eval_data, "subset": subset, "prompt": prompt, "answer": answer}
+    typer.echo(init(recipe, data, model, overwrite, **named).rstrip())
+    typer.echo(f"written: {recipe}; next: kintsugi doctor {recipe}")
+
+
 @app.command("train")
 def train_command(
     recipe: RecipePath,

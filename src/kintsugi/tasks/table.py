@@ -234,6 +234,8 @@ class TableTask:
                 check_count(f"{self.what}: {name}", value, 1)
         self.limits = (limit, eval_limit)
         self.notes: list[str] = []
+        self.taken: list[Columns] = []
+        """The columns of each table, once it has been read."""
 
     def train(self) -> Sequence[Problem]:
         return require_problems(self._splits[0], f"{self.what}: training problems")
@@ -267,6 +269,7 @@ class TableTask:
     def found(self, line: Line) -> Columns:
         """The columns of a table that begins with this row; says which they are where that is not plain."""
         columns = self.columns.found_in(line)
+        self.taken.append(columns)
         if columns != self.columns and (columns.prompt, columns.answer) != (("prompt",), "answer"):
             names = f"prompts from column {', '.join(columns.prompt)}, answers from {columns.answer}"
             self.notes += [note for note in (f"{self.what}: {names}",) if note not in self.notes]
