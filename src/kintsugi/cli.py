@@ -69,7 +69,7 @@ def init_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
     """Write a recipe for your data: columns, verifier and lengths as found in them."""
-    from kintsugi.look.draft import init
+    from kintsugi.look.start import init
 
     named = {"eval_path": eval_data, "subset": subset, "prompt": prompt, "answer": answer}
     typer.echo(init(recipe, data, model, overwrite, **named).rstrip())

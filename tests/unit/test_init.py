@@ -11,7 +11,7 @@ import yaml
 
 from kintsugi import trainer
 from kintsugi.config import Recipe
-from kintsugi.look.draft import init
+from kintsugi.look.start import init
 from kintsugi.records import KintsugiError
 
 
@@ -30,7 +30,7 @@ def test_a_csv_file_becomes_a_recipe_that_passes_the_checks_of_a_run(tmp_path: P
     assert (said["model"], said["verifier"], said["prompts"]) == ("nano", "math", "chat-v1")
     assert said["sampling"]["max_new_tokens"] == 512
     assert "# 100% of the gold answers pass it" in text
-    assert "# questions have up to 16 characters" in text  # What is 39 + 1?
+    assert "# questions have up to 15 characters" in text  # What is 39 + 1?
     train, held_out = map(
         int, text.partition("  # ")[2].split(" held out")[0].split(" problems to train on, ")
     )
