@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from kintsugi import KintsugiError, harvest, mend, train
 from kintsugi.cli import app
-from kintsugi.config import read_yaml
 from kintsugi.look.diagnose import diagnose
 from kintsugi.run.reading import Run
 from kintsugi.run.session import TrainResult
 from kintsugi.run.solutions import read_solutions
+from kintsugi.yamls import read_yaml
 
 SMALL = {
     "model": "nano", "prompts": "terse-v1", "verifier": "exact", "threads": 1, "dtype": "float32",

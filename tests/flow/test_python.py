@@ -10,12 +10,12 @@ from conftest import TINY, tiny
 
 from kintsugi import KintsugiError, Problem, Recipe, Verdict, evaluate, report, sft, show, train
 from kintsugi.algorithms.base import Algorithm, outcome_rows, run_rollouts
-from kintsugi.config import read_yaml
 from kintsugi.look.doctor import examine
 from kintsugi.loop import Step
 from kintsugi.run.reading import Run
 from kintsugi.tasks.dag import DagTask
 from kintsugi.verifiers import load_verifier
+from kintsugi.yamls import read_yaml
 
 
 class Sums:

@@ -18,6 +18,7 @@ LIGHT_ROOMS = ("mending", "algorithms", "tasks", "verifiers", "compare")
 LIGHT_FILES = {
     "records.py",
     "names.py",
+    "yamls.py",
     "plugins.py",
     "config.py",
     "prompts.py",
@@ -34,9 +35,9 @@ LIGHT_FILES = {
     *(f"look/report/{name}.py" for name in ("__init__", "blocks", "figures", "foreign", "page", "reasons")),
 }
 ORDER = (
-    "records", "names", "plugins", "prompts", "config", "files", "verifiers", "tasks", "models", "sampling",
-    "learning", "mending", "algorithms", "assembly", "run", "trackers", "loop", "trainer", "coldstart",
-    "mender", "look", "notebook", "compare", "bridges", "cli_solutions", "cli",
+    "records", "names", "yamls", "plugins", "prompts", "config", "files", "verifiers", "tasks", "models",
+    "sampling", "learning", "mending", "algorithms", "assembly", "run", "trackers", "loop", "trainer",
+    "coldstart", "mender", "look", "notebook", "compare", "bridges", "cli_solutions", "cli",
 )  # fmt: skip
 """Rooms and single files, each of which may import those before it."""
 OUTERMOST = ("kintsugi.cli", "kintsugi.bridges")

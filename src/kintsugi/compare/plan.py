@@ -25,9 +25,10 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, StrictInt, model_vali
 
 from kintsugi.algorithms import load_algorithm
 from kintsugi.compare.tuning import Grid, Point, points, short
-from kintsugi.config import EVALUATED, Recipe, Section, apply_overrides, parse_section, read_yaml
+from kintsugi.config import EVALUATED, Recipe, Section, apply_overrides, parse_section
 from kintsugi.plugins import Spec, split_spec
 from kintsugi.records import KintsugiError
+from kintsugi.yamls import read_yaml
 
 Stage = Literal["tuning", "main"]
 """Algorithms whose only signal is the outcome of whole rollouts: the best of them is what others must beat."""
