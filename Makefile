@@ -158,7 +158,9 @@ nano-base: setup
 	$(BIN)/python benchmarks/ship.py runs/nano_base
 
 # TRL lives in an environment of its own, with kintsugi beside it. Two of its tests' processes talk over gloo.
-PEER := .venv-trl
+# `make test-trl TRL=1.15` tests the bridge on the newest TRL that Unsloth takes.
+TRL := 1.16
+PEER := .venv-trl$(patsubst %,-%,$(filter-out 1.16,$(TRL)))
 test-trl: $(PEER)/.ready
 	OMP_NUM_THREADS=1 $(PEER)/bin/python -m pytest -s tests/trl
 
@@ -168,9 +170,11 @@ bench: setup $(PEER)/.ready
 
 $(PEER)/.ready: pyproject.toml constraints-trl.txt
 	test -x $(PEER)/bin/python || $(PYTHON) -m venv $(PEER)
-	$(PEER)/bin/python -m pip install -q -c constraints-trl.txt torch
-	$(PEER)/bin/python -m pip install -q -c constraints-trl.txt hatchling editables
-	PIP_CONSTRAINT=constraints-trl.txt $(PEER)/bin/python -m pip install -q --no-build-isolation -e '.[trl,lora]' pytest
+	sed 's/^trl==.*/trl==$(TRL).0/' constraints-trl.txt > $(PEER)/constraints.txt
+	$(PEER)/bin/python -m pip install -q -c $(PEER)/constraints.txt torch
+	$(PEER)/bin/python -m pip install -q -c $(PEER)/constraints.txt hatchling editables
+	PIP_CONSTRAINT=$(PEER)/constraints.txt $(PEER)/bin/python -m pip install -q --no-build-isolation -e '.[trl,lora]' pytest
+	$(PEER)/bin/python -m pip install -q --no-deps unsloth_zoo==2026.10.9 # its loss is read, not imported: that needs a GPU
 	touch $@
 
 # The bases of recipes/learning start from the nano base, which can copy and add already: short problems first.
@@ -214,4 +218,4 @@ nano-dot: setup nano-brackets
 	$(BIN)/python benchmarks/ship.py runs/dot_base recipes/learning/dot.yaml
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(VERL) $(PEER) $(AUDIT) $(UV) runs site .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM) $(VERL) .venv-trl .venv-trl-* $(AUDIT) $(UV) runs site .pytest_cache .mypy_cache .ruff_cache

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import in_torch  # noqa: F401 (for processes that are started beside pytest)
 import torch
 from datasets import Dataset
 from scene import GROUP, LONGEST, PROMPTS, Scene, Tape

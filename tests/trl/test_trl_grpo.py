@@ -6,8 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from in_torch import MISSING
+
 from kintsugi.compare.results import read_rows
 
+pytestmark = pytest.mark.skipif(MISSING, reason="this TRL needs Triton, in a process of its own too")
 ROOT = Path(__file__).parents[2]
 
 

@@ -36,7 +36,7 @@ from kintsugi.bridges.journal import Journal
 from kintsugi.bridges.replay import Lockstep, grouped
 from kintsugi.bridges.trl_diary import NUMBER, Diary
 from kintsugi.bridges.trl_rows import Layout, dealt, idle, unpadded
-from kintsugi.bridges.trl_settings import SUM, deciding, on_policy, settle
+from kintsugi.bridges.trl_settings import SUM, deciding, masked, on_policy, settle
 from kintsugi.bridges.trl_words import TextCodec, check_rewards, verdict_of, wording
 from kintsugi.loop import remember
 from kintsugi.models.loading import HFCodec
@@ -115,7 +115,10 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._processes = Lockstep(
             gather_object, self.accelerator.process_index, self.accelerator.num_processes
         )
-        self._layout = Layout(self._tokenizer.pad_token_id, self.pad_to_multiple_of, self.accelerator.device)
+        unsloth = hasattr(self.args, "unsloth_num_chunks")
+        self._layout = Layout(
+            self._tokenizer.pad_token_id, self.pad_to_multiple_of, self.accelerator.device, unsloth
+        )
         self._limits = Limits.of(self.accelerator.unwrap_model(self.model))
         self._scores_samples = name not in ALGORITHMS.built_in
         self._memory: dict[str, str] = {}
@@ -308,7 +311,7 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _batch(self, rows: Sequence[Row], first: int) -> dict[str, Any]:
         """This process's rows as TRL's batch; `first` is the number of the first row of all."""
-        filler = idle(self._layout.pad_id)
+        filler = masked(rows[0]) if rows and self._layout.flush else idle(self._layout.pad_id)
         steps, keep = self.args.steps_per_generation, bool(self.beta)  # a KL needs no credit
         numbered, items = dealt(rows, self._objective, self._processes, steps, filler, keep)
         batch = self._layout.batch([row for _, row in numbered], items, self.importance_sampling_level)
@@ -348,9 +351,11 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         size = self.args.per_device_train_batch_size
         for start in range(0, len(order), size):
             places = order[start : start + size]
-            values = self._scored(self.model, self._layout.sequences([scores[i] for i in places])).tolist()
+            chunk = [scores[i] for i in places]
+            values = self._scored(self.model, self._layout.sequences(chunk)).tolist()
             found |= {
-                i: tuple(v[: len(scores[i].completion_ids)]) for i, v in zip(places, values, strict=True)
+                i: tuple(v[n : n + len(scores[i].completion_ids)])
+                for i, n, v in zip(places, self._layout.begun(chunk), values, strict=True)
             }
         return [found[i] for i in range(len(scores))]
 

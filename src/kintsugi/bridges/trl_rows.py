@@ -29,11 +29,16 @@ def unpadded(values: Tensor, mask: Tensor) -> list[tuple[Any, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """TRL's layout of tensors: the padding token, what lengths are multiples of (None: any number), and the device."""
+    """TRL's layout of tensors: the padding token, what lengths are multiples of (None: any number), and the device.
+
+    flush: prompts are cut to the shortest, and what is left of them begins the completions, where it counts for
+    nothing. Unsloth's loss moves each row by its prompt's padding, but no advantages with it: here is none.
+    """
 
     pad_id: int
     multiple: int | None
     device: torch.device
+    flush: bool = False
 
     def padded(self, values: Sequence[Sequence[float]], fill: float, side: str = "right") -> Tensor:
         """(B, longest) of whole numbers or, with a fill of 0.0, of fp32."""
@@ -43,7 +48,11 @@ class Layout:
 
     def sequences(self, rows: Sequence[Row] | Sequence[Score]) -> dict[str, Tensor]:
         """Prompts padded on the left and completions on the right, with their masks."""
-        prompts, completions = [row.prompt_ids for row in rows], [row.completion_ids for row in rows]
+        prompts, completions = [], []
+        for row, begun in zip([*rows], self.begun(rows), strict=True):
+            cut = len(row.prompt_ids) - begun
+            prompts.append(row.prompt_ids[:cut])
+            completions.append(row.prompt_ids[cut:] + row.completion_ids)
         return {
             "prompt_ids": self.padded(prompts, self.pad_id, "left"),
             "prompt_mask": self.padded([[1] * len(ids) for ids in prompts], 0, "left"),
@@ -51,14 +60,21 @@ class Layout:
             "completion_mask": self.padded([[1] * len(ids) for ids in completions], 0),
         }
 
+    def begun(self, rows: Sequence[Row] | Sequence[Score]) -> list[int]:
+        """The number of prompt tokens with which each completion begins."""
+        shortest = min(len(row.prompt_ids) for row in rows)
+        return [len(row.prompt_ids) - shortest if self.flush else 0 for row in rows]
+
     def batch(self, rows: Sequence[Row], items: int, level: str) -> dict[str, Tensor]:
         """The inputs of TRL's loss. It divides the sum over tokens by `items`, so credit is multiplied by it.
 
         Advantages are (B, T), or (B,) where ratios are those of sequences.
         """
         found = self.sequences(rows)
-        gates_BT = self.padded([row.mask for row in rows], 0)
-        advantages_BT = items * self.padded([row.advantages for row in rows], 0.0) * gates_BT
+        begun = [(0,) * n for n in self.begun(rows)]
+        gates_BT = self.padded([n + row.mask for n, row in zip(begun, rows, strict=True)], 0)
+        credit = [(*n, *row.advantages) for n, row in zip(begun, rows, strict=True)]
+        advantages_BT = items * self.padded(credit, 0.0) * gates_BT
         found |= {"tool_mask": gates_BT, "num_items_in_batch": torch.tensor(items, device=self.device)}
         if level == "token":
             return found | {"advantages": advantages_BT}
