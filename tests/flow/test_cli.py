@@ -56,7 +56,10 @@ BAD = {
     "unknown model": (lambda t: {"model": str(t / "nowhere")}, "no such directory"),
     "missing data": (lambda t: {"task": {"name": "table", "path": str(t / "no.jsonl")}}, "no.jsonl"),
     "bad line": (lambda t: {"task": jsonl(t, GOOD_LINE, "{oops")}, "line 2"),
-    "no column": (lambda t: {"task": jsonl(t, '{"question": "1+1", "answer": "2"}')}, "question"),
+    "no column": (
+        lambda t: {"task": jsonl(t, '{"frage": "1+1", "answer": "2"}')},
+        "line 1: which column is the prompt?",
+    ),
     "empty task": (lambda t: {"task": jsonl(t, "")}, "data.jsonl"),
     "group of one": (lambda t: {"sampling": {**TINY["sampling"], "group_size": 1}}, "at least 2"),
     "unknown task": (lambda t: {"task": "dagg"}, "dag"),
@@ -238,7 +241,7 @@ def test_eval_of_several_recipes_before_and_after(tmp_path: Path) -> None:
 def test_eval_refuses_what_it_cannot_do(arguments: list[str], message: str, tmp_path: Path) -> None:
     words = [write(tmp_path) if word == "RECIPE" else word for word in arguments]
     result = kintsugi("eval", *words, cwd=tmp_path)
-    assert (result.returncode, result.stdout) == (2, "")
+    assert (result.returncode, result.stdout) == (2, "loading nowhere\n" if "nowhere" in arguments else "")
     assert result.stderr.startswith(f"kintsugi: {message}") and result.stderr.count("\n") == 1
 
 
