@@ -12,12 +12,13 @@ from typing import Any
 
 import yaml
 
-from kintsugi.config import Recipe, load_yaml
+from kintsugi.config import Recipe
 from kintsugi.plugins import Spec
 from kintsugi.records import KintsugiError, Problem
 from kintsugi.tasks import evaluation_problems, load_task, training_problems
 from kintsugi.tasks.table import TableTask
 from kintsugi.verifiers import load_verifier
+from kintsugi.yamls import load_yaml
 
 ASKED = 100
 RIGHT = 0.95
