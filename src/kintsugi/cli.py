@@ -263,8 +263,22 @@ def report_command(
         Path, typer.Argument(metavar="RUN", help="A run directory, or TRL's or verl's folder of rollouts.")
     ],
     output: Annotated[Path | None, typer.Option(help="The file; RUN/report.html without it.")] = None,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Serve a page that renews itself while the run goes on, to this machine."
+        ),
+    ] = False,
+    port: Annotated[int, typer.Option(help="Where --watch listens; 0: a free port.")] = 0,
 ) -> None:
     """One HTML file that shows what a run learned and every mended failure. Needs no network."""
+    if watch:
+        from kintsugi.look.report.watch import Watch
+
+        with Watch(run, port) as server:
+            server.page()  # no run: said before anyone waits for it
+            typer.echo(f"report: {server.address} (Ctrl-C ends it)")
+            server.serve_forever()
     from kintsugi.look.report import write_report
 
     typer.echo(f"report: {write_report(run, output, typer.echo)}")

@@ -140,6 +140,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         else:
             line = {"input": "2+2?", "output": "4", "score": 1.0, "step": 1}
             (folder / "path/to" / framework / "1.jsonl").write_text(json.dumps(line) + "\n")
+    said = [
+        {"message": {"role": "user", "content": "2+2?"}},
+        {"message": {"role": "assistant", "content": "4"}},
+    ]
+    trace = {"task": {"data": {}}, "nodes": [said[0], said[1] | {"parent": 0, "sampled": True}]}
+    (folder / "path/to/traces").mkdir()
+    (folder / "path/to/traces/traces.jsonl").write_text(json.dumps({"traces": [trace]}) + "\n")
     with serving() as hub:
         found = Place(folder, hub)
         for name in ("quickstart", "mine"):
@@ -169,6 +176,7 @@ def toy(words: list[str], place: Place) -> list[str]:
     if words[0] == "compare":
         words += [*TOY_COMPARISON, "output_dir=runs/toy", "results=runs/toy.jsonl"]
         words += ["settings={sampling: {problems: 2, group_size: 4}, eval: {problems: 4}}"]
+    words = [word for word in words if word != "--watch"]  # it serves until someone ends it
     if words[0] in ("export", "mend"):
         words.append("--overwrite")
     if words[0] == "mend":

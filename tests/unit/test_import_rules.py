@@ -32,7 +32,10 @@ LIGHT_FILES = {
     "look/show.py",
     "look/diagnose.py",
     "look/view.py",
-    *(f"look/report/{name}.py" for name in ("__init__", "blocks", "figures", "foreign", "page", "reasons")),
+    *(
+        f"look/report/{name}.py"
+        for name in ("__init__", "blocks", "figures", "foreign", "page", "reasons", "watch")
+    ),
 }
 ORDER = (
     "records", "names", "yamls", "plugins", "prompts", "config", "files", "verifiers", "tasks", "models",

@@ -9,13 +9,16 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fakes import make_recipe
-from runs import make_episode, with_question, write_run
+from runs import make_episode, save_tokenizer, with_question, write_run
 
 from kintsugi.algorithms import load_algorithm
 from kintsugi.look.report import write_report
@@ -23,6 +26,7 @@ from kintsugi.look.report.blocks import block, index_lines, packed
 from kintsugi.look.report.figures import figures
 from kintsugi.look.report.page import evenly, first_error, named
 from kintsugi.look.report.reasons import explained
+from kintsugi.look.report.watch import Watch
 from kintsugi.records import KintsugiError, Reach
 from kintsugi.run.directory import RunLog
 from kintsugi.run.reading import Run
@@ -180,6 +184,76 @@ def test_trl_completions_are_read(tmp_path: Path) -> None:
     first = unpacked(re.search(r'data-step="1">([^<]+)<', page)[1])  # type: ignore[index]
     assert first[0]["question"] == "2+3?" and first[0]["rollouts"][0]["reward"] == 1.5  # 1.0 + 0.5
     assert first[0]["rollouts"][1]["credit"] == {"advantage": [-0.7]}
+
+
+def trace(text: str, score: float, advantages: list[float] | None) -> dict[str, Any]:
+    """A trace as verifiers 0.4 writes it: a system and a user message, and an answer of a scaffold and two tokens."""
+    ids = [ord(c) for c in text]
+    answer: dict[str, Any] = {
+        "parent": 1, "sampled": True, "message": {"role": "assistant", "content": text},
+        "token_ids": [7, *ids], "mask": [False, *(True for _ in ids)], "logprobs": [-0.5] * len(ids),
+    }  # fmt: skip
+    if advantages is not None:
+        answer["advantages"] = advantages
+    said = [("system", "Add."), ("user", [{"type": "text", "text": "2+3?"}])]
+    told = [
+        {"parent": i - 1 if i else None, "message": {"role": r, "content": c}}
+        for i, (r, c) in enumerate(said)
+    ]
+    if not told[0]["parent"]:
+        del told[0]["parent"]  # None is left out of what is written
+    return {
+        "task": {"type": "Sum", "data": {"prompt": "2+3?", "answer": "5"}}, "nodes": [*told, answer],
+        "rewards": {"right": {"score": score, "weight": 1.0}, "short": {"score": 0.5, "weight": 0.2}},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("tokenizer", [True, False])
+def test_traces_of_verifiers_are_read(tmp_path: Path, tokenizer: bool) -> None:
+    if tokenizer:
+        save_tokenizer(tmp_path)
+    work = {"type": "train", "id": "r", "work": {"type": "train", "step": 3}}
+    traces = [trace("=5", 1.0, [0.25, 0.75]), trace("=6", -1.0, None)]
+    lines = [json.dumps({"run": work, "task": t["task"], "traces": [t]}) for t in traces]
+    (tmp_path / "traces.jsonl").write_text("\n".join(lines) + '\n{"unfinished')
+    page = write_report(tmp_path).read_text("utf-8")
+    (problem,) = unpacked(re.search(r'data-step="3">([^<]+)<', page)[1])  # type: ignore[index]
+    assert (problem["question"], problem["gold"]) == ("system: Add.\nuser: 2+3?", "5")
+    right, wrong = problem["rollouts"]
+    # 1.0 + 0.5 x 0.2, and -1.0 + 0.1.
+    assert [(r["text"], r["reward"], r["verdict"]) for r in (right, wrong)] == [
+        ("=5", 1.1, "rewarded"), ("=6", -0.9, "no reward"),
+    ]  # fmt: skip
+    assert right["credit"] == {"advantage": [0.25, 0.75] if tokenizer else [0.5]}
+    assert right.get("pieces") == (["=", "5"] if tokenizer else None)
+    assert wrong["credit"] is None and "token advantages from +0.250 to +0.750" in right["message"]
+
+
+def test_traces_of_another_kind_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "traces.jsonl").write_text('{"spans": []}\n')
+    with pytest.raises(KintsugiError, match=r"traces.jsonl: expected episodes of verifiers 0.4 \(KeyError"):
+        write_report(tmp_path)
+
+
+def test_a_watched_page_is_made_again_when_the_run_has_written(tmp_path: Path) -> None:
+    place = write_run(tmp_path / "run", make_episode())
+    with Watch(place) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+
+        def get(path: str, **headers: str) -> str:
+            with urlopen(Request(server.address + path, headers=headers)) as answer:
+                return answer.read().decode()
+
+        before = get("version")
+        assert server.server_address[0] == "127.0.0.1"
+        assert f'data-watch="{before}"' in get("") and "connect-src 'self'" in get("")
+        RunLog.open(make_recipe(output_dir=str(place)), resume=True).metrics({"step": 2, "loss": 0.0})
+        assert get("version") != before and f'data-watch="{get("version")}"' in get("")
+        for path, host in (("recipe.yaml", {}), ("", {"Host": "evil.example"})):
+            with pytest.raises(HTTPError, match="404"):
+                get(path, **host)
+        server.shutdown()
+    assert "data-watch" not in write_report(place).read_text("utf-8").split("<script>")[0]
 
 
 def test_verl_dumps_are_read(tmp_path: Path) -> None:

@@ -122,12 +122,7 @@ class Run:
 
     def pieces(self, ids: Sequence[int]) -> tuple[str, ...]:
         """The text of each token; "" where a character needs later tokens, which then hold it whole."""
-        if self.tokenizer is None:
-            return ()
-        from tokenizers.decoders import DecodeStream
-
-        stream = DecodeStream(skip_special_tokens=False)
-        return tuple(stream.step(self.tokenizer, token) or "" for token in ids)
+        return pieces_by(self.tokenizer, ids)
 
     def problems(self, step: int) -> list[ProblemStep]:
         """Each problem of a step, in the order of the run. KintsugiError where one of the step's tables is damaged."""
@@ -139,6 +134,16 @@ class Run:
                 f"{self.directory}: step {step} is damaged, or of another version of Kintsugi "
                 f"({type(error).__name__}: {' '.join(str(error).split())})"
             ) from None
+
+
+def pieces_by(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
+    """The text of each token by a tokenizers.Tokenizer; () without one."""
+    if tokenizer is None:
+        return ()
+    from tokenizers.decoders import DecodeStream
+
+    stream = DecodeStream(skip_special_tokens=False)
+    return tuple(stream.step(tokenizer, token) or "" for token in ids)
 
 
 def read_metrics(path: Path) -> list[Line]:

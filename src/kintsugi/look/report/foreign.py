@@ -4,8 +4,10 @@
   `completions`, with the columns step, prompt, completion, one per reward function, and advantage.
 - verl, `trainer.rollout_data_dir`: one file `{step}.jsonl` a step, whose lines hold input, output, score, step, and
   what the reward function returned beside it (gts is the gold answer).
+- verifiers, `traces.jsonl`: an episode a line, whose traces hold messages as nodes, with token ids, log-probabilities
+  and advantages where a trainer assigned them. Token texts are shown where the folder `tokenizer` lies beside it.
 
-Neither says what passed: a positive total reward is shown as "rewarded", another as "no reward".
+None says what passed: a positive total reward is shown as "rewarded", another as "no reward".
 """
 
 from __future__ import annotations
@@ -19,11 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+from tokenizers import Tokenizer
 
-from kintsugi.look.report.blocks import Data, short
+from kintsugi.look.report.blocks import Data, short, shorts
 from kintsugi.records import KintsugiError
+from kintsugi.run.reading import pieces_by
 from kintsugi.run.tables import Line
 
+TRACES = "traces.jsonl"
 KNOWN = {"step", "prompt", "completion", "advantage", "image", "images"}
 """TRL's columns that are no reward."""
 
@@ -77,7 +82,10 @@ def text_data(line: Line, index: int) -> Data:
     """A rollout with its advantage, the same on every token; without tokens it is one."""
     advantage = short(line["advantage"])
     shown = {key: line[key] for key in ("text", "verdict", "message")}
-    credit = None if advantage is None else {"advantage": [advantage]}
+    credit: Data | None = None if advantage is None else {"advantage": [advantage]}
+    if line.get("pieces"):
+        shown |= {"pieces": line["pieces"], "ids": line["ids"], "logprobs": shorts(line["logprobs"])}
+        credit = {"advantage": shorts(line["advantages"])} if line["advantages"] else credit
     return shown | {"index": index, "reward": short(line["reward"]), "cut": False, "credit": credit}
 
 
@@ -94,9 +102,11 @@ def open_foreign(place: Path) -> Foreign:
         return Foreign(
             {"library": "verl", "files": len(dumps)}, [x for f in dumps for x in verl_lines(f)], {}
         )
+    if (place / TRACES).is_file():
+        return Foreign({"library": "verifiers"}, trace_lines(place / TRACES), {})
     raise KintsugiError(
-        f"{place}: nothing to report on; expected a run directory (recipe.yaml), TRL's completions_*.parquet or verl's "
-        "STEP.jsonl files"
+        f"{place}: nothing to report on; expected a run directory (recipe.yaml), TRL's completions_*.parquet, verl's "
+        "STEP.jsonl files or verifiers' traces.jsonl"
     )
 
 
@@ -113,14 +123,7 @@ def trl_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def verl_lines(path: Path) -> list[dict[str, Any]]:
-    try:
-        # What a run that goes on has not finished writing has no end of line yet.
-        text = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        rows = [json.loads(line) for line in text if line.endswith("\n")]
-        if any(not isinstance(row, dict) for row in rows):
-            raise ValueError("expected an object in each line")
-    except (OSError, ValueError) as error:
-        raise KintsugiError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+    rows = objects(path)
     known = {"input", "output", "score", "step", "gts"}
     return [
         foreign_line(
@@ -129,6 +132,68 @@ def verl_lines(path: Path) -> list[dict[str, Any]]:
         )
         for row in rows
     ]  # fmt: skip
+
+
+def objects(path: Path) -> list[dict[str, Any]]:
+    """The objects in a file of JSON lines; what a run that goes on has not finished writing has no end of line yet."""
+    try:
+        text = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        rows = [json.loads(line) for line in text if line.endswith("\n")]
+        if any(not isinstance(row, dict) for row in rows):
+            raise ValueError("expected an object in each line")
+    except (OSError, ValueError) as error:
+        raise KintsugiError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+    return rows
+
+
+def trace_lines(path: Path) -> list[dict[str, Any]]:
+    """A line for each trace of verifiers 0.4: its last branch, from the first message that the model wrote."""
+    tokenizer = path.parent / "tokenizer" / "tokenizer.json"
+    known = Tokenizer.from_file(str(tokenizer)) if tokenizer.is_file() else None
+    try:
+        return [trace_line(row, trace, known) for row in objects(path) for trace in row["traces"]]
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        raise KintsugiError(
+            f"{path}: expected episodes of verifiers 0.4 ({type(error).__name__}: {' '.join(str(error).split())})"
+        ) from None
+
+
+def trace_line(row: Mapping[str, Any], trace: Mapping[str, Any], tokenizer: Any) -> dict[str, Any]:
+    branch: list[Mapping[str, Any]] = []
+    place: int | None = len(trace["nodes"]) - 1 if trace["nodes"] else None
+    while place is not None:
+        branch.insert(0, trace["nodes"][place])
+        place = branch[0].get("parent")
+    start = next((i for i, node in enumerate(branch) if node.get("sampled")), len(branch))
+    wrote = [node for node in branch if node.get("sampled")]
+    ids = [t for n in wrote for t, own in zip(n.get("token_ids", ()), n.get("mask", ()), strict=True) if own]
+    advantages = [a for node in wrote for a in node.get("advantages") or ()]
+    rewards = {name: r["score"] * r.get("weight", 1.0) for name, r in trace.get("rewards", {}).items() if r}
+    reward = sum(rewards.values())
+    told = [f"{name}: {value:g}" for name, value in rewards.items()]
+    if len(set(advantages)) > 1:
+        told.append(f"token advantages from {min(advantages):+.3f} to {max(advantages):+.3f}")
+    return {
+        "step": (row.get("run") or {}).get("work", {}).get("step", 0),
+        "question": "\n".join(spoken(node, start > 1) for node in branch[:start]),
+        "gold": words(trace["task"]["data"].get("answer", "")),
+        "text": "\n".join(spoken(node, len(branch) - start > 1) for node in branch[start:]),
+        "verdict": "rewarded" if reward > 0 else "no reward",
+        "reward": float(reward),
+        "message": ", ".join([*told, *(f"{e['type']}: {e['message']}" for e in trace.get("errors", ()))]),
+        "advantage": sum(advantages) / len(advantages) if advantages else None,
+        "pieces": pieces_by(tokenizer, ids),
+        "ids": ids,
+        "logprobs": [p for node in wrote for p in node.get("logprobs", ())],
+        "advantages": advantages,
+    }
+
+
+def spoken(node: Mapping[str, Any], named: bool) -> str:
+    """The text of a message, after its role where there are several."""
+    content = node["message"].get("content") or ""
+    text = content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+    return f"{node['message']['role']}: {text}" if named else text
 
 
 def foreign_line(

@@ -279,6 +279,11 @@
     const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     root.dataset.theme = dark ? "light" : "dark";
   });
+  // A page that is watched renews itself where it is, whenever the run has written something.
+  if (root.dataset.watch) setInterval(async () => {
+    const answer = await fetch("version").catch(() => null);
+    if (answer && answer.ok && await answer.text() !== root.dataset.watch) location.reload();
+  }, 3000);
   await render();
   const hash = location.hash.slice(1);
   if (!SECTIONS.includes(hash) && !onToken()) stop();

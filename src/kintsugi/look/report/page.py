@@ -42,14 +42,8 @@ def write_report(
     KintsugiError where there is nothing to read, or the file cannot be written.
     """
     place = Path(directory)
-    run = RunLog.found(place)
-    source = Run.open(run) if any((run / mark).is_file() for mark in MARKS) else open_foreign(place)
     path = Path(output) if output else place / "report.html"
-    may_replace_file(path, b"Kintsugi report</title>", "report of Kintsugi")
-    shown = contents(source)
-    if shown.lost:
-        say(f"note: {left_out(shown.lost)}")
-    text = clean(render(source, place.resolve().name, shown))
+    text = page_of(place, say, path)
     partial = partial_of(path)
     try:
         partial.write_text(text, encoding="utf-8")
@@ -59,7 +53,21 @@ def write_report(
     return path
 
 
-def render(source: Run | Foreign, name: str, shown: Contents) -> str:
+def page_of(
+    place: Path, say: Callable[[str], object] = lambda _: None, path: Path | None = None, version: str = ""
+) -> str:
+    """The report as a text, for the file at `path`; with a `version` the page asks who serves it for a newer one."""
+    run = RunLog.found(place)
+    source = Run.open(run) if any((run / mark).is_file() for mark in MARKS) else open_foreign(place)
+    if path:
+        may_replace_file(path, b"Kintsugi report</title>", "report of Kintsugi")
+    shown = contents(source)
+    if shown.lost:
+        say(f"note: {left_out(shown.lost)}")
+    return clean(render(source, place.resolve().name, shown, version))
+
+
+def render(source: Run | Foreign, name: str, shown: Contents, version: str) -> str:
     """The page. Its script is allowed by its hash, and nothing else may run, load or be sent."""
     files = resources.files("kintsugi.look.report")
     style, script, page = ((files / f"page.{kind}").read_text("utf-8") for kind in ("css", "js", "html"))
@@ -68,7 +76,9 @@ def render(source: Run | Foreign, name: str, shown: Contents) -> str:
     data = {"steps": shown.steps, "index": shown.entries, "own": isinstance(source, Run)}
     parts = {
         "CSP": f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "
-        "base-uri 'none'; form-action 'none'",
+        + ("connect-src 'self'; " if version else "")
+        + "base-uri 'none'; form-action 'none'",
+        "WATCH": f' data-watch="{version}"' if version else "",
         "NAME": html.escape(name),
         "STYLE": style,
         "SUMMARY": summary(source, shown),
