@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart compare-smoke results test test-all test-rest audit test-faults test-slow test-vllm test-trl test-verl lint gym verifiers smollm2 extras browser sandbox docs locks nano-base nano-brackets nano-dot nano-chain bench clean
+.PHONY: setup quickstart compare-smoke results test test-all test-rest audit test-faults test-slow test-vllm test-trl test-verl lint gym verifiers smollm2 extras browser sandbox docs wheel locks nano-base nano-brackets nano-dot nano-chain bench clean
 
 setup: $(STAMP)
 
@@ -45,6 +45,10 @@ extras: $(VENV)/.extras
 $(VENV)/.extras: $(STAMP) locks/extras.txt
 	$(LOCKED) locks/extras.txt
 	touch $@
+
+# A wheel in dist/, which pip installs anywhere.
+wheel: setup
+	$(BIN)/python -m pip wheel -q --no-deps --no-build-isolation -w dist .
 
 # The site, in site/: opens from the folder, fetches nothing. A broken link or an unknown name fails it.
 docs: $(VENV)/.docs

@@ -68,7 +68,7 @@ class Door:
             return getattr(import_module(module), attribute)
         except ImportError as error:
             raise KintsugiError(
-                f"{self.what} {name} needs a package that is missing: pip install 'kintsugi-rl[{name}]' ({error})"
+                f"{self.what} {name} needs a package that is missing: pip install -e '.[{name}]' ({error})"
             ) from None
 
     def make(self, spec: Any) -> Any:

@@ -232,7 +232,9 @@ def test_every_command_named_in_a_sentence_exists() -> None:
 def test_every_extra_of_the_pages_is_one_of_the_package() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     named = {
-        e for page in PAGES for e in re.findall(r"kintsugi-rl\[(\w+)\]", page.read_text(encoding="utf-8"))
+        e
+        for page in PAGES
+        for e in re.findall(r"'[^']*(?:\.|whl)\[(\w+)\]'", page.read_text(encoding="utf-8"))
     }
     assert named and named <= set(extras)
 
@@ -327,6 +329,8 @@ def python_blocks() -> list[Snippet]:
 def test_every_python_example_of_the_pages_runs(snippet: Snippet, place: Place) -> None:
     small = ", ".join(f'"{word}"' for word in [*TOY, "output_dir=runs/python"])
     code = re.sub(r'\["steps=20", "output_dir=runs/mine"\]', f"[{small}]", snippet.text)
+    code = code.replace('"steps": 20', '"steps": 2, "eval": {"problems": 4, "samples": 1}')
+    code = code.replace('"output_dir": "runs/mine"', '"output_dir": "runs/python"')
     (place.folder / "runs" / "python").mkdir(exist_ok=True)
     code = code.replace("train(recipe)", "train(recipe, overwrite=True)")
     own = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -224,7 +224,7 @@ def test_mistakes_are_told_before_the_run(specs: list[Any], message: str) -> Non
 def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     monkeypatch.delitem(sys.modules, "kintsugi.trackers.wandb", raising=False)
-    with pytest.raises(KintsugiError, match=r"pip install 'kintsugi-rl\[wandb\]'"):
+    with pytest.raises(KintsugiError, match=r"pip install -e '\.\[wandb\]'"):
         load_trackers(["wandb"])
 
 

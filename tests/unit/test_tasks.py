@@ -152,7 +152,7 @@ def test_gym_bad_arguments(monkeypatch: pytest.MonkeyPatch, arguments: dict[str,
 
 def test_gym_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "reasoning_gym", None)
-    with pytest.raises(KintsugiError, match=r"pip install kintsugi-rl\[gym\]"):
+    with pytest.raises(KintsugiError, match=r"pip install -e '\.\[gym\]'"):
         load_task({"name": "reasoning_gym", "dataset": "chain_sum"})
 
 

@@ -190,5 +190,5 @@ def test_what_ships_with_the_package_and_has_an_environment_of_its_own_is_refuse
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "verifiers.v1", None)
-    with pytest.raises(KintsugiError, match=r"pip install 'kintsugi-rl\[verifiers\]'"):
+    with pytest.raises(KintsugiError, match=r"pip install -e '\.\[verifiers\]'"):
         load_task({"name": "verifiers", "taskset": "any"})

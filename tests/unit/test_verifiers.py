@@ -332,7 +332,7 @@ def test_gym_without_its_columns_or_its_package(monkeypatch: pytest.MonkeyPatch)
     verdict = load_verifier("gym")(problem("1"), ["#### 1"])[0]
     assert verdict.state == "error" and "no column 'dataset'" in verdict.message
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(KintsugiError, match=r"pip install kintsugi-rl\[gym\]"):
+    with pytest.raises(KintsugiError, match=r"pip install -e '\.\[gym\]'"):
         load_verifier("gym")
 
 

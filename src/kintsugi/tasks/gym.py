@@ -1,4 +1,4 @@
-"""Problems made by reasoning-gym's generators (`pip install kintsugi-rl[gym]`).
+"""Problems made by reasoning-gym's generators (`pip install -e '.[gym]'`).
 
     task: {name: reasoning_gym, dataset: chain_sum, config: {min_terms: 3, max_terms: 5}}
 
@@ -112,7 +112,7 @@ def find_generator(name: str) -> tuple[Any, Any]:
         from reasoning_gym.factory import DATASETS
     except ImportError as error:
         raise KintsugiError(
-            f"task reasoning_gym needs the reasoning-gym package: pip install kintsugi-rl[gym] ({error})"
+            f"task reasoning_gym needs the reasoning-gym package: pip install -e '.[gym]' ({error})"
         ) from None
     if not isinstance(name, str) or name not in DATASETS:
         raise KintsugiError(

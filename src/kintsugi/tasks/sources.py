@@ -281,6 +281,6 @@ def dataset_loaders(path: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
     except ImportError as error:
         raise KintsugiError(
             f"task table: no file or folder {path!r}, and a data set of the Hub needs the datasets package: "
-            f"pip install 'kintsugi-rl[hub]' ({error})"
+            f"pip install -e '.[hub]' ({error})"
         ) from None
     return get_dataset_split_names, load_dataset

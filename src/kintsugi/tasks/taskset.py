@@ -1,4 +1,4 @@
-"""Problems of an environment of the package `verifiers` (`pip install 'kintsugi-rl[verifiers]'`).
+"""Problems of an environment of the package `verifiers` (`pip install -e '.[verifiers]'`).
 
     task: {name: verifiers, taskset: my-taskset, config: {split: train}, eval_config: {split: test}}
     task: {name: verifiers, taskset: my_taskset.py:MyTaskset}

@@ -30,7 +30,7 @@ class GymVerifier:
 
     def __init__(self, timeout: float = 10.0) -> None:
         if importlib.util.find_spec("reasoning_gym") is None:
-            raise KintsugiError("verifier gym: needs reasoning-gym (pip install kintsugi-rl[gym])")
+            raise KintsugiError("verifier gym: needs reasoning-gym (pip install -e '.[gym]')")
         self.worker = Worker("kintsugi.verifiers.gym:prepare", "reasoning_gym", timeout)
 
     def __call__(self, problem: Problem, texts: Sequence[str], sampled: Sampled = UNKNOWN) -> list[Verdict]:

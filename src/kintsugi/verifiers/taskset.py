@@ -53,7 +53,7 @@ def installed() -> Any:
         import verifiers.v1 as vf
     except ImportError as error:
         raise KintsugiError(
-            f"task verifiers needs the verifiers package: pip install 'kintsugi-rl[verifiers]' ({error})"
+            f"task verifiers needs the verifiers package: pip install -e '.[verifiers]' ({error})"
         ) from None
     return vf
 
