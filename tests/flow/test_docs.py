@@ -118,7 +118,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("reader")
     for name in ("recipes", "benchmarks"):
         (folder / name).symlink_to(ROOT / name)
-    problems = [{"question": p.prompt, "answer": p.answer} for p in DagTask().train()[:60]]
+    problems = [
+        {"question": p.prompt, "answer": p.answer}
+        for p in [*DagTask().train()[:60], *DagTask().evaluation()[:9]]
+    ]
     lines = "\n".join(map(json.dumps, problems)) + "\n"
     for path in ("train.jsonl", "path/to/gsm8k/train.jsonl"):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
