@@ -80,6 +80,8 @@ def test_report_show_and_diagnose_read_it(tmp_path: Path) -> None:
     assert [line["step"] for line in run.evals] == [0, 2, 4, 5]
     assert run.evals[0]["eval/pass@1"] == pytest.approx(before)
     assert run.evals[0]["eval/problems"] == 8
+    low, high = run.evals[0]["eval/pass@1_ci"]
+    assert 0 <= low < run.evals[0]["eval/pass@1"] < high <= 1
     recipe = run.recipe
     assert (recipe["optim"]["lr"], recipe["steps"], recipe["sampling"]["group_size"]) == (2e-4, 5, 8)
     assert "eval" not in recipe and "warmup" not in recipe["optim"]  # nothing is said that is not so

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from kintsugi.config import Recipe
 from kintsugi.files import write_whole, writing
 from kintsugi.records import PASS_THRESHOLD, Episode, Row
 from kintsugi.run.directory import BESIDE, METRICS, RunLog
-from kintsugi.run.metrics import ratio, step_metrics
+from kintsugi.run.evaluation import bootstrap
+from kintsugi.run.metrics import step_metrics
 from kintsugi.run.reading import read_metrics
 from kintsugi.sampling.base import StepStats
 
@@ -66,7 +67,10 @@ class Journal:
         self.log.__exit__()
 
 
-def evaluation(rewards: Sequence[float], problems: int) -> dict[str, Any]:
-    """The numbers of an evaluation, from the rewards of all samples (NaN: none), as many of each problem."""
-    passed = sum(reward >= PASS_THRESHOLD for reward in rewards)
-    return {"eval/pass@1": ratio(passed, len(rewards)), "eval/problems": problems}
+def evaluation(problems: Iterable[Sequence[float]]) -> dict[str, Any]:
+    """The numbers of an evaluation, from the rewards of each problem's samples (NaN: none)."""
+    shares = [sum(r >= PASS_THRESHOLD for r in rewards) / len(rewards) for rewards in problems]
+    found = bootstrap(shares)
+    return {
+        "eval/pass@1": found.value, "eval/pass@1_ci": [found.low, found.high], "eval/problems": len(shares),
+    }  # fmt: skip

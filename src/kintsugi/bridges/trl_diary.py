@@ -114,7 +114,7 @@ class Diary(TrainerCallback):  # type: ignore[misc]
         """Writes an evaluation's line; one made before training is kept until then."""
         if not rewards:
             return
-        line = evaluation(rewards, len(rewards) // samples)
+        line = evaluation(rewards[start : start + samples] for start in range(0, len(rewards), samples))
         if self.journal is not None:
             self.journal.evaluated(step, line)
         else:

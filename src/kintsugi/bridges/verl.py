@@ -165,7 +165,7 @@ class KintsugiTrainer(PPOTrainerSync):  # type: ignore[misc]
         return batch
 
     def _val_metrics_update(self, sources: Any, uids: Any, infos: Any, *args: Any, **kwargs: Any) -> Any:
-        self.diary.evaluated(self.global_steps, infos["reward"], len(set(uids)))
+        self.diary.evaluated(self.global_steps, uids, infos["reward"])
         return super()._val_metrics_update(sources, uids, infos, *args, **kwargs)
 
     def _save_checkpoint(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -88,10 +88,13 @@ class Diary:
         losses = row_losses(self.plan.objective, rows, now_BT, before)
         return dict(zip(numbers, row_stats(rows, before, before, losses), strict=True))
 
-    def evaluated(self, step: int, rewards: Sequence[float], problems: int) -> None:
-        """Writes an evaluation's line."""
+    def evaluated(self, step: int, names: Sequence[str], rewards: Sequence[float]) -> None:
+        """Writes an evaluation's line, from the problem and the reward of each sample."""
         if self.journal is not None:
-            self.journal.evaluated(step, evaluation(rewards, problems))
+            found = defaultdict[str, list[float]](list)
+            for name, reward in zip(names, rewards, strict=True):
+                found[name].append(reward)
+            self.journal.evaluated(step, evaluation(found.values()))
 
     def close(self) -> None:
         """Lets go of the directory."""
