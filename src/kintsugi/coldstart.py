@@ -88,7 +88,7 @@ def outline(recipe: Recipe) -> list[str]:
     ]
     if recipe.sft.data is not None:
         solutions, pairs = read_examples(Path(recipe.sft.data))
-        endless((solutions, pairs), recipe)
+        over_and_over((solutions, pairs), recipe)
         lines += [
             f"{size:,} {what} in {recipe.sft.data}: each is seen {recipe.steps * count / size:.1f} times"
             for size, (count, what) in zip((len(solutions), len(pairs)), wanted, strict=True)
@@ -129,7 +129,7 @@ class ColdStart(Lessons):
             self.solutions = (Solution(prompt, text) for prompt, text in written)
             self.pairs = parts.task.repair_pairs(recipe.seed)
         else:
-            self.solutions, self.pairs = endless(self.examples(parts, out, run), recipe)
+            self.solutions, self.pairs = over_and_over(self.examples(parts, out, run), recipe)
         parts.prompts = replace(parts.prompts, examples=())  # evaluated as it is taught: without them
         repairs = repairs_of_batch(recipe)
         self.solutions = islice(self.solutions, done * (recipe.sft.batch - repairs), None)
@@ -161,7 +161,7 @@ class ColdStart(Lessons):
         return Batch(mixed_rows(parts, self.solutions, self.pairs))
 
 
-def endless(
+def over_and_over(
     examples: tuple[list[Solution], list[RepairPair]], recipe: Recipe
 ) -> tuple[Iterator[Solution], Iterator[RepairPair]]:
     """Examples in an order drawn from the seed, over and over; KintsugiError where there are none of a kind wanted."""

@@ -229,7 +229,7 @@ class Recipe(Section):
     @classmethod
     def parse(cls, data: Mapping[str, Any], where: str = "recipe") -> Recipe:
         """The recipe in a mapping; KintsugiError names the first problem."""
-        if found := next(endless(data), None):
+        if found := next(not_finite(data), None):
             raise KintsugiError(f"{where}: {found[0]}: expected a finite number, got {found[1]}")
         return parse_section(cls, data, where)
 
@@ -245,13 +245,13 @@ def parse_section(model: type[AnySection], data: Mapping[str, Any], where: str) 
         raise KintsugiError(f"{where}: {explain(error, list(known_keys(model)))}") from None
 
 
-def endless(data: object, key: str = "", depth: int = 20) -> Iterator[tuple[str, float]]:
+def not_finite(data: object, key: str = "", depth: int = 20) -> Iterator[tuple[str, float]]:
     """(dotted key, value) of every number in nested mappings and lists that is infinite or none."""
     if isinstance(data, float) and not math.isfinite(data):
         yield key, data
     elif isinstance(data, Mapping | list | tuple) and depth:  # a YAML anchor may hold itself
         for name, value in data.items() if isinstance(data, Mapping) else enumerate(data):
-            yield from endless(value, f"{key}.{name}" if key else str(name), depth - 1)
+            yield from not_finite(value, f"{key}.{name}" if key else str(name), depth - 1)
 
 
 def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

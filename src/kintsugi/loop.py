@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -91,18 +92,18 @@ OnStep = Callable[[Step], object]
 """Called after each step. Where it returns something true the run ends, as it would after its last step."""
 
 
-class Lessons:
+class Lessons(ABC):
     """The source of a run's batches. `made_by` names the command; it is kept with the versions."""
 
     made_by: str
 
+    @abstractmethod
     def objective(self, recipe: Recipe) -> Objective:
         """The objective by which its rows come to a loss."""
-        raise NotImplementedError
 
+    @abstractmethod
     def temperature(self, recipe: Recipe) -> float:
         """The temperature at which log-probabilities are taken."""
-        raise NotImplementedError
 
     def prepare(self, parts: Parts, out: Reporter, run: Path | None, done: int) -> None:
         """Prepares what must be ready before the run directory is opened. `run`: the directory of a run that goes on
@@ -111,9 +112,9 @@ class Lessons:
     def keep(self, run: Path) -> None:
         """Writes what `prepare` needs when this run goes on."""
 
+    @abstractmethod
     def batch(self, parts: Parts, learner: LocalLearner, progress: Progress, meter: Meter) -> Batch:
         """The batch that step number `progress.step + 1` trains on."""
-        raise NotImplementedError
 
 
 @quiet()

@@ -178,7 +178,7 @@ def collection(text: str) -> Answer | None:
             return Many("set", inside)
         if len(inside) == 2 and (outer[1], outer[3]) in (("(", "]"), ("[", ")")):
             return Region("", (pair(inside, outer[1], outer[3]),))
-        if len(inside) == 2 and any(endless(item) for item in inside):
+        if len(inside) == 2 and any(unbounded(item) for item in inside):
             return Region("", (pair(inside, outer[1], outer[3]),))
         if len(inside) > 1:
             return Many("list" if outer[1] == "[" else "tuple", inside)
@@ -228,7 +228,7 @@ def kind_whole(text: str) -> Answer:
     raise Unreadable("no form of answer fits")
 
 
-def endless(answer: Answer) -> bool:
+def unbounded(answer: Answer) -> bool:
     return isinstance(answer, Value) and answer.node in (INFINITE, LOWEST)
 
 
