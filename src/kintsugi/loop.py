@@ -107,10 +107,12 @@ class Lessons(ABC):
 
     def prepare(self, parts: Parts, out: Reporter, run: Path | None, done: int) -> None:
         """Prepares what must be ready before the run directory is opened. `run`: the directory of a run that goes on
-        after `done` steps."""
+        after `done` steps. By default there is nothing to do."""
+        return
 
     def keep(self, run: Path) -> None:
         """Writes what `prepare` needs when this run goes on."""
+        return
 
     @abstractmethod
     def batch(self, parts: Parts, learner: LocalLearner, progress: Progress, meter: Meter) -> Batch:
