@@ -30,9 +30,11 @@ def plan() -> Plan:
         "step/nano-dag": partial(step, work=Work("nano-dag", 12, 8, 80, None), pairs=9),
         "step/nano-ragged": partial(step, work=Work("nano-dag", 12, 8, 80, None, (1, 6)), pairs=9),
         "step/3m": partial(step, work=Work("3m", 8, 8, 64), pairs=7),
-        "iop/nano": partial(benches.iop, pairs=15),
-        "iop/nano-no-check": partial(benches.iop, pairs=9, algorithm={**benches.IOP, "check": "none"}),
-        "iop/nano-sibling": partial(benches.iop, pairs=9, algorithm=benches.SIBLINGS),
+        **{
+            f"mending/nano-{name}-{workload}": partial(benches.mending, name=name, workload=workload, pairs=9)
+            for name in benches.MENDERS
+            for workload in benches.WORKLOADS
+        },
         "continuous/nano": partial(benches.continuous, work=Work("nano", 8, 8, 64)),
         "malloc/nano": partial(benches.malloc, work=Work("nano-dag", 12, 8, 80, None), pairs=9),
         "malloc/3m": partial(benches.malloc, work=Work("3m", 8, 8, 64), pairs=5),

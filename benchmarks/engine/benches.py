@@ -19,9 +19,13 @@ from benchmarks.engine.lab import (
 from benchmarks.engine.results import Row, compared, medians, paired, rounded
 
 SQUARE = 2048
-IOP = {"name": "iop", "k": 1, "lambda_rep": 5}
-SIBLINGS = {"name": "kintsugi", "source": "sibling", "failures": 0}
 """Side of the product that the machine's matmul rate is measured with."""
+MENDERS: dict[str, Mapping[str, Any]] = {
+    "iop": {"name": "iop", "k": 1, "lambda_rep": 5},
+    "kintsugi": {"name": "kintsugi"},
+}
+WORKLOADS = {"equal": (6, 6), "ragged": (1, 13)}
+"""The fewest and most steps of a problem, eight tokens each: ragged completions have 11 to 107 tokens."""
 
 
 def step(lab: Lab, work: Work, pairs: int, tune: bool = True) -> Row:
@@ -83,14 +87,15 @@ def generate(lab: Lab, work: Work, pairs: int) -> Row:
     }
 
 
-def iop(lab: Lab, pairs: int, algorithm: Mapping[str, Any] = IOP) -> Row:
+def mending(lab: Lab, name: str, workload: str, pairs: int) -> Row:
     """A mending step beside a GRPO step of the same tokens, per generated token; shares of it by phase.
 
     Both with the quickstart's task and the shipped model. GRPO's group is as large as makes it generate
-    what IOP does with repairs and checks; what is left of the difference is taken out per token. IOP keeps
+    what the other does with repairs and checks; what is left of the difference is taken out per token. IOP keeps
     K = 1 edits, for one wrong digit is one token.
     """
-    work = Work("nano-dag", 12, 8, 80, None)
+    steps, algorithm = WORKLOADS[workload], MENDERS[name]
+    work = Work("nano-dag", 12, 8, 120, None, steps)
     common = {"task": "dag", "verifier": None, "optim": {"token_budget": 16384}}
     mend = {"algorithm": dict(algorithm)}
     with lab.ours() as a, lab.ours() as b:
@@ -99,7 +104,7 @@ def iop(lab: Lab, pairs: int, algorithm: Mapping[str, Any] = IOP) -> Row:
         first = [a.ask("step")["tokens"] for _ in range(5)]
         more = sum(t["generated"] for t in first) / sum(t["rollout"] for t in first)
         group = round(8 * more)
-        lab.set_up_ours(b, Work("nano-dag", 12, group, 80, None), **common)
+        lab.set_up_ours(b, replace(work, group=group), **common)
         aligned = []
 
         def mended(i: int) -> Answer:
@@ -117,9 +122,16 @@ def iop(lab: Lab, pairs: int, algorithm: Mapping[str, Any] = IOP) -> Row:
     shares = medians([shares_of(answer) for answer in found[0]])
     return {
         **compared(found[0], level),
+        "name": f"nano-{name}-{workload}",
+        "size": "nano",
+        "algorithm": name,
+        "workload": workload,
+        "engine": "local",
+        "passes": [ours["passes"], theirs["passes"]],
+        "fed": [ours["fed"], theirs["fed"]],
         "peer": f"grpo, group of {group}, seconds per generated token",
         "generated": [ours["generated"], theirs["generated"]],
-        "seconds": {"iop": ours["seconds"], "grpo": theirs["seconds"]},
+        "seconds": {name: ours["seconds"], "grpo": theirs["seconds"]},
         "training": [ours["training"], theirs["training"]],
         "tokens": ours["tokens"],
         "share_of_seconds": {**shares, "alignment": rounded(median(aligned[2:]))},

@@ -72,14 +72,25 @@ class Ours:
         self.progress, self.out = Progress(), Reporter(parsed.steps, console=Console(quiet=True))
         self.mismatch = MismatchWatch(self.parts.machine["dtype"].removeprefix("torch."))
         self.device = self.parts.loaded.model.device.type
+        self.passes = self.fed = 0
+        self.parts.loaded.model.register_forward_pre_hook(self.count)
         reset_peak(self.device)
         return {"dtype": self.parts.machine["dtype"], **memory(self.device)}
+
+    def count(self, model: Any, args: Any) -> None:
+        """Counts the sampler's forward passes and the tokens that it feeds, padding included."""
+        import torch
+
+        if torch.is_inference_mode_enabled():
+            self.passes += 1
+            self.fed += args[0].numel()
 
     def do_step(self) -> dict[str, Any]:
         """One step of training: wall seconds, phases and tokens as its own log has them, memory."""
         from kintsugi.loop import one_step
         from kintsugi.run.reading import read_metrics
 
+        self.passes = self.fed = 0
         watch = Watch(self.device)
         one_step(self.parts, self.lessons, self.learner, self.mismatch, self.progress, self.log, self.out)
         spent = watch.read()
@@ -93,6 +104,8 @@ class Ours:
             "training": phases["train"],
             "generated": metrics["tokens/generated"],
             "credited_rows": metrics["rows/credited"],
+            "passes": self.passes,
+            "fed": self.fed,
             "phases": phases,
             "tokens": tokens,
             **memory(self.device),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.engine.pipes import ROOT
-from benchmarks.engine.results import Row, read
+from benchmarks.engine.results import Row, named, read
 
 DOCUMENT = ROOT / "docs" / "performance.md"
 IMAGES = ROOT / "docs" / "images"
@@ -31,7 +31,7 @@ def said(row: Row) -> str:
 
 def newest(rows: Iterable[Row]) -> dict[tuple[str, str, str, str], Row]:
     """The last row of every bench and size on every machine and type."""
-    return {(r["machine"], r["dtype"], r["bench"], r["size"]): r for r in rows}
+    return {(r["machine"], r["dtype"], r["bench"], named(r)["size"]): r for r in rows}
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
@@ -123,17 +123,19 @@ def mending(rows: Sequence[Row]) -> str:
         seconds, tokens = r["share_of_seconds"], r["share_of_tokens"]
         lines.append(
             (
-                r["size"],
+                f"{r['algorithm']}, {r['size']}, {r['workload']}",
                 ratio(r),
                 r["peer"],
+                " / ".join(number(v) for v in r["passes"]),
                 *(f"{seconds[k]:.1%} / {tokens[k]:.1%}" for k in ("rollout", "repair", "check")),
                 *(f"{seconds[k]:.1%}" for k in ("audit", "alignment", "train", "other")),
             )
         )
     head = (
-        "model",
+        "step",
         "ratio [range]",
         "peer",
+        "passes",
         "rollouts",
         "repairs",
         "checks",
@@ -206,7 +208,7 @@ def curves(rows: Sequence[Row]) -> str:
 TABLES: Mapping[str, tuple[tuple[str, ...], Callable[[Sequence[Row]], str]]] = {
     "step": (("step",), steps),
     "generate": (("generate",), samplers),
-    "iop": (("iop",), mending),
+    "mending": (("mending",), mending),
     "learner": (("learner",), learners),
     "memory": (("memory",), memories),
     "align": (("align",), alignments),

@@ -33,7 +33,7 @@ class Book:
     def has(self, bench: str, size: str) -> bool:
         """Whether this was measured already: same machine, commit, threads and type."""
         mine = self._row(bench, size, {})
-        return any(all(row.get(key) == mine[key] for key in mine) for row in read(self.path))
+        return any(all(named(row).get(key) == mine[key] for key in mine) for row in read(self.path))
 
     def add(self, bench: str, size: str, found: Mapping[str, Any]) -> Row:
         """Appends a row and returns it."""
@@ -58,6 +58,11 @@ def read(path: Path = RESULTS) -> list[Row]:
     if not path.is_file():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def named(row: Row) -> Row:
+    """The row with the name that its bench has in the plan for its size, where those differ."""
+    return {**row, "size": row.get("name", row["size"])}
 
 
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> Row:
