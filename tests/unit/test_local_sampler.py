@@ -421,6 +421,21 @@ def test_a_draft_that_is_right_is_read_not_drawn_token_by_token() -> None:
     assert shapes == [(1, 18), (1, 4)]
 
 
+def test_long_prompts_are_read_in_pieces(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = LocalSampler(model, PAD)
+    requests = [Request(p, SamplingParams(12, seed=4), n=2, draft=(7, 3, 9)) for p in PROMPTS]
+    whole = generate(sampler, requests)
+    monkeypatch.setattr("kintsugi.sampling.batch.READ_TOKENS", 5)
+    shapes = watch(model)
+    pieces = generate(sampler, requests)
+    for one, other in zip(pieces, whole, strict=True):
+        assert [c.token_ids for c in one] == [c.token_ids for c in other]
+        assert one[0].logprobs == pytest.approx(other[0].logprobs, abs=1e-5)
+    if sampler.notes == ():
+        # Prompts of 11 and 8 tokens, each alone: five, and what is left with three tokens of the draft.
+        assert shapes[:4] == [(1, 5), (1, 6 + 3), (1, 5), (1, 3 + 3)]
+
+
 def test_an_error_is_raised_and_the_next_session_works() -> None:
     model = build("llama")
     sampler = LocalSampler(model, PAD)
