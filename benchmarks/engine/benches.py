@@ -96,7 +96,11 @@ def mending(lab: Lab, name: str, workload: str, pairs: int) -> Row:
     """
     steps, algorithm = WORKLOADS[workload], MENDERS[name]
     work = Work("nano-dag", 12, 8, 120, None, steps)
-    common = {"task": {"name": "dag", "steps": list(steps)}, "verifier": None, "optim": {"token_budget": 16384}}
+    common = {
+        "task": {"name": "dag", "steps": list(steps)},
+        "verifier": None,
+        "optim": {"token_budget": 16384},
+    }
     mend = {"algorithm": dict(algorithm)}
     with lab.ours() as a, lab.ours() as b:
         lab.set_up_ours(a, work, **common, **mend)
