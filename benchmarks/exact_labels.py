@@ -17,7 +17,7 @@ from kintsugi.algorithms import Algorithm
 from kintsugi.algorithms.base import row
 from kintsugi.records import Episode, KintsugiError, Problem, Row
 from kintsugi.sampling.context import Context
-from kintsugi.sampling.play import Run
+from kintsugi.sampling.play import Asking
 from kintsugi.tasks import load_task
 from kintsugi.tasks.labels import Decode, Labelled, wrong_tokens
 
@@ -29,7 +29,7 @@ class LabelledEpisode(Episode):
     labelled: tuple[Row, ...] = ()
 
 
-def run(problem: Problem, ctx: Context) -> Run[Episode]:
+def run(problem: Problem, ctx: Context) -> Asking[Episode]:
     """Rollouts and their exact labels."""
     task = load_labelled(ctx.recipe.task)
     rollouts = yield from ctx.group(problem)

@@ -19,7 +19,7 @@ from typing import Any
 
 from kintsugi.tasks import dag
 from kintsugi.tasks.base import check_share
-from kintsugi.tasks.worked import ANSWER, NAMES, Fact, Step, WorkedTask, slip_table, whole_range
+from kintsugi.tasks.worked import ANSWER, NAMES, Fact, WorkedStep, WorkedTask, slip_table, whole_range
 
 FACTORS = (3, 7, 9)
 PRODUCTS: tuple[Fact, ...] = tuple((x, "*", y) for x in range(10) for y in FACTORS)
@@ -76,14 +76,14 @@ class BracketsTask(WorkedTask[Sequence[Bracket]]):
     def parse(self, text: str) -> Sequence[Bracket]:
         return [Bracket(m[1], m[2], m[3], int(m[4]), int(m[5])) for m in BRACKET.finditer(text)]
 
-    def steps(self, problem: Sequence[Bracket], lines: Sequence[str]) -> Sequence[Step]:
+    def steps(self, problem: Sequence[Bracket], lines: Sequence[str]) -> Sequence[WorkedStep]:
         """Of the first bracket without a value: the sum or either product; what is then left to do."""
         if lines and lines[-1].startswith(ANSWER):
             return []
         values = {line[0]: int(line[-1]) for line in lines if line[1] == "="}
         bracket = next((b for b in problem if b.name not in values), None)
         if bracket is None:
-            return [Step(f"{ANSWER}{values[problem[-1].name]}")]
+            return [WorkedStep(f"{ANSWER}{values[problem[-1].name]}")]
         begun = [line for line in lines if line.startswith(f"{bracket.name}:")]
         left = int(bracket.left) if bracket.left.isdigit() else values[bracket.left]
         if not begun:
@@ -92,7 +92,7 @@ class BracketsTask(WorkedTask[Sequence[Bracket]]):
                 (left, "*", bracket.factor),
                 (bracket.right, "*", bracket.factor),
             ]
-            return [Step(f"{bracket.name}:{x}{op}{y}=", (x, op, y)) for x, op, y in facts]
+            return [WorkedStep(f"{bracket.name}:{x}{op}{y}=", (x, op, y)) for x, op, y in facts]
         return [finish(bracket, left, begun)]
 
     def compute(self, *fact: Any) -> int:
@@ -103,7 +103,7 @@ class BracketsTask(WorkedTask[Sequence[Bracket]]):
         return (self.compute(*fact) + rng.randint(1, 9)) % 10
 
 
-def finish(bracket: Bracket, left: int, begun: Sequence[str]) -> Step:
+def finish(bracket: Bracket, left: int, begun: Sequence[str]) -> WorkedStep:
     """The one step that may follow a bracket's first or second line.
 
     Where both products are of the same digit, the first one written is taken for the left one.
@@ -111,10 +111,10 @@ def finish(bracket: Bracket, left: int, begun: Sequence[str]) -> Step:
     results = [int(line[-1]) for line in begun]
     if begun[0][3] != "*":
         fact: Fact = (results[0], "*", bracket.factor)
-        return Step(f"{bracket.name}={results[0]}*{bracket.factor}=", fact)
+        return WorkedStep(f"{bracket.name}={results[0]}*{bracket.factor}=", fact)
     left_first = begun[0][2] == str(left)
     if len(begun) == 1:
         other = bracket.right if left_first else left
-        return Step(f"{bracket.name}:{other}*{bracket.factor}=", (other, "*", bracket.factor))
+        return WorkedStep(f"{bracket.name}:{other}*{bracket.factor}=", (other, "*", bracket.factor))
     one, two = results if left_first else reversed(results)
-    return Step(f"{bracket.name}={one}{bracket.op}{two}=", (one, bracket.op, two))
+    return WorkedStep(f"{bracket.name}={one}{bracket.op}{two}=", (one, bracket.op, two))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kintsugi.tasks.base import check_share
-from kintsugi.tasks.worked import ANSWER, NAMES, Fact, Step, WorkedTask, slip_table, whole_range
+from kintsugi.tasks.worked import ANSWER, NAMES, Fact, WorkedStep, WorkedTask, slip_table, whole_range
 
 PRODUCTS: tuple[Fact, ...] = tuple((x, "*", y) for x in range(10) for y in range(10))
 TERMS = NAMES.replace("s", "")
@@ -64,19 +64,19 @@ class DotTask(WorkedTask[Dot]):
         start, *products = text.split(",")
         return Dot(int(start[2]), tuple((int(p[2]), int(p[4])) for p in products))
 
-    def steps(self, problem: Dot, lines: Sequence[str]) -> Sequence[Step]:
+    def steps(self, problem: Dot, lines: Sequence[str]) -> Sequence[WorkedStep]:
         """Any product not worked out yet; after a product, its sum; after the last sum, the answer."""
         if lines and lines[-1].startswith(ANSWER):
             return []
         total = next((int(line[-1]) for line in reversed(lines) if line[1] == "="), problem.start)
         if lines and lines[-1][1] == ":":
             product = int(lines[-1][-1])
-            return [Step(f"{lines[-1][0]}={total}+{product}=", (total, "+", product))]
+            return [WorkedStep(f"{lines[-1][0]}={total}+{product}=", (total, "+", product))]
         done = {line[0] for line in lines}
         left = [(name, xy) for name, xy in zip(TERMS, problem.products, strict=False) if name not in done]
         if not left:
-            return [Step(f"{ANSWER}{total}")]
-        return [Step(f"{name}:{x}*{y}=", (x, "*", y)) for name, (x, y) in left]
+            return [WorkedStep(f"{ANSWER}{total}")]
+        return [WorkedStep(f"{name}:{x}*{y}=", (x, "*", y)) for name, (x, y) in left]
 
     def compute(self, *fact: Any) -> int:
         left, op, right = fact

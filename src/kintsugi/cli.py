@@ -273,9 +273,9 @@ def report_command(
 ) -> None:
     """One HTML file that shows what a run learned and every mended failure. Needs no network."""
     if watch:
-        from kintsugi.look.report.watch import Watch
+        from kintsugi.look.report.watch import LivePage
 
-        with Watch(run, port) as server:
+        with LivePage(run, port) as server:
             server.page()  # no run: said before anyone waits for it
             typer.echo(f"report: {server.address} (Ctrl-C ends it)")
             server.serve_forever()
@@ -346,10 +346,10 @@ def show_command(
     """Failures beside their repairs, in the terminal: which tokens were trained on, and why."""
     from rich.console import Console
 
-    from kintsugi.look.show import Choice, show
+    from kintsugi.look.show import Selection, show
     from kintsugi.run.reading import Run
 
-    show(Run.open(run), Choice(step, problem, every, limit, anchor), Console(highlight=False))
+    show(Run.open(run), Selection(step, problem, every, limit, anchor), Console(highlight=False))
 
 
 for name, command in COMMANDS.items():

@@ -12,10 +12,10 @@ import typer
 from kintsugi.records import KintsugiError
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, such as runs/quickstart.")]
-Step = Annotated[int | None, typer.Option(help="Of which checkpoint; the last one without it.")]
+StepOption = Annotated[int | None, typer.Option(help="Of which checkpoint; the last one without it.")]
 Best = Annotated[bool, typer.Option("--best", help="The checkpoint of the best held-out pass@1.")]
 Merge = Annotated[bool, typer.Option("--merge", help="Adapters (LoRA) merged into their base model.")]
-Name = Annotated[str | None, typer.Option(help="Its column; the usual names without it.")]
+NameArgument = Annotated[str | None, typer.Option(help="Its column; the usual names without it.")]
 
 
 def mend_command(
@@ -39,9 +39,9 @@ def mend_command(
         Path | None,
         typer.Option(help="The data set of the problems, where FAILURES has no answers or whole prompts."),
     ] = None,
-    prompt: Name = None,
-    completion: Name = None,
-    answer: Name = None,
+    prompt: NameArgument = None,
+    completion: NameArgument = None,
+    answer: NameArgument = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the run that is in --output.")
     ] = False,
@@ -77,7 +77,7 @@ def harvest_command(
 def export_command(
     run: RunPath,
     output: Annotated[Path, typer.Option(help="The folder to write.")],
-    step: Step = None,
+    step: StepOption = None,
     best: Best = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     merge: Merge = False,
@@ -101,7 +101,7 @@ def chosen(step: int | None, best: bool) -> int | Literal["best"] | None:
 def push_command(
     run: RunPath,
     repo_id: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="A model repository on the Hub.")],
-    step: Step = None,
+    step: StepOption = None,
     best: Best = False,
     public: Annotated[bool, typer.Option("--public", help="For everyone to see, if it is new.")] = False,
     merge: Merge = False,

@@ -15,7 +15,7 @@ from typing import Any
 
 from kintsugi.config import Recipe
 from kintsugi.look.report import write_report
-from kintsugi.look.show import Choice
+from kintsugi.look.show import Selection
 from kintsugi.look.show import show as show_on
 from kintsugi.run.console import Reporter
 from kintsugi.run.evaluation import EvalResult
@@ -86,4 +86,6 @@ def show(
     """
     from rich.console import Console
 
-    show_on(Run.open(os.fspath(run)), Choice(step, problem, every, limit, anchor), Console(highlight=False))
+    show_on(
+        Run.open(os.fspath(run)), Selection(step, problem, every, limit, anchor), Console(highlight=False)
+    )

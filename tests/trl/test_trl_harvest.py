@@ -12,7 +12,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from kintsugi import Recipe, train
 from kintsugi.models.loading import NANO_DIR, load_model
-from kintsugi.run.harvest import Kind, harvest
+from kintsugi.run.harvest import Form, harvest
 
 SETTINGS: dict[str, Any] = {
     "max_steps": 2,
@@ -39,7 +39,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(Recipe.parse(recipe)).directory
 
 
-def rows(run: Path, kind: Kind, **choice: bool) -> Any:
+def rows(run: Path, kind: Form, **choice: bool) -> Any:
     """The harvest as TRL's users load it."""
     path = harvest(run, kind, run / f"{kind}.jsonl", **choice)
     return load_dataset("json", data_files=str(path.path), split="train", cache_dir=str(run / "cache"))

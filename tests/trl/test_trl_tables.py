@@ -14,7 +14,7 @@ from scene import Scene, freeze
 
 from kintsugi.look.diagnose import diagnose
 from kintsugi.look.report import write_report
-from kintsugi.look.show import Choice, show
+from kintsugi.look.show import Selection, show
 from kintsugi.records import KintsugiError
 from kintsugi.run.reading import Run
 from kintsugi.tasks.dag import DagTask
@@ -89,7 +89,7 @@ def test_report_show_and_diagnose_read_it(tmp_path: Path) -> None:
     assert "Held-out accuracy" in page and "Failures mended" in page and "credit: seam" in page
     told = io.StringIO()
     step = next(line["step"] for line in run.steps if line["repair/success_per_failure"])
-    show(run, Choice(step=step), Console(file=told, width=120, color_system=None))
+    show(run, Selection(step=step), Console(file=told, width=120, color_system=None))
     assert "gold answer" in told.getvalue() and "seam -" in told.getvalue() and "{+" in told.getvalue()
     assert not diagnose(run).early
 

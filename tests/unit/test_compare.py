@@ -29,7 +29,7 @@ from kintsugi.compare.results import (
     t_975,
 )
 from kintsugi.compare.tables import comparison_table, dynamics_table, standing, tuning_table
-from kintsugi.compare.tuning import Choice, Point, choose, points
+from kintsugi.compare.tuning import Point, Tuned, choose, points
 from kintsugi.config import fields_table
 from kintsugi.records import KintsugiError
 
@@ -157,10 +157,10 @@ def two(rate: float, updates: int) -> Point:
     return (("optim.lr", rate), ("optim.minibatches", updates))
 
 
-def surface() -> Choice:
+def surface() -> Tuned:
     """Rates 1e-4 and 4e-4, one and four updates; the best point is at the highest rate and the most updates."""
     scores = {two(1e-4, 1): 0.1, two(1e-4, 4): 0.2, two(4e-4, 1): 0.3, two(4e-4, 4): 0.4}
-    return Choice(two(4e-4, 4), scores, dict.fromkeys(scores, 1))
+    return Tuned(two(4e-4, 4), scores, dict.fromkeys(scores, 1))
 
 
 def test_a_best_point_at_the_edges_asks_for_the_points_beyond() -> None:
@@ -168,9 +168,9 @@ def test_a_best_point_at_the_edges_asks_for_the_points_beyond() -> None:
     # one step further along each key, the other one kept: 4e-4 * 4e-4 / 1e-4, and 4 * 4 / 1
     assert list(surface().beyond()) == [two(1.6e-3, 4), two(4e-4, 16)]
     # there are no fewer updates than one, so that below it only a lower rate is asked for: 1e-4 * 1e-4 / 4e-4
-    lowest = Choice(two(1e-4, 1), surface().scores, surface().seeds)
+    lowest = Tuned(two(1e-4, 1), surface().scores, surface().seeds)
     assert list(lowest.beyond()) == [two(2.5e-5, 1)]
-    alone = Choice(lr(1e-4), {lr(1e-4): 0.5}, {lr(1e-4): 1})
+    alone = Tuned(lr(1e-4), {lr(1e-4): 0.5}, {lr(1e-4): 1})
     assert (alone.edges(), list(alone.beyond()), list(alone.between())) == ({}, [], [])
 
 
@@ -178,10 +178,10 @@ def test_a_finer_grid_lies_between_the_best_point_and_its_neighbours() -> None:
     # sqrt(4e-4 * 1e-4) = 2e-4 and sqrt(4 * 1) = 2
     assert list(surface().between()) == [two(2e-4, 4), two(4e-4, 2)]
     scores = {**surface().scores, two(1.6e-3, 4): 0.0, two(4e-4, 16): 0.0}
-    inside = Choice(two(4e-4, 4), scores, dict.fromkeys(scores, 1))
+    inside = Tuned(two(4e-4, 4), scores, dict.fromkeys(scores, 1))
     # on the other sides sqrt(4e-4 * 1.6e-3) = 8e-4 and sqrt(4 * 16) = 8
     assert list(inside.between()) == [two(2e-4, 4), two(8e-4, 4), two(4e-4, 2), two(4e-4, 8)]
-    close = Choice(two(4e-4, 2), {two(4e-4, 2): 0.5, two(4e-4, 3): 0.1}, {})
+    close = Tuned(two(4e-4, 2), {two(4e-4, 2): 0.5, two(4e-4, 3): 0.1}, {})
     assert list(close.between()) == []  # sqrt(6) = 2.4 is two updates again
 
 

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from fakes import make_recipe
 
-from kintsugi.look.doctor.check import Check
+from kintsugi.look.doctor.check import Finding
 from kintsugi.look.doctor.probes import probe
-from kintsugi.look.doctor.trial import Trial, disagreement, judge
+from kintsugi.look.doctor.trial import TrialStep, disagreement, judge
 from kintsugi.records import Completion, Problem, Rollout, Row, Verdict
 from kintsugi.verifiers import load_verifier
 
 PROBLEMS = [Problem(f"p/{i}", f"{i}+{i}?", str(2 * i + 10)) for i in range(20)]
 
 
-def probed(verifier: Any, problems: Sequence[Problem] = PROBLEMS) -> dict[str, Check]:
+def probed(verifier: Any, problems: Sequence[Problem] = PROBLEMS) -> dict[str, Finding]:
     return {check.name: check for check in probe(verifier, problems)}
 
 
@@ -81,7 +81,7 @@ def test_gold_answers_that_raise_say_what_was_raised() -> None:
         assert found[name].detail.endswith(": error: KeyError in line 2 of own.py: 'level'")
 
 
-TRIAL = Trial(
+TRIAL = TrialStep(
     recipe=make_recipe(sampling={"max_new_tokens": 80}, steps=100, save_every=10),
     metrics={
         "truncated": 0, "accuracy": 0.5, "groups/mixed": 6, "groups/all_passed": 1, "groups/all_failed": 1,
@@ -96,7 +96,7 @@ TRIAL = Trial(
 )  # fmt: skip
 
 
-def trialled(metrics: dict[str, Any] | None = None, **changes: Any) -> dict[str, Check]:
+def trialled(metrics: dict[str, Any] | None = None, **changes: Any) -> dict[str, Finding]:
     trial = replace(TRIAL, metrics={**TRIAL.metrics, **(metrics or {})}, **changes)
     return {check.name: check for check in judge(trial)}
 

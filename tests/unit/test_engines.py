@@ -13,7 +13,7 @@ from fakes import FakeSampler, make_row
 from kintsugi.records import Completion, KintsugiError, Phase, Rollout, Row, Verdict
 from kintsugi.sampling.base import Request, RowStats, SamplingParams, Score, StepStats
 from kintsugi.sampling.mismatch import Gap, MismatchWatch, measure_gap
-from kintsugi.sampling.play import Ask, Meter, Run, play, together
+from kintsugi.sampling.play import Ask, Asking, Meter, play, together
 from kintsugi.sampling.registry import load_engine
 from kintsugi.sampling.rounds import Rounds
 from kintsugi.sampling.sample import Limits, Sample
@@ -116,12 +116,12 @@ class Counting:
 
 
 def test_what_waits_together_is_answered_together_and_equal_requests_once() -> None:
-    def twice(number: int) -> Run[list[str]]:
+    def twice(number: int) -> Asking[list[str]]:
         first, nine = yield [ask(number, 2), ask(9)]
         (second,) = yield [ask(number + 10)]
         return [r.text for r in (*first, *nine, *second)]
 
-    def idle() -> Run[list[str]]:
+    def idle() -> Asking[list[str]]:
         yield from ()
         return ["nothing asked"]
 
@@ -135,7 +135,7 @@ def test_what_waits_together_is_answered_together_and_equal_requests_once() -> N
 
 
 def test_runs_within_a_run_ask_side_by_side() -> None:
-    def steps(number: int, many: int) -> Run[list[str]]:
+    def steps(number: int, many: int) -> Asking[list[str]]:
         found = []
         for step in range(many):
             ((rollout,),) = yield [ask(10 * number + step)]
@@ -151,7 +151,7 @@ def test_runs_within_a_run_ask_side_by_side() -> None:
 def test_a_run_is_resumed_as_soon_as_its_own_asks_are_answered() -> None:
     order: list[str] = []
 
-    def run(name: str, *numbers: int) -> Run[None]:
+    def run(name: str, *numbers: int) -> Asking[None]:
         for number in numbers:
             yield [ask(number)]
             order.append(f"{name}{number}")
@@ -179,7 +179,7 @@ def test_what_goes_wrong_is_raised_where_the_runs_are_played() -> None:
         def answer(self, samples: list[Sample]) -> list[Completion]:
             raise KintsugiError("three")
 
-    def once() -> Run[None]:
+    def once() -> Asking[None]:
         yield [ask(3)]
 
     with pytest.raises(KintsugiError, match="three"):
@@ -195,7 +195,7 @@ def test_seconds_of_a_round_are_shared_by_the_asks_that_wait(monkeypatch: pytest
             now[0] += 6.0
             return super().answer(samples)
 
-    def run() -> Run[None]:
+    def run() -> Asking[None]:
         yield [ask(1), ask(2), ask(3, phase="repair")]
 
     meter = Meter()
@@ -204,7 +204,7 @@ def test_seconds_of_a_round_are_shared_by_the_asks_that_wait(monkeypatch: pytest
 
 
 def test_runs_that_ask_for_nothing_go_on() -> None:
-    def quiet() -> Run[str]:
+    def quiet() -> Asking[str]:
         assert (yield []) == []
         return "done"
 
@@ -214,7 +214,7 @@ def test_runs_that_ask_for_nothing_go_on() -> None:
 def test_scores_wait_for_what_is_sampled_and_are_asked_for_together() -> None:
     asked: list[list[Score]] = []
 
-    def scored(name: int) -> Run[list[float]]:
+    def scored(name: int) -> Asking[list[float]]:
         (found,) = yield [Score((name,), (1, 2))]
         return list(found)
 

@@ -288,7 +288,7 @@ def test_no_damaged_file_of_a_run_is_a_traceback(file: str, how: str, tmp_path: 
 
     from kintsugi.look.diagnose import diagnose
     from kintsugi.look.repeat import compared
-    from kintsugi.look.show import Choice, show
+    from kintsugi.look.show import Selection, show
     from kintsugi.loop import same_data
 
     place = checkpointed(tmp_path / "run", 1)
@@ -297,7 +297,7 @@ def test_no_damaged_file_of_a_run_is_a_traceback(file: str, how: str, tmp_path: 
     console = Console(file=(tmp_path / "said").open("w"), width=80)
     acts: list[Any] = [
         lambda: write_report(place),
-        lambda: show(Run.open(place), Choice(), console),
+        lambda: show(Run.open(place), Selection(), console),
         lambda: diagnose(Run.open(place)),
         lambda: compared(Run.open(place), Run.open(tmp_path / "whole")),
         lambda: export(Run.open(place), tmp_path / "model"),
@@ -317,7 +317,7 @@ def test_report_and_show_leave_a_damaged_step_out_and_say_so(tmp_path: Path) -> 
 
     from rich.console import Console
 
-    from kintsugi.look.show import Choice, show
+    from kintsugi.look.show import Selection, show
 
     place = write_run(tmp_path / "run", *(make_episode() for _ in range(4)))
     (place / "rows" / "step-000004.parquet").write_bytes(b"PAR1")
@@ -327,10 +327,10 @@ def test_report_and_show_leave_a_damaged_step_out_and_say_so(tmp_path: Path) -> 
     assert said == ["note: steps 2, 4 are damaged: left out"] and "steps 2, 4 are damaged: left out" in page
     assert 'data-step="1"' in page and 'data-step="3"' in page and 'data-step="4"' not in page
     out = StringIO()
-    show(Run.open(place), Choice(), Console(file=out, width=200))
+    show(Run.open(place), Selection(), Console(file=out, width=200))
     assert "step 4 is left out" in out.getvalue() and f"step 3 of {place}" in out.getvalue().replace("\n", "")
     with pytest.raises(KintsugiError, match=r"step-000004\.parquet: cannot be read"):
-        show(Run.open(place), Choice(step=4), Console(file=out))
+        show(Run.open(place), Selection(step=4), Console(file=out))
 
 
 def test_a_table_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from kintsugi.records import Completion, KintsugiError
 from kintsugi.sampling.base import Request, SamplingParams, generate
 from kintsugi.sampling.draw import inverse_cdf
 from kintsugi.sampling.local import LocalSampler
-from kintsugi.sampling.play import Ask, Run, play
+from kintsugi.sampling.play import Ask, Asking, play
 
 PAD = 0
 SHAPE = {
@@ -312,7 +312,7 @@ def test_runs_meet_in_one_batch() -> None:
     sampler = LocalSampler(model, PAD)
     params = SamplingParams(max_new_tokens=1)
 
-    def late(number: int) -> Run[None]:
+    def late(number: int) -> Asking[None]:
         for turn in range(3):
             yield [Ask(Request((number, turn), params), "rollout", lambda _: ())]
 

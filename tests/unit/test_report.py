@@ -26,7 +26,7 @@ from kintsugi.look.report.blocks import block, index_lines, packed
 from kintsugi.look.report.figures import figures
 from kintsugi.look.report.page import evenly, first_error, named
 from kintsugi.look.report.reasons import explained
-from kintsugi.look.report.watch import Watch
+from kintsugi.look.report.watch import LivePage
 from kintsugi.records import KintsugiError, Reach
 from kintsugi.run.directory import RunLog
 from kintsugi.run.reading import Run
@@ -237,7 +237,7 @@ def test_traces_of_another_kind_are_one_line(tmp_path: Path) -> None:
 
 def test_a_watched_page_is_made_again_when_the_run_has_written(tmp_path: Path) -> None:
     place = write_run(tmp_path / "run", make_episode())
-    with Watch(place) as server:
+    with LivePage(place) as server:
         Thread(target=server.serve_forever, daemon=True).start()
 
         def get(path: str, **headers: str) -> str:

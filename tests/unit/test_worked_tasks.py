@@ -15,7 +15,7 @@ from kintsugi.records import KintsugiError
 from kintsugi.tasks import load_task
 from kintsugi.tasks.base import Demonstrator, Task, in_evaluation
 from kintsugi.tasks.labels import Labelled
-from kintsugi.tasks.worked import EVALUATION_SHARE, Choose, Step, WorkedTask, answer_of
+from kintsugi.tasks.worked import EVALUATION_SHARE, Choose, WorkedStep, WorkedTask, answer_of
 
 BRACKETS = BracketsTask()
 DOT = DotTask()
@@ -41,7 +41,7 @@ def by_stems(*stems: str) -> Choose:
     return lambda steps: steps[0] if len(steps) == 1 else pick(steps, left.pop(0))
 
 
-def pick(steps: Sequence[Step], stem: str) -> Step:
+def pick(steps: Sequence[WorkedStep], stem: str) -> WorkedStep:
     return next(s for s in steps if s.stem.startswith(stem))
 
 

@@ -31,7 +31,7 @@ from verl.workers.engine_workers import TrainingWorker
 from verl.workers.rollout.replica import TokenOutput
 
 from kintsugi.bridges import verl as bridge
-from kintsugi.bridges.verl_diary import Diary
+from kintsugi.bridges.verl_diary import VerlDiary
 from kintsugi.bridges.verl_loop import KintsugiAgentLoop, RowOutput
 from kintsugi.bridges.verl_settings import plan
 from kintsugi.records import Problem
@@ -134,7 +134,11 @@ def trainer(config: DictConfig) -> bridge.KintsugiTrainer:
     """The bridge's trainer without workers."""
     made = bridge.KintsugiTrainer.__new__(bridge.KintsugiTrainer)
     made.config, made.plan, made.memory, made.known = config, plan(config), {}, 0
-    made.diary, made.timing_raw, made.global_steps = Diary(made.plan), {"gen": 2.0, "old_log_prob": 1.0}, 1
+    made.diary, made.timing_raw, made.global_steps = (
+        VerlDiary(made.plan),
+        {"gen": 2.0, "old_log_prob": 1.0},
+        1,
+    )
     return made
 
 

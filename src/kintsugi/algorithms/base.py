@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from kintsugi.learning.objective import Objective
 from kintsugi.records import Episode, Kind, Level, Problem, Reduction, Rollout, Row, Term
 from kintsugi.sampling.context import Codec, Context
-from kintsugi.sampling.play import Run
+from kintsugi.sampling.play import Asking
 
-Credit = Callable[[Sequence[float]], list[float]]
+Advantages = Callable[[Sequence[float]], list[float]]
 """The rewards of a group to their advantages."""
 
 
@@ -31,7 +31,7 @@ class Algorithm:
     """
 
     name: str
-    run: Callable[[Problem, Context], Run[Episode]]
+    run: Callable[[Problem, Context], Asking[Episode]]
     rows: Callable[[Episode], list[Row]]
     level: Level
     clip_low: float = 0.2
@@ -99,7 +99,7 @@ def row(
     )
 
 
-def run_rollouts(problem: Problem, ctx: Context) -> Run[Episode]:
+def run_rollouts(problem: Problem, ctx: Context) -> Asking[Episode]:
     """The episode of an outcome-only algorithm: G rollouts with their verdicts."""
     return Episode(problem, (yield from ctx.group(problem)))
 
@@ -115,7 +115,7 @@ def rollout_rows(episode: Episode) -> list[Row]:
 
 
 def compared(
-    rows: Sequence[Row], episode: Episode, credit: Credit = group_advantages, reason: str = "group"
+    rows: Sequence[Row], episode: Episode, credit: Advantages = group_advantages, reason: str = "group"
 ) -> list[Row]:
     """The rows as one group: those that have a reward, with the credit that it earns among them."""
     group = [(r, text) for r in rows if not (text := episode.text(r.kind, r.index)).verdict.broken]
@@ -123,7 +123,7 @@ def compared(
     return [r.add(reason, a) for (r, _), a in zip(group, earned, strict=True)]
 
 
-def outcome_rows(episode: Episode, credit: Credit = group_advantages) -> list[Row]:
+def outcome_rows(episode: Episode, credit: Advantages = group_advantages) -> list[Row]:
     """Every rollout of the group with its outcome's credit on every token."""
     return compared(rollout_rows(episode), episode, credit)
 

@@ -21,7 +21,7 @@ from pydantic import Field
 from kintsugi.algorithms.base import Algorithm, compared, rewards, rollout_rows, row
 from kintsugi.records import Episode, Extra, Problem, Rollout, Row
 from kintsugi.sampling.context import Context
-from kintsugi.sampling.play import Run
+from kintsugi.sampling.play import Asking
 
 
 def mixed(group: tuple[Rollout, ...]) -> bool:
@@ -29,7 +29,7 @@ def mixed(group: tuple[Rollout, ...]) -> bool:
     return len(set(rewards(group))) > 1
 
 
-def run(problem: Problem, ctx: Context, draws: int) -> Run[Episode]:
+def run(problem: Problem, ctx: Context, draws: int) -> Asking[Episode]:
     """The first group, and as extras the groups drawn because those before were not mixed."""
     first = group = yield from ctx.group(problem)
     extras: list[Extra] = []

@@ -21,10 +21,10 @@ from kintsugi.algorithms.base import Algorithm, compared, rollout_rows, row
 from kintsugi.mending.repair import mendable
 from kintsugi.records import Episode, Extra, Problem, Row
 from kintsugi.sampling.context import Context
-from kintsugi.sampling.play import Run
+from kintsugi.sampling.play import Asking
 
 
-def run(problem: Problem, ctx: Context, candidates: int) -> Run[Episode]:
+def run(problem: Problem, ctx: Context, candidates: int) -> Asking[Episode]:
     """G rollouts, and as extras the rollouts that stand in for repairs."""
     rollouts = yield from ctx.group(problem)
     failures = sum(mendable(r) for r in rollouts)

@@ -22,10 +22,10 @@ from kintsugi.algorithms.base import OVER_THE_GROUP, Algorithm, compared, outcom
 from kintsugi.mending.repair import mendable
 from kintsugi.records import Episode, Extra, Problem, Row
 from kintsugi.sampling.context import Context
-from kintsugi.sampling.play import Run, together
+from kintsugi.sampling.play import Asking, together
 
 
-def run(problem: Problem, ctx: Context, candidates: int) -> Run[Episode]:
+def run(problem: Problem, ctx: Context, candidates: int) -> Asking[Episode]:
     """Rollouts, and as extras the corrections of the failed ones."""
     rollouts = yield from ctx.group(problem)
     prompts = {

@@ -29,12 +29,12 @@ from kintsugi.mending.select import nearest_anchor
 from kintsugi.records import Episode, Extra, Problem, Rollout, Row
 from kintsugi.sampling.base import derive_seed
 from kintsugi.sampling.context import Context
-from kintsugi.sampling.play import Run, together
+from kintsugi.sampling.play import Asking, together
 
 Place = Literal["self", "random"]
 
 
-def run(problem: Problem, ctx: Context, place: Place, failures: int, continuations: int) -> Run[Episode]:
+def run(problem: Problem, ctx: Context, place: Place, failures: int, continuations: int) -> Asking[Episode]:
     """Rollouts, and as extras the repairs that locate a step and the continuations from it."""
     rollouts = yield from ctx.group(problem)
     failed = [i for i, r in enumerate(rollouts) if mendable(r)][:failures]
@@ -44,7 +44,7 @@ def run(problem: Problem, ctx: Context, place: Place, failures: int, continuatio
 
 def reset(
     problem: Problem, rollouts: tuple[Rollout, ...], i: int, ctx: Context, place: Place, continuations: int
-) -> Run[list[Extra]]:
+) -> Asking[list[Extra]]:
     """Resets rollout i and returns what was sampled for it: its location and its continuations."""
     ids = rollouts[i].completion.token_ids
     starts = step_starts(ids, ctx.codec)
@@ -60,7 +60,9 @@ def reset(
     return [*(Extra("repair", i, 0, r) for r in tried), *(Extra("check", i, at, r) for r in again)]
 
 
-def repair(problem: Problem, rollouts: tuple[Rollout, ...], i: int, ctx: Context) -> Run[tuple[Rollout, ...]]:
+def repair(
+    problem: Problem, rollouts: tuple[Rollout, ...], i: int, ctx: Context
+) -> Asking[tuple[Rollout, ...]]:
     """The model's own repair of rollout i; none where its prompt is too long."""
     anchor = nearest_anchor(rollouts[i], [r for r in rollouts if r.solved])
     message = ctx.prompts.repair(problem.prompt, rollouts[i].text, anchor.text if anchor else None)

@@ -24,10 +24,10 @@ from kintsugi.mending.select import nearest_anchor
 from kintsugi.records import Episode, Problem, Row
 from kintsugi.sampling.base import Score
 from kintsugi.sampling.context import Context
-from kintsugi.sampling.play import Run
+from kintsugi.sampling.play import Asking
 
 
-def run(problem: Problem, ctx: Context) -> Run[Episode]:
+def run(problem: Problem, ctx: Context) -> Asking[Episode]:
     """Rollouts, and what its teacher makes of each failure that has a passing sibling."""
     rollouts = yield from ctx.group(problem)
     passing = [r for r in rollouts if r.solved]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from kintsugi.algorithms.base import Credit, group_advantages, row
+from kintsugi.algorithms.base import Advantages, group_advantages, row
 from kintsugi.mending.options import Closed, Mending
 from kintsugi.mending.repair import join_seams, repair_failures
 from kintsugi.records import Episode, Problem, Row, Seam
 from kintsugi.sampling.context import Context
-from kintsugi.sampling.play import Run
+from kintsugi.sampling.play import Asking
 
 
 def reasons(seam: float, lambda_rep: float, lambda_edit: float) -> dict[str, str]:
@@ -23,7 +23,7 @@ def reasons(seam: float, lambda_rep: float, lambda_edit: float) -> dict[str, str
     }
 
 
-def run(problem: Problem, ctx: Context, how: Mending) -> Run[Episode]:
+def run(problem: Problem, ctx: Context, how: Mending) -> Asking[Episode]:
     """Rollouts, repairs of the failed ones, and the seam of each failure that was mended."""
     rollouts = yield from ctx.group(problem)
     repairs, skipped = yield from repair_failures(problem, rollouts, ctx, how)
@@ -52,7 +52,7 @@ def repaired_row(episode: Episode, seam: Seam, praise: float) -> Row:
     return answer.add("seam", [praise * gate for gate in seam.repaired_mask])
 
 
-def repair_rows(episode: Episode, weight: float, credit: Credit = group_advantages) -> Iterator[Row]:
+def repair_rows(episode: Episode, weight: float, credit: Advantages = group_advantages) -> Iterator[Row]:
     """The rows of repair mode: its texts under its prompt, credited within groups by s_rep.
 
     A group is the candidates of one failure. Where each failure has a single one it is the problem's

@@ -24,7 +24,7 @@ from pydantic import Field
 from kintsugi.algorithms.base import Algorithm, leave_one_out, rewards, rollout_rows, step_starts
 from kintsugi.records import Episode, Extra, Problem, Rollout, Row
 from kintsugi.sampling.context import Context
-from kintsugi.sampling.play import Run, together
+from kintsugi.sampling.play import Asking, together
 
 
 def spread(places: tuple[int, ...], most: int) -> tuple[int, ...]:
@@ -33,7 +33,7 @@ def spread(places: tuple[int, ...], most: int) -> tuple[int, ...]:
     return places if n <= most else tuple(places[(2 * k + 1) * n // (2 * most)] for k in range(most))
 
 
-def run(problem: Problem, ctx: Context, continuations: int, states: int) -> Run[Episode]:
+def run(problem: Problem, ctx: Context, continuations: int, states: int) -> Asking[Episode]:
     """Rollouts, and as extras K continuations of every valued beginning."""
     rollouts = yield from ctx.group(problem)
     places: dict[tuple[int, ...], tuple[int, int]] = {}

@@ -13,7 +13,7 @@ from kintsugi.sampling.given import Group
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Work = Callable[[list[Any]], Sequence[Any]]
+Answering = Callable[[list[Any]], Sequence[Any]]
 GOLD = ("answer", "solution", "ground_truth", "label", "target")
 """Columns by which data sets call the right answer, as reports show it."""
 
@@ -70,7 +70,7 @@ class Lockstep:
         mine += items[: -(-len(items) // self.world) - len(mine)]
         return self.together(work(mine) if mine else [])[: len(items)]
 
-    def answer(self, asked: Sequence[Any], work: Mapping[type, Work]) -> list[Any] | None:
+    def answer(self, asked: Sequence[Any], work: Mapping[type, Answering]) -> list[Any] | None:
         """One round: what becomes of `asked`, or None where no process has asked for anything.
 
         `work` by the type of what is asked, which processes may ask for in another order: all do one type at a time.

@@ -34,7 +34,7 @@ from kintsugi.algorithms import ALGORITHMS
 from kintsugi.bridges.common import bridge_recipe, keep_memory, kept_memory, told
 from kintsugi.bridges.journal import Journal
 from kintsugi.bridges.replay import Lockstep, grouped
-from kintsugi.bridges.trl_diary import NUMBER, Diary
+from kintsugi.bridges.trl_diary import NUMBER, TrlDiary
 from kintsugi.bridges.trl_rows import Layout, dealt, idle, unpadded
 from kintsugi.bridges.trl_settings import SUM, deciding, masked, on_policy, settle
 from kintsugi.bridges.trl_words import TextCodec, check_rewards, verdict_of, wording
@@ -126,7 +126,7 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._evaluated: list[float] = []
         self._logprobs: Tensor | None = None
         uses = self.args.steps_per_generation * self.num_iterations
-        self._diary = Diary(self._recipe, self._objective, self._processes, self._tokenizer, uses)
+        self._diary = TrlDiary(self._recipe, self._objective, self._processes, self._tokenizer, uses)
         self.add_callback(self._diary)
 
     # ---- what TRL calls

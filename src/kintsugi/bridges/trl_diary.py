@@ -23,7 +23,7 @@ NUMBER = "kintsugi_row"
 """The column of TRL's batches that says which row each line is (-1: a filler)."""
 
 
-class Diary(TrainerCallback):  # type: ignore[misc]
+class TrlDiary(TrainerCallback):  # type: ignore[misc]
     """Collects what a step made and hands it to the journal, which the main process alone has.
 
     A step's tables are written when the last update of its generated batches is made: their number is that update's.

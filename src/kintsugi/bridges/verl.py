@@ -29,7 +29,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils as tu
 
 from kintsugi.bridges.common import keep_memory, kept_memory, told, told_apart
-from kintsugi.bridges.verl_diary import Diary
+from kintsugi.bridges.verl_diary import VerlDiary
 from kintsugi.bridges.verl_loop import KintsugiAgentLoop, problem_name
 from kintsugi.bridges.verl_rows import NOTE, Note, jagged, row_of, sampler_gap, seconds_of, token_sum
 from kintsugi.bridges.verl_settings import ANCHOR, NAME, PROBLEM, named, plan, verifier
@@ -61,7 +61,7 @@ class KintsugiTrainer(PPOTrainerSync):  # type: ignore[misc]
         check_columns(verifier(config, None), [asked])  # a mistake there is told now, not by every worker
         config.trainer.v1.trainer_mode = "sync"  # which is what it is, to all of verl's other parts
         self.memory: dict[str, str] = {}
-        self.diary = Diary(self.plan)
+        self.diary = VerlDiary(self.plan)
         self.known = 0
         super().__init__(config)
 

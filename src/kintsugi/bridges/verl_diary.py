@@ -10,16 +10,16 @@ import torch
 
 from kintsugi.bridges.journal import Journal, evaluation
 from kintsugi.bridges.verl_rows import Note
-from kintsugi.bridges.verl_settings import Plan
+from kintsugi.bridges.verl_settings import Settled
 from kintsugi.learning.learner import pad, row_losses, row_stats, step_stats
 from kintsugi.records import Episode, Row
 from kintsugi.sampling.base import RowStats
 
 
-class Diary:
+class VerlDiary:
     """Collects what a step made, by the keys of verl's queue, and hands it to the journal."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Settled) -> None:
         self.plan = plan
         self.journal: Journal | None = None
         self.clear()

@@ -24,7 +24,7 @@ from kintsugi.prompts import load_prompts
 from kintsugi.records import Completion, Episode, Finish, KintsugiError, Rollout, Row
 from kintsugi.sampling.base import Fork, SamplingParams, Score, derive_seed
 from kintsugi.sampling.context import Context
-from kintsugi.sampling.play import Meter, Run, Wanted
+from kintsugi.sampling.play import Asking, Meter, Wanted
 from kintsugi.sampling.sample import positions_of
 from kintsugi.verifiers import begun_in_thoughts
 from kintsugi.verifiers.base import TrainerState
@@ -88,7 +88,7 @@ class ServerSampler:
         return Completion(ids, tuple(found.log_probs), finish, version)
 
 
-async def played(run: Run[Episode], sampler: ServerSampler, meter: Meter) -> Episode:
+async def played(run: Asking[Episode], sampler: ServerSampler, meter: Meter) -> Episode:
     """Plays the run and returns its result. Its asks go to the servers as they come."""
     answers: Any = None
     while True:

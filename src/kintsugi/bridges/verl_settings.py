@@ -38,7 +38,7 @@ WANTED: Mapping[str, object] = {
 """Settings under which the loss is the algorithm's; the config group sets those that verl does not."""
 
 
-class Plan(NamedTuple):
+class Settled(NamedTuple):
     """The values that the configuration comes to. `updates` is the number of optimizer steps per batch."""
 
     recipe: Recipe
@@ -47,7 +47,7 @@ class Plan(NamedTuple):
     updates: int
 
 
-def plan(config: DictConfig) -> Plan:
+def plan(config: DictConfig) -> Settled:
     """One KintsugiError tells all that would spoil the credit."""
     against = [
         KintsugiError(f"verl: {key}: expected {wanted}, got {found} (docs/verl.md says why)")
@@ -84,7 +84,7 @@ def plan(config: DictConfig) -> Plan:
         )
     all_of(against)
     objective = algorithm.objective(rollout.response_length, told["clip_low"], told["clip_high"])
-    return Plan(recipe, algorithm, objective, batch // mini)
+    return Settled(recipe, algorithm, objective, batch // mini)
 
 
 def told_by(config: DictConfig) -> dict[str, Any]:

@@ -112,7 +112,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class PlannedRun:
     """One run: an entry's recipe with the point's settings, seed, budget and directory set."""
 
     comparison: str
@@ -145,7 +145,7 @@ class Plan:
 
     def tuning_runs(
         self, chosen: Mapping[str, Iterable[Point]] | None = None, seeds: Sequence[int] | None = None
-    ) -> list[Run]:
+    ) -> list[PlannedRun]:
         """The tuning runs of every tuned entry, over its grid or over the points given by label.
 
         On the first tuning seed unless `seeds` are given.
@@ -162,7 +162,7 @@ class Plan:
             for point in (points(entry.grid) if chosen is None else chosen.get(entry.label, ()))
         ]
 
-    def main_runs(self, chosen: Mapping[str, Point]) -> list[Run]:
+    def main_runs(self, chosen: Mapping[str, Point]) -> list[PlannedRun]:
         """One run per seed and entry, seeds first; tuned entries take their point from `chosen`, or are left out."""
         c = self.comparison
         settled = {entry.label: () for entry in self.entries if not entry.grid} | dict(chosen)
@@ -173,7 +173,9 @@ class Plan:
             if entry.label in settled
         ]
 
-    def _run(self, entry: Entry, stage: Stage, point: Point, seed: int, budget: int, evaluations: int) -> Run:
+    def _run(
+        self, entry: Entry, stage: Stage, point: Point, seed: int, budget: int, evaluations: int
+    ) -> PlannedRun:
         c = self.comparison
         values = "".join(f"-{safe(short(key))}{value:g}" for key, value in point)
         place = (
@@ -190,7 +192,7 @@ class Plan:
             "output_dir": str(place),
             "eval": recipe.eval.model_copy(update=evaluation),
         }
-        return Run(
+        return PlannedRun(
             comparison=c.name,
             task=self.task,
             stage=stage,

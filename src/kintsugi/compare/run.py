@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from kintsugi.compare import child
-from kintsugi.compare.plan import Plan, Run, fingerprint
+from kintsugi.compare.plan import Plan, PlannedRun, fingerprint
 from kintsugi.compare.results import (
     Curve,
     ResultRow,
@@ -33,7 +33,7 @@ from kintsugi.compare.results import (
     read_rows,
     rows_of_log,
 )
-from kintsugi.compare.tuning import Choice, choose, short, told
+from kintsugi.compare.tuning import Tuned, choose, short, told
 from kintsugi.config import Recipe
 from kintsugi.files import locked, numbered
 from kintsugi.plugins import spec_name
@@ -46,10 +46,10 @@ Say = Callable[[str], None]
 
 
 @dataclass(slots=True)
-class Worker:
+class RunProcess:
     """A run's process. `resumed`: it goes on from a checkpoint."""
 
-    run: Run
+    run: PlannedRun
     process: ForkServerProcess
     resumed: bool
     started: float
@@ -93,7 +93,7 @@ def compare(plan: Plan, say: Say = print) -> list[ResultRow]:
     return [r for r in read_rows(Path(c.results)) if (r.comparison, r.task) == (c.name, plan.task)]
 
 
-def tune(plan: Plan, clock: Clock, commit: str, say: Say) -> dict[str, Choice]:
+def tune(plan: Plan, clock: Clock, commit: str, say: Say) -> dict[str, Tuned]:
     """The point of each tuned entry, by label: the grid first, then beyond its edges, then between its points.
 
     All of that on the first tuning seed; the others decide between the best points.
@@ -102,7 +102,7 @@ def tune(plan: Plan, clock: Clock, commit: str, say: Say) -> dict[str, Choice]:
     if tuning is None:
         return {}
 
-    def ask(runs: list[Run]) -> dict[str, Choice]:
+    def ask(runs: list[PlannedRun]) -> dict[str, Tuned]:
         work(plan, runs, len(plan.entries) * len(plan.comparison.seeds), clock, commit, say)
         done.extend(runs)
         return choices_of(plan, done)
@@ -116,7 +116,7 @@ def tune(plan: Plan, clock: Clock, commit: str, say: Say) -> dict[str, Choice]:
     return ask(plan.tuning_runs(finalists, tuning.seeds[1:])) if tuning.seeds[1:] else choices
 
 
-def choices_of(plan: Plan, runs: Sequence[Run]) -> dict[str, Choice]:
+def choices_of(plan: Plan, runs: Sequence[PlannedRun]) -> dict[str, Tuned]:
     """The point of each tuned entry, from those of `runs` that have finished."""
     curves = finished_runs(plan)
     found = {}
@@ -127,7 +127,7 @@ def choices_of(plan: Plan, runs: Sequence[Run]) -> dict[str, Choice]:
     return found
 
 
-def identity(run: Run) -> tuple[str, str, str, str]:
+def identity(run: PlannedRun) -> tuple[str, str, str, str]:
     return run.comparison, run.stage, run.label, run.fingerprint
 
 
@@ -137,13 +137,13 @@ def finished_runs(plan: Plan) -> dict[tuple[str, str, str, str], Curve]:
     return {(c.head.comparison, c.head.stage, c.head.algorithm, c.head.recipe): c for c in curves}
 
 
-def work(plan: Plan, runs: Sequence[Run], later: int, clock: Clock, commit: str, say: Say) -> None:
+def work(plan: Plan, runs: Sequence[PlannedRun], later: int, clock: Clock, commit: str, say: Say) -> None:
     """Makes those of `runs` that are missing, `jobs` at a time; `later` more runs will follow them."""
     c = plan.comparison
     waiting = deque(run for run in runs if not known(plan, run))
     if skipped := len(runs) - len(waiting):
         say(f"{runs[0].stage}: {skipped} of {len(runs)} runs are in {c.results} already")
-    active: list[Worker] = []
+    active: list[RunProcess] = []
     busy: set[str] = set()
     with stoppable():
         try:
@@ -175,9 +175,9 @@ def work(plan: Plan, runs: Sequence[Run], later: int, clock: Clock, commit: str,
             raise
 
 
-def free(waiting: Sequence[Run], most: int, told: set[str], say: Say) -> list[Run]:
+def free(waiting: Sequence[PlannedRun], most: int, told: set[str], say: Say) -> list[PlannedRun]:
     """The first of the runs whose directories no other process is writing in; the others are said, once each."""
-    found: list[Run] = []
+    found: list[PlannedRun] = []
     for run in waiting:
         if len(found) >= most:
             break
@@ -190,7 +190,7 @@ def free(waiting: Sequence[Run], most: int, told: set[str], say: Say) -> list[Ru
     return found
 
 
-def known(plan: Plan, run: Run) -> bool:
+def known(plan: Plan, run: PlannedRun) -> bool:
     """True if the results file holds the run, or the same one under another name, whose rows are then copied."""
     curves = finished_runs(plan)
     if identity(run) in curves:
@@ -214,17 +214,17 @@ def known(plan: Plan, run: Run) -> bool:
     return False
 
 
-def launch(run: Run, *, afresh: bool = False) -> Worker:
+def launch(run: PlannedRun, *, afresh: bool = False) -> RunProcess:
     """Starts the run's process, from its last checkpoint where it has one."""
     place = Path(run.recipe.output_dir)
     resume = not afresh and can_resume(run, place)
     place.parent.mkdir(parents=True, exist_ok=True)
     recipe = place.with_name(f"{place.name}.yaml")
     recipe.write_text(run.recipe.to_yaml(), encoding="utf-8")
-    return Worker(run, child.start(recipe, log_of(run), resume=resume), resume, time.monotonic())
+    return RunProcess(run, child.start(recipe, log_of(run), resume=resume), resume, time.monotonic())
 
 
-def can_resume(run: Run, place: Path) -> bool:
+def can_resume(run: PlannedRun, place: Path) -> bool:
     """True if the same run was begun there and has left a checkpoint."""
     try:
         same = fingerprint(Recipe.load(place / "recipe.yaml")) == run.fingerprint
@@ -233,12 +233,12 @@ def can_resume(run: Run, place: Path) -> bool:
     return same and bool(numbered(place / "checkpoints"))
 
 
-def log_of(run: Run) -> Path:
+def log_of(run: PlannedRun) -> Path:
     place = Path(run.recipe.output_dir)
     return place.with_name(f"{place.name}.log")
 
 
-def finish(worker: Worker, commit: str, *, keep: bool) -> list[ResultRow]:
+def finish(worker: RunProcess, commit: str, *, keep: bool) -> list[ResultRow]:
     """The rows of a process that has ended: its evaluations, or one row with the error."""
     run, place = worker.run, Path(worker.run.recipe.output_dir)
     common: dict[str, Any] = {
@@ -272,7 +272,7 @@ def machine_of(place: Path) -> str:
     return f"{told['hardware']}, {told['dtype'].removeprefix('torch.')}" if "hardware" in told else ""
 
 
-def describe(rows: Sequence[ResultRow], worker: Worker) -> str:
+def describe(rows: Sequence[ResultRow], worker: RunProcess) -> str:
     """One line about a run that has ended."""
     row = rows[-1]
     name = f"{row.stage} {row.algorithm}, {told(tuple(row.settings.items())) or f'lr {row.lr:g}'}, seed {row.seed}"
@@ -282,7 +282,7 @@ def describe(rows: Sequence[ResultRow], worker: Worker) -> str:
     return f"{name}: accuracy {row.accuracy:.3f} after {row.generated_tokens:,} tokens, {took:.0f} s"
 
 
-def stop(active: Sequence[Worker], say: Say) -> None:
+def stop(active: Sequence[RunProcess], say: Say) -> None:
     """Asks every process for a checkpoint and waits for it; a second Ctrl-C ends them at once."""
     if not active:
         return

@@ -14,7 +14,7 @@ from kintsugi.compare.results import (
     interval,
     paired,
 )
-from kintsugi.compare.tuning import Choice, Point, choose, point_of, short, told
+from kintsugi.compare.tuning import Point, Tuned, choose, point_of, short, told
 
 PAPER = {"repair_success": (0.384, 0.731), "train_accuracy": (0.521, 0.835), "active_ratio": (0.246, 0.098)}
 """IOP on Qwen3-32B, start -> end of training, as published (arXiv:2605.05226)."""
@@ -30,7 +30,7 @@ class Summary:
     label: str
     outcome_only: bool
     points: tuple[Point, ...]
-    choice: Choice | None
+    choice: Tuned | None
     quarter: float
     half: float
     final: Interval
@@ -121,7 +121,7 @@ def pick_reference(main: Mapping[str, Sequence[Curve]], means: Mapping[str, floa
     return max(marked or outcome_only, key=lambda label: means[label], default=None)
 
 
-def choices(tuning: Sequence[Curve]) -> dict[str, Choice]:
+def choices(tuning: Sequence[Curve]) -> dict[str, Tuned]:
     """The point chosen for each label, from its tuning runs at its latest budget."""
     found = {}
     for label, curves in by_label(tuning).items():
@@ -196,13 +196,13 @@ def tuning_table(tuning: Sequence[Curve]) -> str:
     return markdown([head[i] for i in keep], [[line[i] for i in keep] for line in lines])
 
 
-def row_of(choice: Choice, others: Point, columns: Sequence[float]) -> list[Point]:
+def row_of(choice: Tuned, others: Point, columns: Sequence[float]) -> list[Point]:
     """The points of one line of a surface."""
     key = choice.point[0][0]
     return [((key, value), *others) for value in columns]
 
 
-def tuning_cell(choice: Choice, point: Point) -> str:
+def tuning_cell(choice: Tuned, point: Point) -> str:
     if point not in choice.scores:
         return ""
     score = f"{choice.scores[point]:.3f}"

@@ -41,7 +41,7 @@ def idle(point: Point, grid: Grid) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Tuned:
     """The point an algorithm is run with. `scores` by point are means over tuning seeds, of which it has `seeds`."""
 
     point: Point
@@ -98,7 +98,7 @@ def rounded(value: float, to_whole: bool) -> float:
     return max(1, round(value)) if to_whole else float(f"{value:.3g}")
 
 
-def choose(curves: Iterable[Curve]) -> Choice | None:
+def choose(curves: Iterable[Curve]) -> Tuned | None:
     """The best point of one algorithm's tuning runs: the highest mean score, the lower values on a tie.
 
     Only points with the most seeds are eligible: the finalists, once they have run. None where no run has finished.
@@ -111,7 +111,7 @@ def choose(curves: Iterable[Curve]) -> Choice | None:
     means = {point: fmean(found.values()) for point, found in sorted(scores.items())}
     seeds = {point: len(scores[point]) for point in means}
     eligible = [point for point in means if seeds[point] == max(seeds.values())]
-    return Choice(max(eligible, key=lambda point: means[point]), means, seeds)
+    return Tuned(max(eligible, key=lambda point: means[point]), means, seeds)
 
 
 def point_of(curve: Curve) -> Point:

@@ -163,7 +163,7 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class Padded:
     """A padded micro-batch: prompts padded on the left, completions on the right."""
 
     prompts_PL: Tensor
@@ -173,7 +173,7 @@ class Batch:
     wanted_BT: Tensor
 
     @classmethod
-    def of(cls, chunk: Sequence[Target], pad_id: int, device: torch.device) -> Batch:
+    def of(cls, chunk: Sequence[Target], pad_id: int, device: torch.device) -> Padded:
         place = {prompt: p for p, prompt in enumerate(dict.fromkeys(s.prompt_ids for s in chunk))}
         left, right = max(map(len, place)), max(len(s.completion_ids) for s in chunk)
         padding = [left - len(prompt) for prompt in place]
@@ -216,7 +216,7 @@ class Scorer:
 
     def __call__(self, chunk: Sequence[Target]) -> Tensor:
         """(B, T) natural log-probabilities in fp32, 0 where a token was not asked for."""
-        batch = Batch.of(chunk, self.pad_id, self.model.device)
+        batch = Padded.of(chunk, self.pad_id, self.model.device)
         with self._precision():
             features_BTF = self._features(batch)
             found_N = self._logprobs(features_BTF[batch.wanted_BT], batch.completions_BT[batch.wanted_BT])
@@ -226,7 +226,7 @@ class Scorer:
 
     def reach(self, chunk: Sequence[Target], forks: Sequence[Fork]) -> dict[int, Reach]:
         """The reach of those of the forks that are at a place of `chunk` (`forked`), by number."""
-        batch = Batch.of(chunk, self.pad_id, self.model.device)
+        batch = Padded.of(chunk, self.pad_id, self.model.device)
         places = [place for place, target in enumerate(chunk) for _ in target.rows]
         numbers = [i for target in chunk for i in target.rows]
         ids_N2 = torch.tensor([(forks[i].failed, forks[i].fix) for i in numbers], device=self.model.device)
@@ -241,7 +241,7 @@ class Scorer:
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.model.device.type, dtype=self.autocast, enabled=self.autocast is not None)
 
-    def _features(self, batch: Batch) -> Tensor:
+    def _features(self, batch: Padded) -> Tensor:
         """(B, T, F): what predicts each completion token (the last position of the prompt, then its own)."""
         width = batch.completions_BT.shape[1]
         real_BL, inputs_BT = batch.real_PL[batch.prompt_B], batch.completions_BT[:, :-1]

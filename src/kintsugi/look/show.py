@@ -31,7 +31,7 @@ LEGEND = "[-2-] and {+3+} are trained on (the seam); ~5~ differs too, but is lef
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Selection:
     """The choice of what to show: `step` (None: the last written), `problem` and `verdict` where given, at most `limit`
     failures (0: all), those without an accepted repair too where `every`, anchors too where `anchor`."""
 
@@ -42,7 +42,7 @@ class Choice:
     anchor: bool = False
 
 
-def show(run: Run, choice: Choice, console: Console) -> None:
+def show(run: Run, choice: Selection, console: Console) -> None:
     """Prints the chosen failures of a step beside their repairs. KintsugiError where there is nothing to show."""
     step, problems = chosen_step(run, choice.step, console)
     found = list(failures(problems, choice))
@@ -84,7 +84,7 @@ def share_open(problems: Iterable[ProblemStep]) -> str:
     return f"; {sum(known)} of its {len(known)} seams are open" if known else ""
 
 
-def nothing(choice: Choice) -> str:
+def nothing(choice: Selection) -> str:
     where = f" of a problem {visible(choice.problem)!r}" if choice.problem else ""
     return f"no failed rollout{where}" if choice.every else f"no mended failure{where}"
 
@@ -93,7 +93,7 @@ Failure = tuple[ProblemStep, int]
 """A problem, and the number of one of its failed rollouts."""
 
 
-def failures(problems: Iterable[ProblemStep], choice: Choice) -> Iterator[Failure]:
+def failures(problems: Iterable[ProblemStep], choice: Selection) -> Iterator[Failure]:
     """The mended failures, or every one."""
     for problem in problems:
         if choice.problem is not None and choice.problem not in problem.episode.problem.id:

@@ -8,7 +8,7 @@ from typing import Any
 
 from kintsugi.look.commands import Commands
 from kintsugi.run.reading import Run
-from kintsugi.run.tables import Line
+from kintsugi.run.tables import Record
 
 RECENT = 20
 """Steps that are looked at, from the end."""
@@ -22,11 +22,11 @@ class View:
     run: Run
 
     @property
-    def steps(self) -> Sequence[Line]:
+    def steps(self) -> Sequence[Record]:
         return self.run.steps
 
     @property
-    def recent(self) -> Sequence[Line]:
+    def recent(self) -> Sequence[Record]:
         return self.run.steps[-RECENT:]
 
     @property
@@ -34,14 +34,14 @@ class View:
         first, last = self.recent[0]["step"], self.recent[-1]["step"]
         return f"steps {first} to {last}"
 
-    def mean(self, key: str, lines: Sequence[Line] | None = None) -> float | None:
+    def mean(self, key: str, lines: Sequence[Record] | None = None) -> float | None:
         """The mean of what could be measured; None where nothing could."""
         values = [
             line[key] for line in (self.recent if lines is None else lines) if line.get(key) is not None
         ]
         return sum(values) / len(values) if values else None
 
-    def total(self, key: str, lines: Sequence[Line] | None = None) -> float:
+    def total(self, key: str, lines: Sequence[Record] | None = None) -> float:
         return sum(line.get(key) or 0 for line in (self.recent if lines is None else lines))
 
     def share(self, key: str, *wholes: str) -> float:
@@ -56,7 +56,7 @@ class View:
         return float(sum(made))
 
     @property
-    def first(self) -> Sequence[Line]:
+    def first(self) -> Sequence[Record]:
         """As many of the first steps as make a fair start to compare with."""
         return self.steps[: max(3, min(10, len(self.steps) // 4))]
 

@@ -14,7 +14,7 @@ from rapidfuzz.distance import Levenshtein
 
 from kintsugi.mending.reasoning import (
     Mark,
-    Value,
+    Stated,
     computations,
     computes,
     is_relation,
@@ -81,7 +81,7 @@ def stated(marks: Sequence[Mark], answers: Iterable[str]) -> list[int]:
 def restated(
     before: tuple[Sequence[Mark], Sequence[int]],
     after: tuple[Sequence[Mark], Sequence[int]],
-    claimed: Sequence[Value],
+    claimed: Sequence[Stated],
 ) -> tuple[set[int], bool]:
     """(places of `after` that differ from `before`, whether one says more than the new answer or what was known).
 
@@ -103,20 +103,20 @@ def restated(
     return found, more
 
 
-def bound(marks: Sequence[Mark], i: int) -> tuple[str, Value | None]:
+def bound(marks: Sequence[Mark], i: int) -> tuple[str, Stated | None]:
     """(letter, value) where mark i stands after `letter =`, else ("", value)."""
     sign, letter = neighbour(marks, i, -1), neighbour(marks, i, -2)
     is_bound = sign is not None and sign.says == "=" and letter is not None and letter.kind == "letter"
     return (letter.says if letter is not None and is_bound else "", marks[i].value)
 
 
-def first_reached(marks: Sequence[Mark], has: Sequence[int]) -> dict[tuple[str, Value | None], int]:
+def first_reached(marks: Sequence[Mark], has: Sequence[int]) -> dict[tuple[str, Stated | None], int]:
     """For each value, and each value of a letter, its first place outside of operations or among the places `has`."""
     free = {i for i, used in enumerate(operands(marks)) if not used}.union(has)
     return {key: i for i in sorted(free, reverse=True) for key in (("", marks[i].value), bound(marks, i))}
 
 
-def supports(reasoning: Sequence[Mark], claimed: Sequence[Value]) -> bool:
+def supports(reasoning: Sequence[Mark], claimed: Sequence[Stated]) -> bool:
     """True if a reasoning ends in an answer: in its last number or its last result, or, where the answer names
     several things, in these in their order."""
     numbers = any(isinstance(value, Fraction) for value in claimed)

@@ -15,7 +15,7 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import groupby
 
-Value = Fraction | str
+Stated = Fraction | str
 DRESS = re.compile(
     r"</?[a-zA-Z:_|]{2,30}>|\*\*|<<|>>|\\[,!;: ]|\\?\$|####|\\\\"
     r"|\\(?:left|right|displaystyle|text|mathrm|mathbf|textbf|quad|qquad|boxed|begin|end)(?![a-zA-Z])"
@@ -59,7 +59,7 @@ class Mark:
     clause: int
 
     @property
-    def value(self) -> Value | None:
+    def value(self) -> Stated | None:
         """The thing it names; None for an operator, which names nothing."""
         if self.kind == "operator":
             return None
@@ -67,7 +67,7 @@ class Mark:
 
 
 @lru_cache(1 << 14)
-def number(says: str) -> Value:
+def number(says: str) -> Stated:
     """The number that digits name; the digits themselves where they divide by zero or are too many to compute with."""
     try:
         return Fraction(says) if len(says) < MOST_DIGITS else says
@@ -183,20 +183,20 @@ def computes(answer: str) -> bool:
     return plain and SCIENTIFIC.search(answer) is None and any(is_operation(m) for m in marks[1:])
 
 
-def values(answer: str, words: frozenset[str] = frozenset()) -> list[Value]:
+def values(answer: str, words: frozenset[str] = frozenset()) -> list[Stated]:
     """The things an answer names: its numbers, else its letters and `words`; of a computation, the result."""
     bare = ASSIGNED.sub("", answer)
     named = read(bare.rpartition("=")[2] or bare, words)
     return of_a_kind(named, any(m.kind == "number" for m in named))
 
 
-def of_a_kind(marks: Sequence[Mark], numbers: bool) -> list[Value]:
+def of_a_kind(marks: Sequence[Mark], numbers: bool) -> list[Stated]:
     """The values of marks: of numbers alone, or of all that name something."""
     wanted = ("number", "spelled") if numbers else ("number", "spelled", "letter", "word")
     return [value for m in marks if m.kind in wanted and (value := m.value) is not None]
 
 
-def signature(answer: str) -> tuple[Value, ...]:
+def signature(answer: str) -> tuple[Stated, ...]:
     """The numbers, operators and operands of an answer without `x =`, of a computation those of its result.
 
     Equal for one answer in two dresses, units and all. () where no number stands in it.

@@ -17,7 +17,7 @@ from kintsugi.mending.truncate import truncate
 from kintsugi.records import Problem, Repair, Rollout, Seam
 from kintsugi.sampling.base import Fork
 from kintsugi.sampling.context import Context
-from kintsugi.sampling.play import Run, together
+from kintsugi.sampling.play import Asking, together
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def mendable(rollout: Rollout) -> bool:
 
 def repair_failures(
     problem: Problem, rollouts: Sequence[Rollout], ctx: Context, how: Mending
-) -> Run[tuple[tuple[Repair, ...], str]]:
+) -> Asking[tuple[tuple[Repair, ...], str]]:
     """(repairs of the mendable failures, why there are none).
 
     The anchor is a passing sibling; a group without one takes an earlier pass of the problem, or is skipped.
@@ -55,7 +55,7 @@ def repair_failures(
     return tuple(repair for group in groups for repair in group), ""
 
 
-def repair_one(mender: Mender, rollouts: Sequence[Rollout]) -> Run[list[Repair]]:
+def repair_one(mender: Mender, rollouts: Sequence[Rollout]) -> Asking[list[Repair]]:
     """The repairs of one failure from rho(. | x, y, a): G_rep of them, or its sibling."""
     problem, failed, ctx, how = mender.problem, mender.failed, mender.ctx, mender.how
     passing = [r for r in rollouts if r.solved]
@@ -93,7 +93,7 @@ def judged(mender: Mender, anchor: str | None, rollout: Rollout, sibling: int | 
 
 def join_seams(
     problem: Problem, rollouts: Sequence[Rollout], repairs: Sequence[Repair], ctx: Context, how: Mending
-) -> Run[tuple[Seam, ...]]:
+) -> Asking[tuple[Seam, ...]]:
     """One seam per failure that has a repair which mends it, with its reach."""
     chosen = [(i, select(repairs, i)) for i in sorted({r.failed for r in repairs})]
     seams = yield from together(
@@ -113,7 +113,7 @@ def fork_at(seam: Seam, rollouts: Sequence[Rollout], repairs: Sequence[Repair]) 
     return Fork(rollouts[seam.failed].prompt_ids, failed[:at], failed[at], repaired[at])
 
 
-def join_one(mender: Mender, repair: Repair, chosen: int) -> Run[Seam]:
+def join_one(mender: Mender, repair: Repair, chosen: int) -> Asking[Seam]:
     """Aligns failure and repair, settles K*, and gates the first K* difference tokens on both sides."""
     failed, repaired = mender.failed, repair.ids
     edits = align(failed.completion.token_ids, repaired)

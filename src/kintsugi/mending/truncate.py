@@ -15,7 +15,7 @@ from kintsugi.mending.align import graft
 from kintsugi.mending.options import Mending
 from kintsugi.records import Check, Completion, Edit, KeptBy, Problem, Rollout
 from kintsugi.sampling.context import Context
-from kintsugi.sampling.play import Run
+from kintsugi.sampling.play import Asking
 
 
 def truncate(
@@ -26,7 +26,7 @@ def truncate(
     ctx: Context,
     how: Mending,
     index: int,
-) -> Run[tuple[int, KeptBy, tuple[Check, ...]]]:
+) -> Asking[tuple[int, KeptBy, tuple[Check, ...]]]:
     """(K*, which try fixed it, the checks made). Nothing is checked once K reaches the number of edits."""
     if how.check == "none":
         return min(how.k, len(edits)), "K", ()
@@ -50,7 +50,7 @@ def try_edits(
     ctx: Context,
     how: Mending,
     index: str,
-) -> Run[Rollout]:
+) -> Asking[Rollout]:
     """The failure with `edits` applied, judged: continued by the policy, or as it stands."""
     prompt = failed.prompt_ids
     head, tail = graft(failed.completion.token_ids, repaired, edits, len(edits))

@@ -12,7 +12,7 @@ import yaml
 from kintsugi.files import write_whole
 from kintsugi.plugins import spec_name
 from kintsugi.run.reading import Run
-from kintsugi.run.tables import Line
+from kintsugi.run.tables import Record
 
 PATIENCE = 5.0
 """Seconds that the Hub has to say under which license a base model stands."""
@@ -85,7 +85,7 @@ def card(run: Run, step: int, *, adapters: bool = False, license: str | None = N
     )
 
 
-def facts(run: Run, steps: Sequence[Line], evals: Sequence[Line]) -> dict[str, str]:
+def facts(run: Run, steps: Sequence[Record], evals: Sequence[Record]) -> dict[str, str]:
     """Name -> value of the card's table."""
     recipe = run.recipe
     versions = dict(run.versions)

@@ -21,12 +21,12 @@ OWN = {"optimizer.safetensors", "trainer.json", "checksums.json", "README.md"}
 """Files of a checkpoint that are of no use elsewhere, or are written anew."""
 
 
-Step = int | Literal["best"] | None
+Chosen = int | Literal["best"] | None
 """The step of a checkpoint, that of the best held-out pass@1, or (None) the last."""
 
 
 def export(
-    run: Run, output: Path, step: Step = None, *, overwrite: bool = False, merge: bool = False
+    run: Run, output: Path, step: Chosen = None, *, overwrite: bool = False, merge: bool = False
 ) -> Path:
     """Writes the run's last (or the given) checkpoint to `output`, with a model card as README.md; returns `output`.
 
@@ -71,7 +71,7 @@ def export(
     return output
 
 
-def push(run: Run, repo_id: str, step: Step = None, *, public: bool = False, merge: bool = False) -> str:
+def push(run: Run, repo_id: str, step: Chosen = None, *, public: bool = False, merge: bool = False) -> str:
     """Uploads what `export` writes to a model repository on the Hub; returns the commit's address.
 
     A repository that does not exist is made, private unless `public`. KintsugiError without a token, and with
@@ -107,7 +107,7 @@ def push(run: Run, repo_id: str, step: Step = None, *, public: bool = False, mer
     return str(done.commit_url)
 
 
-def checkpoint(run: Run, step: Step) -> tuple[int, Path]:
+def checkpoint(run: Run, step: Chosen) -> tuple[int, Path]:
     """(step, folder) of the checkpoint that is asked for; KintsugiError says which there are."""
     found = numbered(run.directory / "checkpoints")
     if not found:

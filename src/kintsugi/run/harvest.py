@@ -31,8 +31,8 @@ from kintsugi.run.tables import ProblemStep
 from kintsugi.tasks import evaluation_problems, load_task, training_problems
 from kintsugi.tasks.table import one_spaced
 
-Kind = Literal["stepwise", "preference", "sft"]
-Line = dict[str, Any]
+Form = Literal["stepwise", "preference", "sft"]
+Example = dict[str, Any]
 STEP = re.compile(r"\n+|(?<=[.!?])\s+(?=\S)")
 """The end of a step of reasoning: a line break, or the end of a sentence."""
 
@@ -50,7 +50,7 @@ class Harvest:
 
 
 def harvest(
-    run: str | os.PathLike[str], kind: Kind, output: str | Path | None = None, *, cut: bool = False
+    run: str | os.PathLike[str], kind: Form, output: str | Path | None = None, *, cut: bool = False
 ) -> Harvest:
     """Writes the harvest of a run (RUN/harvest-KIND.jsonl without `output`). `cut`: preferences end after the seam.
 
@@ -60,7 +60,7 @@ def harvest(
     path = Path(output) if output else source.directory / f"harvest-{kind}.jsonl"
     may_replace_file(path, b'"provenance"', "harvest of Kintsugi")
     own, held_out, notes = problems_of(source)
-    left, found, model = set[str](), dict[str, Line](), spec_name(source.recipe["model"])
+    left, found, model = set[str](), dict[str, Example](), spec_name(source.recipe["model"])
     for step in source.written:
         for problem in source.problems(step):
             name = problem.episode.problem.id
@@ -145,7 +145,7 @@ def until(text: str, place: int) -> list[tuple[int, str]]:
     return found[: last + 1]
 
 
-def stepwise(field: Field) -> Iterator[Line]:
+def stepwise(field: Field) -> Iterator[Example]:
     for seam in field.at.episode.seams:
         failed, repaired = field.sides(seam)
         if not seam.edits:
@@ -168,7 +168,7 @@ def stepwise(field: Field) -> Iterator[Line]:
         }  # fmt: skip
 
 
-def preference(field: Field) -> Iterator[Line]:
+def preference(field: Field) -> Iterator[Example]:
     for seam in field.at.episode.seams:
         failed, repaired = field.sides(seam)
         texts = [repaired.text, failed.text]
@@ -186,7 +186,7 @@ def preference(field: Field) -> Iterator[Line]:
         yield {"prompt": field.prompt, "chosen": chosen, "rejected": rejected, "of": of}
 
 
-def sft(field: Field) -> Iterator[Line]:
+def sft(field: Field) -> Iterator[Example]:
     episode = field.at.episode
     mended = {seam.repair for seam in episode.seams}
     texts: list[tuple[str, int, Rollout]] = [
@@ -199,7 +199,7 @@ def sft(field: Field) -> Iterator[Line]:
         yield {"prompt": field.prompt, "completion": answer, "of": {"kind": kind, "index": index}}
 
 
-MAKERS: Mapping[Kind, Callable[[Field], Iterator[Line]]] = {
+MAKERS: Mapping[Form, Callable[[Field], Iterator[Example]]] = {
     "stepwise": stepwise,
     "preference": preference,
     "sft": sft,

@@ -23,7 +23,7 @@ import yaml
 from kintsugi.files import numbered, read_json
 from kintsugi.records import KintsugiError, Reach, Repair
 from kintsugi.run.directory import MARKS, SECONDS, RunLog
-from kintsugi.run.tables import TABLES, Line, ProblemStep, problem_steps
+from kintsugi.run.tables import TABLES, ProblemStep, Record, problem_steps
 
 NEEDED = ("model", "task", "algorithm", "verifier", "output_dir")
 """Keys that every run's recipe has."""
@@ -39,8 +39,8 @@ class Run:
     directory: Path
     recipe: Mapping[str, Any]
     versions: Mapping[str, str]
-    steps: tuple[Line, ...]
-    evals: tuple[Line, ...]
+    steps: tuple[Record, ...]
+    evals: tuple[Record, ...]
 
     def __fspath__(self) -> str:
         return str(self.directory)
@@ -146,11 +146,11 @@ def pieces_by(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
     return tuple(stream.step(tokenizer, token) or "" for token in ids)
 
 
-def read_metrics(path: Path) -> list[Line]:
+def read_metrics(path: Path) -> list[Record]:
     """The lines of metrics.jsonl with what each took (seconds.jsonl beside it); one that a running (or killed) trainer
     has not finished is left out."""
 
-    def whole(file: Path) -> list[Line]:
+    def whole(file: Path) -> list[Record]:
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.is_file() else []
         found = [json.loads(line) for line in lines if line.endswith("\n")]
         if odd := [i for i, line in enumerate(found, 1) if not isinstance(line, dict)]:

@@ -36,7 +36,7 @@ from kintsugi.records import (
 )
 from kintsugi.sampling.base import RowStats
 
-Line = Mapping[str, Any]
+Record = Mapping[str, Any]
 INTS, FLOATS = pa.list_(pa.int32()), pa.list_(pa.float64())
 ROLLOUTS = pa.schema(
     {
@@ -169,7 +169,7 @@ def row_lines(step: int, rows: Sequence[Row], stats: Sequence[RowStats | None]) 
 
 
 def problem_steps(
-    step: int, rollouts: Iterable[Line], seams: Iterable[Line], rows: Iterable[Line]
+    step: int, rollouts: Iterable[Record], seams: Iterable[Record], rows: Iterable[Record]
 ) -> list[ProblemStep]:
     """Each problem of a step's lines, in their order. KeyError, TypeError or ValueError for lines that are none."""
     texts, joined, trained = map(by_problem, (rollouts, seams, rows))
@@ -184,15 +184,15 @@ def problem_steps(
     ]
 
 
-def by_problem(lines: Iterable[Line]) -> defaultdict[str, list[Line]]:
-    found: defaultdict[str, list[Line]] = defaultdict(list)
+def by_problem(lines: Iterable[Record]) -> defaultdict[str, list[Record]]:
+    found: defaultdict[str, list[Record]] = defaultdict(list)
     for line in lines:
         found[line["problem_id"]].append(line)
     return found
 
 
-def episode_of(lines: Sequence[Line], seams: Sequence[Line]) -> Episode:
-    kinds: defaultdict[str, list[Line]] = defaultdict(list)
+def episode_of(lines: Sequence[Record], seams: Sequence[Record]) -> Episode:
+    kinds: defaultdict[str, list[Record]] = defaultdict(list)
     for line in lines:
         kinds[line["kind"]].append(line)
     first = lines[0]
@@ -209,7 +209,7 @@ def episode_of(lines: Sequence[Line], seams: Sequence[Line]) -> Episode:
     )
 
 
-def rollout_of(line: Line) -> Rollout:
+def rollout_of(line: Record) -> Rollout:
     completion = Completion(
         tuple(line["token_ids"]), tuple(line["logprobs"]), line["finish"], line["version"]
     )
@@ -219,7 +219,7 @@ def rollout_of(line: Line) -> Rollout:
     return Rollout(tuple(line["prompt_ids"]), completion, line["text"], verdict)
 
 
-def seam_of(line: Line, checks: Iterable[Line]) -> Seam:
+def seam_of(line: Record, checks: Iterable[Record]) -> Seam:
     edits = zip(line["edit_kinds"], line["edit_failed_at"], line["edit_repaired_at"], strict=True)
     return Seam(
         line["failed"],
@@ -234,7 +234,7 @@ def seam_of(line: Line, checks: Iterable[Line]) -> Seam:
     )
 
 
-def row_of(line: Line) -> Row:
+def row_of(line: Record) -> Row:
     sampled = line["sampling_logprobs"]
     return Row(
         tuple(line["prompt_ids"]),
@@ -250,7 +250,7 @@ def row_of(line: Line) -> Row:
     )
 
 
-def stats_of(line: Line) -> RowStats | None:
+def stats_of(line: Record) -> RowStats | None:
     if line["loss"] is None:
         return None
     return RowStats(

@@ -11,7 +11,7 @@ from kintsugi.config import Recipe
 from kintsugi.prompts import Prompts
 from kintsugi.records import Completion, Phase, Problem, Reach, Rollout, Turn
 from kintsugi.sampling.base import Fork, Request, SamplingParams, Score, derive_seed
-from kintsugi.sampling.play import Ask, Meter, Run
+from kintsugi.sampling.play import Ask, Asking, Meter
 from kintsugi.verifiers.base import UNTRAINED, Sampled, Verifier
 
 
@@ -62,11 +62,11 @@ class Context:
         """The prompt of a user message about the problem, after the turns of its conversation."""
         return self.codec.chat(message, self.prompts.opening(problem.before))
 
-    def rollouts(self, problem: Problem, n: int) -> Run[tuple[Rollout, ...]]:
+    def rollouts(self, problem: Problem, n: int) -> Asking[tuple[Rollout, ...]]:
         """n rollouts of the policy on the problem, with verdicts."""
         return self.sample(problem, self.solve_prompt(problem), n, "rollout")
 
-    def group(self, problem: Problem) -> Run[tuple[Rollout, ...]]:
+    def group(self, problem: Problem) -> Asking[tuple[Rollout, ...]]:
         """The problem's group: G rollouts, of which the first `sampling.scouts` alone where none of them passes."""
         size, scouts = self.recipe.sampling.group_size, self.recipe.sampling.scouts
         first = yield from self.rollouts(problem, min(scouts, size) or size)
@@ -85,7 +85,7 @@ class Context:
         index: object = 0,
         prefix: tuple[int, ...] = (),
         draft: tuple[int, ...] = (),
-    ) -> Run[tuple[Rollout, ...]]:
+    ) -> Asking[tuple[Rollout, ...]]:
         """n completions of `prompt_ids + prefix`, each judged as prefix + completion.
 
         `index` tells calls of one problem and phase apart, so that each has a seed of its own. `draft`: what the
@@ -104,11 +104,11 @@ class Context:
         answers: list[tuple[Rollout, ...]] = yield [Ask(Request(whole, params, n, draft), phase, judge)]
         return answers[0]
 
-    def score(self, wanted: Sequence[Score]) -> Run[list[tuple[float, ...]]]:
+    def score(self, wanted: Sequence[Score]) -> Asking[list[tuple[float, ...]]]:
         """The log-probabilities of completions under the policy that is trained."""
         return (yield list(wanted)) if wanted else []
 
-    def reach(self, forks: Sequence[Fork]) -> Run[list[Reach | None]]:
+    def reach(self, forks: Sequence[Fork]) -> Asking[list[Reach | None]]:
         """The reach of each fork under the policy that is trained; None where the trainer cannot be asked."""
         return (yield list(forks)) if forks else []
 

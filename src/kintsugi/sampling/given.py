@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kintsugi.records import Completion, Problem, Rollout, Verdict
 from kintsugi.sampling.context import Context
-from kintsugi.sampling.play import Run
+from kintsugi.sampling.play import Asking
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class GroupContext(Context):
         """The prompt as it was asked there, to the token."""
         return self.given.prompt_ids
 
-    def group(self, problem: Problem) -> Run[tuple[Rollout, ...]]:
+    def group(self, problem: Problem) -> Asking[tuple[Rollout, ...]]:
         """The rollouts from there: nothing is asked for."""
         yield from ()
         drawn = zip(self.given.completions, self.given.verdicts, strict=True)

@@ -35,11 +35,11 @@ class Ask:
 
 
 Wanted = Ask | Score | Fork
-Run = Generator[list[Wanted], list[Any], Result]
+Asking = Generator[list[Wanted], list[Any], Result]
 """Yields asks; is sent the answer to each, in order: rollouts to an Ask, log-probabilities to a Score, its Reach to a
 Fork (None where nobody can tell it)."""
 
-Scorer = Callable[[Sequence[Score]], Sequence[Sequence[float]]]
+Scoring = Callable[[Sequence[Score]], Sequence[Sequence[float]]]
 """The log-probabilities of each completion, one per token."""
 Reacher = Callable[[Sequence[Fork]], Sequence[Reach]]
 
@@ -77,7 +77,7 @@ class Meter:
         self._since = now
 
 
-def together(runs: Iterable[Run[Result]]) -> Run[list[Result]]:
+def together(runs: Iterable[Asking[Result]]) -> Asking[list[Result]]:
     """Several runs as one, side by side: what they ask for at the same time is asked for at the same time."""
     runs = list(runs)
     results: dict[int, Result] = {}
@@ -101,10 +101,10 @@ def together(runs: Iterable[Run[Result]]) -> Run[list[Result]]:
 
 
 def play(
-    runs: Sequence[Run[Result]],
+    runs: Sequence[Asking[Result]],
     sampler: Sampler,
     meter: Meter | None = None,
-    scorer: Scorer | None = None,
+    scorer: Scoring | None = None,
     reacher: Reacher | None = None,
 ) -> list[Result]:
     """Plays the runs and returns their results. Each resumes once its own asks are answered, whatever others wait for.

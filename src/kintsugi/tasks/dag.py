@@ -17,7 +17,7 @@ from functools import cache
 from typing import Any
 
 from kintsugi.tasks.base import check_count, check_share
-from kintsugi.tasks.worked import ANSWER, NAMES, Fact, Step, WorkedTask, slip_table, whole_range
+from kintsugi.tasks.worked import ANSWER, NAMES, Fact, WorkedStep, WorkedTask, slip_table, whole_range
 
 FACTS: tuple[Fact, ...] = tuple((x, op, y) for op in "+-" for x in range(10) for y in range(10))
 
@@ -76,16 +76,16 @@ class DagTask(WorkedTask[Sequence[Definition]]):
         parts = (part.split("=") for part in text.split(","))
         return [Definition(name, body[0], body[1], body[2]) for name, body in parts]
 
-    def steps(self, problem: Sequence[Definition], lines: Sequence[str]) -> Sequence[Step]:
+    def steps(self, problem: Sequence[Definition], lines: Sequence[str]) -> Sequence[WorkedStep]:
         """Any definition not worked out yet whose operands are known; the answer once there is none left."""
         if lines and lines[-1].startswith(ANSWER):
             return []
         values = {str(d): d for d in range(10)} | {line[0]: int(line[-1]) for line in lines}
         ready = [d for d in problem if d.name not in values and d.left in values and d.right in values]
         if not ready:
-            return [Step(f"{ANSWER}{values[max(d.name for d in problem)]}")]
+            return [WorkedStep(f"{ANSWER}{values[max(d.name for d in problem)]}")]
         facts = [(values[d.left], d.op, values[d.right]) for d in ready]
-        return [Step(f"{d.name}={f[0]}{f[1]}{f[2]}=", f) for d, f in zip(ready, facts, strict=True)]
+        return [WorkedStep(f"{d.name}={f[0]}{f[1]}{f[2]}=", f) for d, f in zip(ready, facts, strict=True)]
 
     def compute(self, *fact: Any) -> int:
         return compute(*fact)

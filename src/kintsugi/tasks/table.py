@@ -43,7 +43,7 @@ THOUSANDS = re.compile(r"\$?-?\d{1,3}(?:,\d{3})+(?!\d|,\d)")
 """Commas in a number that stands alone: those of `(5,120)` part a pair, those of `1,250, 3` are not all alike."""
 MOMENT = datetime.date | datetime.time | datetime.timedelta
 HELD_OUT = ("test", "validation")
-Source = Callable[[], Iterable[Line]]
+Table = Callable[[], Iterable[Line]]
 """Reads a table from its start, each time it is called."""
 
 
@@ -245,7 +245,7 @@ class TableTask:
         return require_problems(self._splits[1], f"{self.what}: evaluation problems{how}")
 
     @cached_property
-    def sources(self) -> tuple[Source, Source | None]:
+    def sources(self) -> tuple[Table, Table | None]:
         """What is read for training, and for evaluation if that is another table."""
         split = self.split or named_split(self.place, "train")
         if self.held_out is not None:
@@ -275,7 +275,7 @@ class TableTask:
             self.notes += [note for note in (f"{self.what}: {names}",) if note not in self.notes]
         return columns
 
-    def _problems(self, source: Source) -> list[Problem]:
+    def _problems(self, source: Table) -> list[Problem]:
         """Every problem of a table once, by conversation. Ids must differ, for groups and seeds go by them."""
         found: dict[object, Problem] = {}
         ids: dict[str, str] = {}

@@ -25,20 +25,20 @@ ANCHOR_DRAWS = 8
 ANSWER = "#### "
 NAMES = "abcdefghijklmnopqrstuvwxyz"
 Fact = tuple[Any, ...]
-Worker = Callable[..., int]
+Compute = Callable[..., int]
 """A function that works out a fact, called with its parts. The task's `compute` is the exact one."""
 P = TypeVar("P")
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class WorkedStep:
     """A line that may come next: `stem` and the result of `fact`; without a fact, the answer line in full."""
 
     stem: str
     fact: Fact | None = None
 
 
-Choose = Callable[[Sequence[Step]], Step]
+Choose = Callable[[Sequence[WorkedStep]], WorkedStep]
 """A function that takes one of the possible steps. `random.Random(order).choice` takes the same ones every time."""
 
 
@@ -71,7 +71,7 @@ class WorkedTask(ABC, Generic[P]):
         """The problem that a text of `text` says."""
 
     @abstractmethod
-    def steps(self, problem: P, lines: Sequence[str]) -> Sequence[Step]:
+    def steps(self, problem: P, lines: Sequence[str]) -> Sequence[WorkedStep]:
         """The steps that may follow these lines, in an order that depends on the steps taken, not on their results.
 
         Values are read as they were written, right or wrong. Nothing follows the answer line.
@@ -99,7 +99,7 @@ class WorkedTask(ABC, Generic[P]):
     def _evaluation(self) -> Sequence[Problem]:
         return self._problems(self.sizes[1], evaluation=True)
 
-    def solve(self, problem: P, choose: Choose = lambda steps: steps[0], work: Worker | None = None) -> str:
+    def solve(self, problem: P, choose: Choose = lambda steps: steps[0], work: Compute | None = None) -> str:
         """A solution text; errors propagate, as a later step uses whatever value was written."""
         work = work or self.compute
         lines: list[str] = []
@@ -156,7 +156,7 @@ class WorkedTask(ABC, Generic[P]):
                 anchor = next((text for text in drawn if text != repaired), repaired)
                 yield RepairPair(self.text(problem), failed, anchor, repaired)
 
-    def one_wrong(self, index: int, rng: random.Random) -> Worker:
+    def one_wrong(self, index: int, rng: random.Random) -> Compute:
         """A worker that gets only step number `index` wrong."""
         calls = iter(range(10**6))
 
@@ -165,18 +165,18 @@ class WorkedTask(ABC, Generic[P]):
 
         return work
 
-    def _slipping(self, rng: random.Random) -> Worker:
+    def _slipping(self, rng: random.Random) -> Compute:
         def work(*fact: Any) -> int:
             wrong = self.slips.get(fact)
             return wrong if wrong is not None and rng.random() < self.slip_rate else self.compute(*fact)
 
         return work
 
-    def _line(self, step: Step) -> str:
+    def _line(self, step: WorkedStep) -> str:
         """The step done right: its whole line, or the answer line, which nothing may follow."""
         return step.stem if step.fact is None else f"{step.stem}{self.compute(*step.fact)}\n"
 
-    def _slipped(self, rest: str, steps: Sequence[Step]) -> str | None:
+    def _slipped(self, rest: str, steps: Sequence[WorkedStep]) -> str | None:
         """The line at the start of `rest` if it takes one of the steps with another result."""
         for step in steps:
             end = len(step.stem) + 1

@@ -13,7 +13,17 @@ from collections.abc import Sequence
 
 from kintsugi.verifiers.dress import undress
 from kintsugi.verifiers.formula import Node, Unreadable, num, read_formula
-from kintsugi.verifiers.kinds import Answer, Choice, Grid, Interval, Literal, Many, Region, Relation, Value
+from kintsugi.verifiers.kinds import (
+    Answer,
+    Literal,
+    Many,
+    Matrix,
+    NumberInterval,
+    Option,
+    Region,
+    Relation,
+    Value,
+)
 from kintsugi.verifiers.numerals import CURRENCY, REPEATING, number
 from kintsugi.verifiers.units import doubted, split_unit
 from kintsugi.verifiers.values import constant, equal
@@ -82,12 +92,12 @@ def choice(text: str) -> Answer | None:
     if found[1] and not rest and found[1].lower() not in "abcdefghij":
         return None
     if not rest:
-        return Choice(letter.upper() if not found[5] else letter, not found[5])
+        return Option(letter.upper() if not found[5] else letter, not found[5])
     if CHOICE.search(rest) and re.search(r"(?:^|[\s(])[A-J][).:]", rest):
         raise Unreadable("more than one choice")
     if found[1] and re.match(r"[-+*/^=!]", rest):
         return None
-    return Choice(letter.upper(), True, read(rest))
+    return Option(letter.upper(), True, read(rest))
 
 
 def literal(text: str) -> Answer | None:
@@ -140,7 +150,7 @@ def matrix(text: str) -> Answer | None:
     if not found:
         return None
     rows = [row for row in re.split(r"\\\\", found[2]) if row.strip()]
-    return Grid(tuple(tuple(read(cell) for cell in row.split("&")) for row in rows))
+    return Matrix(tuple(tuple(read(cell) for cell in row.split("&")) for row in rows))
 
 
 def builder(text: str) -> Answer | None:
@@ -232,11 +242,11 @@ def unbounded(answer: Answer) -> bool:
     return isinstance(answer, Value) and answer.node in (INFINITE, LOWEST)
 
 
-def pair(inside: Sequence[Answer], left: str, right: str) -> Interval:
+def pair(inside: Sequence[Answer], left: str, right: str) -> NumberInterval:
     low, high = inside
     if not isinstance(low, Value) or not isinstance(high, Value):
         raise Unreadable("an interval between what is no number")
-    return Interval(low.node, high.node, (left == "[", right == "]"))
+    return NumberInterval(low.node, high.node, (left == "[", right == "]"))
 
 
 def region(answer: Answer) -> Region:
@@ -250,7 +260,7 @@ def region(answer: Answer) -> Region:
         return Region("", (pair(answer.items, *ends),))
     if isinstance(answer, Many) and answer.kind == "set" and all(isinstance(i, Value) for i in answer.items):
         points = [item.node for item in answer.items if isinstance(item, Value)]
-        return Region("", tuple(Interval(point, point, (True, True)) for point in points))
+        return Region("", tuple(NumberInterval(point, point, (True, True)) for point in points))
     if isinstance(answer, Many) and answer.kind == "bare":
         parts = [region(item) for item in answer.items]
         return Region(parts[0].variable, tuple(piece for part in parts for piece in part.pieces))
@@ -319,15 +329,15 @@ def inequality(parts: Sequence[str], signs: Sequence[str]) -> Answer:
         sign = signs[0] if named[0] else flipped[signs[0]]
         name, end = (parts[0], nodes[1]) if named[0] else (parts[1], nodes[0])
         assert end is not None
-        below = Interval(LOWEST, end, (False, sign == "≤"))
-        above = Interval(end, INFINITE, (sign == "≥", False))
+        below = NumberInterval(LOWEST, end, (False, sign == "≤"))
+        above = NumberInterval(end, INFINITE, (sign == "≥", False))
         pieces = {"<": (below,), "≤": (below,), ">": (above,), "≥": (above,), "≠": (below, above)}[sign]
         return Region(name, pieces)
     if len(parts) == 3 and named == [False, True, False] and len({s in "<≤" for s in signs}) == 1:
         low, high = (nodes[0], nodes[2]) if signs[0] in "<≤" else (nodes[2], nodes[0])
         closed = [sign in "≤≥" for sign in (signs if signs[0] in "<≤" else signs[::-1])]
         assert low is not None and high is not None
-        return Region(parts[1], (Interval(low, high, (closed[0], closed[1])),))
+        return Region(parts[1], (NumberInterval(low, high, (closed[0], closed[1])),))
     if len(parts) == 2:
         left, right = (read_formula(part) for part in parts)
         down = signs[0] in "<≤"

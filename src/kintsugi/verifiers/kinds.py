@@ -25,7 +25,7 @@ class Literal:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Option:
     """A letter of a multiple choice, and what it stands for if that is said."""
 
     letter: str
@@ -42,7 +42,7 @@ class Many:
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class NumberInterval:
     low: Node
     high: Node
     closed: tuple[bool, bool]
@@ -53,7 +53,7 @@ class Region:
     """A union of intervals; variable: the name that lies in it, or ""."""
 
     variable: str
-    pieces: tuple[Interval, ...]
+    pieces: tuple[NumberInterval, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +67,10 @@ class Relation:
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class Matrix:
     """A matrix, row by row."""
 
     rows: tuple[tuple[Answer, ...], ...]
 
 
-Answer = Value | Literal | Choice | Many | Region | Relation | Grid
+Answer = Value | Literal | Option | Many | Region | Relation | Matrix

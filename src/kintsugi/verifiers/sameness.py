@@ -9,7 +9,17 @@ from typing import Any
 
 from kintsugi.verifiers.answers import region
 from kintsugi.verifiers.formula import Node, Unreadable, words_of
-from kintsugi.verifiers.kinds import Answer, Choice, Grid, Interval, Literal, Many, Region, Relation, Value
+from kintsugi.verifiers.kinds import (
+    Answer,
+    Literal,
+    Many,
+    Matrix,
+    NumberInterval,
+    Option,
+    Region,
+    Relation,
+    Value,
+)
 from kintsugi.verifiers.units import compatible
 from kintsugi.verifiers.values import equal, number_at, ratio
 
@@ -28,7 +38,7 @@ def unlike(one: Answer, other: Answer) -> bool:
     """True iff `one` stands for `other`, which is of another kind."""
     if isinstance(one, Relation) and one.value is not None:
         return same(one.value, other)
-    if isinstance(one, Choice):
+    if isinstance(one, Option):
         if isinstance(other, Value):
             letter = other.node == Node("sym", (one.letter,)) and not other.unit
             return letter or (one.meaning is not None and same(one.meaning, other))
@@ -101,7 +111,7 @@ def literals(gold: Literal, answer: Literal) -> bool:
     return not short and not within and len(words_of(gold.text.lower())) == 1
 
 
-def choices(gold: Choice, answer: Choice) -> bool:
+def choices(gold: Option, answer: Option) -> bool:
     marked = gold.marked or answer.marked
     letters = (gold.letter.upper(), answer.letter.upper()) if marked else (gold.letter, answer.letter)
     if letters[0] != letters[1]:
@@ -151,7 +161,7 @@ def regions(gold: Region, answer: Region) -> bool:
     return matched(gold.pieces, answer.pieces, intervals)
 
 
-def intervals(gold: Interval, answer: Interval) -> bool:
+def intervals(gold: NumberInterval, answer: NumberInterval) -> bool:
     return gold.closed == answer.closed and equal(gold.low, answer.low) and equal(gold.high, answer.high)
 
 
@@ -164,7 +174,7 @@ def relations(gold: Relation, answer: Relation) -> bool:
     return sign > 0 or (sign < 0 and gold.sign == "=")
 
 
-def grids(gold: Grid, answer: Grid) -> bool:
+def grids(gold: Matrix, answer: Matrix) -> bool:
     return [len(row) for row in gold.rows] == [len(row) for row in answer.rows] and all(
         all(map(same, left, right)) for left, right in zip(gold.rows, answer.rows, strict=True)
     )
@@ -173,9 +183,9 @@ def grids(gold: Grid, answer: Grid) -> bool:
 LIKE: dict[type, Callable[[Any, Any], bool]] = {
     Value: values,
     Literal: literals,
-    Choice: choices,
+    Option: choices,
     Many: many,
     Region: regions,
     Relation: relations,
-    Grid: grids,
+    Matrix: grids,
 }

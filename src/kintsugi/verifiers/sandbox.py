@@ -60,7 +60,7 @@ class Ran(NamedTuple):
     stopped: str
 
 
-class Reader(threading.Thread):
+class StreamReader(threading.Thread):
     """Reads a stream to its end, or to more than `limit` bytes (`over`), into `data`."""
 
     def __init__(self, stream: IO[bytes] | None, limit: int) -> None:
@@ -122,7 +122,7 @@ class Sandbox:
         pipe = subprocess.PIPE
         with self.running("script", stdin=pipe, stdout=pipe, stderr=pipe) as process:
             Feeder(process.stdin, program, stdin, close=True)
-            readers = [Reader(process.stdout, limit), Reader(process.stderr, STDERR_LIMIT)]
+            readers = [StreamReader(process.stdout, limit), StreamReader(process.stderr, STDERR_LIMIT)]
             stopped = self.watch(process, readers, process, deadline)
         for reader in readers:
             reader.join(1)
@@ -141,7 +141,7 @@ class Sandbox:
             streams = {"stdin": told, "stdout": ask, "stderr": subprocess.PIPE}
             tests = stack.enter_context(self.running("tests", **streams))
             told.close()
-            report = Reader(tests.stderr, REPORT_LIMIT)
+            report = StreamReader(tests.stderr, REPORT_LIMIT)
             # All of it is with the tests before the program starts, which writes to the same pipe.
             Feeder(tell, json.dumps(task._asdict())).join(max(0.0, deadline - time.monotonic()))
             streams = {"stdin": asked, "stdout": tell, "stderr": subprocess.DEVNULL}
@@ -187,7 +187,9 @@ class Sandbox:
             finally:
                 end(process, self.unsafe)
 
-    def watch(self, process: Process, readers: Sequence[Reader], tried: Process, deadline: float) -> str:
+    def watch(
+        self, process: Process, readers: Sequence[StreamReader], tried: Process, deadline: float
+    ) -> str:
         """Waits until `process` has ended. Why it must be ended before, or ""."""
         while process.poll() is None:
             open_ones = [reader for reader in readers if reader.is_alive()]

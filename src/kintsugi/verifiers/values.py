@@ -23,7 +23,7 @@ LARGE = 10**50
 
 mp = MPContext()
 mp.dps = 120
-Value = Any
+Exact = Any
 """Fraction where exact, else mpf or mpc."""
 
 
@@ -33,7 +33,7 @@ def symbols(node: Node) -> set[str]:
     return set[str]().union(*(symbols(arg) for arg in node.args if isinstance(arg, Node)))
 
 
-def value(node: Node, at: Mapping[str, Value]) -> Value:
+def value(node: Node, at: Mapping[str, Exact]) -> Exact:
     """The node's value where variables stand for `at`; ArithmeticError or ValueError where it has none."""
     if node.head == "num":
         return node.args[0]
@@ -48,12 +48,12 @@ def value(node: Node, at: Mapping[str, Value]) -> Value:
     return result
 
 
-def real(x: Value) -> Value:
+def real(x: Exact) -> Exact:
     """As mpmath has it."""
     return mp.mpf(x.numerator) / x.denominator if isinstance(x, Fraction) else x
 
 
-def plus(a: Value, b: Value) -> Value:
+def plus(a: Exact, b: Exact) -> Exact:
     if isinstance(a, Fraction) and isinstance(b, Fraction):
         return a + b
     x, y = real(a), real(b)
@@ -65,7 +65,7 @@ def plus(a: Value, b: Value) -> Value:
     return Fraction(0) if abs(total) < most * mp.mpf(10) ** -60 else total
 
 
-def times(a: Value, b: Value) -> Value:
+def times(a: Exact, b: Exact) -> Exact:
     if isinstance(a, Fraction) and isinstance(b, Fraction):
         return a * b
     if a == 0 or b == 0:
@@ -73,7 +73,7 @@ def times(a: Value, b: Value) -> Value:
     return real(a) * real(b)
 
 
-def over(a: Value, b: Value) -> Value:
+def over(a: Exact, b: Exact) -> Exact:
     if b == 0:
         raise ZeroDivisionError
     if isinstance(a, Fraction) and isinstance(b, Fraction):
@@ -81,7 +81,7 @@ def over(a: Value, b: Value) -> Value:
     return real(a) / real(b)
 
 
-def to_the(a: Value, b: Value) -> Value:
+def to_the(a: Exact, b: Exact) -> Exact:
     whole = isinstance(b, Fraction) and b.denominator == 1
     if isinstance(a, Fraction) and whole:
         bits = max(a.numerator.bit_length(), a.denominator.bit_length())
@@ -100,7 +100,7 @@ def to_the(a: Value, b: Value) -> Value:
     return x**y
 
 
-def root(a: Value, n: Value) -> Value:
+def root(a: Exact, n: Exact) -> Exact:
     """The real root where there is one: of a negative number too, if n is odd."""
     if not isinstance(n, Fraction) or n.denominator != 1 or n <= 0:
         return to_the(a, over(Fraction(1), n))
@@ -116,7 +116,7 @@ def root(a: Value, n: Value) -> Value:
     return mp.root(x, degree)
 
 
-def factorial(a: Value) -> Value:
+def factorial(a: Exact) -> Exact:
     if abs(a) > 5000:
         raise Unreadable("a factorial too large to compare")
     if isinstance(a, Fraction) and a.denominator == 1:
@@ -126,7 +126,7 @@ def factorial(a: Value) -> Value:
     return mp.factorial(real(a))
 
 
-def transcendental(function: Callable[[Any], Any], a: Value) -> Value:
+def transcendental(function: Callable[[Any], Any], a: Exact) -> Exact:
     if abs(a) > LARGE:
         raise Unreadable("an argument too large to compare")
     x = real(a)
@@ -135,13 +135,13 @@ def transcendental(function: Callable[[Any], Any], a: Value) -> Value:
     return Fraction(0) if abs(result) < mp.mpf(10) ** -100 and abs(x) > 0.5 else result
 
 
-def logarithm(a: Value, base: Value) -> Value:
+def logarithm(a: Exact, base: Exact) -> Exact:
     if a == 0:
         raise ZeroDivisionError
     return over(transcendental(mp.log, a), transcendental(mp.log, base))
 
 
-def exponential(a: Value) -> Value:
+def exponential(a: Exact) -> Exact:
     if a == 0:
         return Fraction(1)
     if abs(a) > 40_000:
@@ -149,7 +149,7 @@ def exponential(a: Value) -> Value:
     return mp.exp(real(a))
 
 
-def rounded(function: Callable[[Any], Any], a: Value) -> Value:
+def rounded(function: Callable[[Any], Any], a: Exact) -> Exact:
     if not isinstance(a, Fraction) and mp.im(a):
         raise ValueError("undefined")
     return Fraction(int(function(real(a))))
@@ -160,7 +160,7 @@ INVERSE = {
     "arcsin": mp.asin, "arccos": mp.acos, "arctan": mp.atan, "arccot": mp.acot, "arcsec": mp.asec, "arccsc": mp.acsc,
     "arcsinh": mp.asinh, "arccosh": mp.acosh, "arctanh": mp.atanh, "ln": mp.log,
 }  # fmt: skip
-OPERATIONS: Mapping[str, Callable[..., Value]] = {
+OPERATIONS: Mapping[str, Callable[..., Exact]] = {
     "add": plus,
     "neg": lambda a: -a,
     "mul": times,
@@ -182,7 +182,7 @@ OPERATIONS: Mapping[str, Callable[..., Value]] = {
 
 # Comparison
 
-CONSTANTS: Mapping[str, Value] = {"e": mp.e + 0, "i": mp.j, "\\pi": mp.pi + 0, "inf": mp.inf}
+CONSTANTS: Mapping[str, Exact] = {"e": mp.e + 0, "i": mp.j, "\\pi": mp.pi + 0, "inf": mp.inf}
 LIKE = mp.mpf(10) ** -50
 ENOUGH = 3
 """Points at which both must have a value."""
@@ -200,7 +200,7 @@ def draw(name: str, point: int) -> Fraction:
 POINTS = 12
 
 
-def alike(a: Value, b: Value) -> bool:
+def alike(a: Exact, b: Exact) -> bool:
     if isinstance(a, Fraction) and isinstance(b, Fraction):
         return a == b
     x, y = real(a), real(b)
@@ -209,12 +209,12 @@ def alike(a: Value, b: Value) -> bool:
     return bool(abs(x - y) <= LIKE * max(abs(x), abs(y)))
 
 
-def sampled(a: Node, b: Node) -> list[tuple[Value, Value]] | None:
+def sampled(a: Node, b: Node) -> list[tuple[Exact, Exact]] | None:
     """Both values at each point where both have one; None if one alone has a value somewhere."""
     names = symbols(a) | symbols(b)
     variables = sorted(names - CONSTANTS.keys())
     complex_too = "i" in names or not variables
-    pairs: list[tuple[Value, Value]] = []
+    pairs: list[tuple[Exact, Exact]] = []
     for point in range(POINTS if variables else 1):
         at = {**CONSTANTS, **{name: draw(name, point) for name in variables}}
         try:
@@ -232,7 +232,7 @@ def sampled(a: Node, b: Node) -> list[tuple[Value, Value]] | None:
     return pairs
 
 
-def defined(node: Node, at: Mapping[str, Value], complex_too: bool) -> Value | None:
+def defined(node: Node, at: Mapping[str, Exact], complex_too: bool) -> Exact | None:
     """The value, or None where there is none; a complex one counts only where the formula speaks of them."""
     try:
         found = value(node, at)
@@ -273,7 +273,7 @@ def constant(node: Node) -> Fraction | None:
     return found if isinstance(found, Fraction) else None
 
 
-def number_at(node: Node) -> Value | None:
+def number_at(node: Node) -> Exact | None:
     """A formula's real value, where it has one and no variables."""
     if symbols(node) - CONSTANTS.keys():
         return None

@@ -20,7 +20,7 @@ from kintsugi.assembly import Parts, assemble
 from kintsugi.config import Recipe, derived, evaluations_between
 from kintsugi.learning.learner import LocalLearner
 from kintsugi.look.diagnose import HALF_OPEN, tolerated_gap
-from kintsugi.look.doctor.check import Check, graded
+from kintsugi.look.doctor.check import Finding, graded
 from kintsugi.look.show import visible
 from kintsugi.loop import build_learner
 from kintsugi.models.loading import quiet
@@ -37,7 +37,7 @@ BINS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class TrialStep:
     """The result of the step: its metrics, lengths and verdicts of rollouts (these with their problems), the prompt,
     sizes in bytes, and whether seeds hold.
 
@@ -63,7 +63,7 @@ class Trial:
 
 
 @quiet()
-def attempt(recipe: Recipe, out: Reporter) -> Trial:
+def attempt(recipe: Recipe, out: Reporter) -> TrialStep:
     """Samples, mends, credits and updates once, in memory; writes its tables to a temporary folder to weigh them."""
     lessons = Reinforcement(check_algorithm(recipe))
     parts = assemble(recipe, say=out.say, pulse=out.pulse)
@@ -84,7 +84,7 @@ def attempt(recipe: Recipe, out: Reporter) -> Trial:
             log.write(1, episodes, rows, stats.rows)
         size = sum(f.stat().st_size for f in Path(folder).rglob("*.parquet"))
     peak, memory = memory_use(parts)
-    return Trial(
+    return TrialStep(
         recipe=recipe,
         metrics=step_metrics(1, episodes, rows, stats, meter.seconds),
         lengths=[len(r.completion.token_ids) for r in rollouts],
@@ -103,9 +103,9 @@ def attempt(recipe: Recipe, out: Reporter) -> Trial:
     )
 
 
-def judge(trial: Trial) -> Iterator[Check]:
+def judge(trial: TrialStep) -> Iterator[Finding]:
     """Judges the step, check by check."""
-    yield Check("prompt", "ok", f"{len(trial.prompt)} characters", detail=visible(trial.prompt))
+    yield Finding("prompt", "ok", f"{len(trial.prompt)} characters", detail=visible(trial.prompt))
     yield lengths(trial)
     yield verdicts(trial)
     yield groups(trial)
@@ -113,7 +113,7 @@ def judge(trial: Trial) -> Iterator[Check]:
         yield repairs(trial)
         yield forecast(trial)
     yield parity(trial)
-    yield Check(
+    yield Finding(
         "seeds",
         "ok" if trial.same_seed_same_text else "fail",
         "the same seed samples the same text"
@@ -125,13 +125,13 @@ def judge(trial: Trial) -> Iterator[Check]:
     yield memory(trial)
     yield disk(trial)
     for note in trial.notes:
-        yield Check("note", "warn", visible(note))
+        yield Finding("note", "warn", visible(note))
 
 
-def lengths(trial: Trial) -> Check:
+def lengths(trial: TrialStep) -> Finding:
     longest = trial.recipe.sampling.max_new_tokens
     cut = trial.metrics["truncated"] / len(trial.lengths)
-    return Check(
+    return Finding(
         "completion lengths",
         graded(cut, 0.05, 0.2),
         f"mean {sum(trial.lengths) / len(trial.lengths):.0f}, longest {max(trial.lengths)} of {longest} tokens; "
@@ -141,12 +141,12 @@ def lengths(trial: Trial) -> Check:
     )
 
 
-def verdicts(trial: Trial) -> Check:
+def verdicts(trial: TrialStep) -> Finding:
     """The verdicts of the step's rollouts, and what was said of the first error, else of the first unscorable one."""
     counts = Counter[str](v.state for _, v in trial.verdicts)
     odd = "error" if counts["error"] else "unscorable"
     share = counts[odd] / len(trial.verdicts)
-    return Check(
+    return Finding(
         "verdicts at the start",
         graded(share, 0.0, 0.2) if odd == "error" else graded(share, 0.2, 0.9),
         ", ".join(f"{state} {count}" for state, count in sorted(counts.items()) if count),
@@ -169,10 +169,10 @@ def histogram(values: Sequence[int], limit: int) -> str:
     )
 
 
-def groups(trial: Trial) -> Check:
+def groups(trial: TrialStep) -> Finding:
     mixed, passed, failed = (trial.metrics[f"groups/{x}"] for x in ("mixed", "all_passed", "all_failed"))
     whole = mixed + passed + failed
-    return Check(
+    return Finding(
         "groups at the start",
         "fail" if not mixed else graded(1 - mixed / whole, 0.75, 1.0),
         f"{mixed} mixed, {passed} all pass, {failed} all fail; accuracy {trial.metrics['accuracy']:.0%}",
@@ -181,9 +181,9 @@ def groups(trial: Trial) -> Check:
     )
 
 
-def repairs(trial: Trial) -> Check:
+def repairs(trial: TrialStep) -> Finding:
     success = trial.metrics["repair/success_per_failure"]
-    return Check(
+    return Finding(
         "repairs at the start",
         "ok" if success >= 0.1 else "warn",
         f"{success:.0%} of {trial.metrics['repair/tried']} failures mended",
@@ -194,7 +194,7 @@ def repairs(trial: Trial) -> Check:
 FEW_SEAMS = 5
 
 
-def forecast(trial: Trial) -> Check:
+def forecast(trial: TrialStep) -> Finding:
     """Will seams gain more than outcomes alone (docs/doctor.md)? Judged by groups, repairs and reach."""
     seen = trial.metrics
     mended, opened, known = seen["repair/success_per_failure"], seen["reach/open"], seen["reach/known"]
@@ -207,12 +207,12 @@ def forecast(trial: Trial) -> Check:
         )
     if known < FEW_SEAMS and mended >= 0.1:
         fix = f"more of them: sampling.problems={4 * trial.recipe.sampling.problems}"
-        return Check("forecast", "warn", f"too few seams to say: {numbers}", fix)
+        return Finding("forecast", "warn", f"too few seams to say: {numbers}", fix)
     if known and opened >= HALF_OPEN and mended >= 0.1:
-        return Check("forecast", "ok", f"seams are open here: expect more than GRPO: {numbers}")
+        return Finding("forecast", "ok", f"seams are open here: expect more than GRPO: {numbers}")
     what = "failures are not mended" if mended < 0.1 else "closed"
     warmer = f"sampling.temperature={1.2 * trial.recipe.sampling.temperature:g}"
-    return Check(
+    return Finding(
         "forecast",
         "warn",
         f"{what}: expect no gain from repairs: {numbers}",
@@ -220,9 +220,9 @@ def forecast(trial: Trial) -> Check:
     )
 
 
-def parity(trial: Trial) -> Check:
+def parity(trial: TrialStep) -> Finding:
     most = tolerated_gap(trial.dtype)
-    return Check(
+    return Finding(
         "sampler and learner",
         "ok" if trial.gap <= most else "fail",
         f"log-probabilities of {sum(trial.lengths):,} sampled tokens differ by at most {trial.gap:.1g} nats "
@@ -231,7 +231,7 @@ def parity(trial: Trial) -> Check:
     )
 
 
-def batches(trial: Trial) -> Check:
+def batches(trial: TrialStep) -> Finding:
     recipe, metrics = trial.recipe, trial.metrics
     seconds = sum(v for k, v in metrics.items() if k.startswith("seconds/"))
     tokens = metrics["tokens/generated"]
@@ -241,7 +241,7 @@ def batches(trial: Trial) -> Check:
         trial.lengths
     )  # as long as a rollout takes, so does an answer
     evaluation = rollouts * trial.held_out * (recipe.eval.samples + 1)
-    return Check(
+    return Finding(
         "the run",
         "ok",
         f"{tokens:,} tokens and {seconds:.1f} s a step; {steps} steps: {tokens * steps:,} tokens, about "
@@ -251,8 +251,8 @@ def batches(trial: Trial) -> Check:
     )
 
 
-def memory(trial: Trial) -> Check:
-    return Check(
+def memory(trial: TrialStep) -> Finding:
+    return Finding(
         "memory",
         graded(trial.peak_bytes / trial.memory_bytes, 0.8, 0.95),
         f"peak {size(trial.peak_bytes)} of {size(trial.memory_bytes)} in this step (measured), of which "
@@ -261,12 +261,12 @@ def memory(trial: Trial) -> Check:
     )
 
 
-def disk(trial: Trial) -> Check:
+def disk(trial: TrialStep) -> Finding:
     recipe = trial.recipe
     saved = 1 + (recipe.steps // recipe.save_every if recipe.save_every else 0)
     checkpoints = saved * 12 * trial.parameters  # weights and Adam's two moments, 4 bytes each
     need = checkpoints + trial.table_bytes * recipe.steps
-    return Check(
+    return Finding(
         "disk",
         graded(need / max(1, trial.free_bytes), 0.5, 1.0),
         f"about {size(need)} of {size(trial.free_bytes)} free: {saved} checkpoints {size(checkpoints)}, "

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 from kintsugi.mending.align import align
 from kintsugi.records import Kind, Repair, Rollout, Seam
 from kintsugi.run.reading import reach_words, why
-from kintsugi.run.tables import Line, ProblemStep
+from kintsugi.run.tables import ProblemStep, Record
 
 
-class Source(Protocol):
+class Shown(Protocol):
     """The source of a report: kintsugi.run.reading.Run, or another library's rollouts (foreign.py)."""
 
     @property
@@ -24,9 +24,9 @@ class Source(Protocol):
     @property
     def versions(self) -> Mapping[str, str]: ...
     @property
-    def steps(self) -> tuple[Line, ...]: ...
+    def steps(self) -> tuple[Record, ...]: ...
     @property
-    def evals(self) -> tuple[Line, ...]: ...
+    def evals(self) -> tuple[Record, ...]: ...
     @property
     def written(self) -> tuple[int, ...]: ...
     @property

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from kintsugi.look.report.blocks import Source
+from kintsugi.look.report.blocks import Shown
 
 LINKED = 120
 """Points of a curve that are links, at most: more than that cannot be hit with a finger anyway."""
@@ -42,7 +42,7 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class Trace:
     label: str
     key: str
     colour: str
@@ -55,7 +55,7 @@ class Panel:
 
     title: str
     about: str
-    curves: tuple[Curve, ...]
+    curves: tuple[Trace, ...]
     share: bool = False
 
 
@@ -63,36 +63,36 @@ PANELS = (
     Panel(
         "Repair success",
         "share of the failures tried that were mended",
-        (Curve("mended", "repair/success_per_failure", GOLD),),
+        (Trace("mended", "repair/success_per_failure", GOLD),),
         share=True,
     ),
     Panel(
         "Active tokens",
         "share of the rollouts' tokens that are trained on",
-        (Curve("active", "active_ratio", GOLD),),
+        (Trace("active", "active_ratio", GOLD),),
         share=True,
     ),
     Panel(
         "Open seams",
         "share of the step's seams whose fix is within the policy's reach",
-        (Curve("open", "reach/open", GREEN),),
+        (Trace("open", "reach/open", GREEN),),
         share=True,
     ),
-    Panel("Entropy", "of sampled tokens, estimated, in nats", (Curve("entropy", "entropy", BLUE),)),
-    Panel("Clip fraction", "share of ratios that were clipped", (Curve("clipped", "clip_fraction", ORANGE),)),
+    Panel("Entropy", "of sampled tokens, estimated, in nats", (Trace("entropy", "entropy", BLUE),)),
+    Panel("Clip fraction", "share of ratios that were clipped", (Trace("clipped", "clip_fraction", ORANGE),)),
     Panel(
         "Length",
         "mean tokens of a rollout and of a repair",
-        (Curve("rollout", "length/rollout", BLUE), Curve("repair", "length/repair", GOLD, "--")),
+        (Trace("rollout", "length/rollout", BLUE), Trace("repair", "length/repair", GOLD, "--")),
     ),
-    Panel("Gradient norm", "before clipping", (Curve("gradient norm", "grad_norm", ORANGE),)),
-    Panel("Reward", "mean over the step's rollouts", (Curve("reward", "reward", GOLD),)),
+    Panel("Gradient norm", "before clipping", (Trace("gradient norm", "grad_norm", ORANGE),)),
+    Panel("Reward", "mean over the step's rollouts", (Trace("reward", "reward", GOLD),)),
 )
 KSTAR = ("K", "2K", "all")
 PHASES = {"rollout": BLUE, "repair": GOLD, "audit": GREEN, "check": ORANGE, "train": INK}
 
 
-def figures(source: Source) -> list[Figure]:
+def figures(source: Shown) -> list[Figure]:
     """Every figure that the source has numbers for."""
     found = [accuracy(source)] if source.evals or has(source.steps, "accuracy") else []
     for panel in PANELS:
@@ -127,10 +127,10 @@ def along(line: Mapping[str, Any]) -> float:
     return float(line["step"]) if tokens is None else tokens / 1000
 
 
-def accuracy(source: Source) -> Figure:
+def accuracy(source: Shown) -> Figure:
     def draw(axes: Any) -> None:
         if has(source.steps, "accuracy"):
-            curves_on(axes, source, [Curve("training rollouts", "accuracy", BLUE)])
+            curves_on(axes, source, [Trace("training rollouts", "accuracy", BLUE)])
         if source.evals:
             xs = [along(e) for e in source.evals]
             ys = [e["eval/pass@1"] for e in source.evals]
@@ -151,7 +151,7 @@ def accuracy(source: Source) -> Figure:
     return drawn("Accuracy", "share of rollouts that pass the verifier", source, draw, True)
 
 
-def curves_on(axes: Any, source: Source, curves: Sequence[Curve]) -> None:
+def curves_on(axes: Any, source: Shown, curves: Sequence[Trace]) -> None:
     """Lines with points; some of the points are links to their step."""
     for curve in curves:
         lines = [line for line in source.steps if line.get(curve.key) is not None]
@@ -164,7 +164,7 @@ def curves_on(axes: Any, source: Source, curves: Sequence[Curve]) -> None:
         above(axes)
 
 
-def stacked(axes: Any, source: Source, name: str) -> None:
+def stacked(axes: Any, source: Shown, name: str) -> None:
     xs = [along(line) for line in source.steps]
     phases = [
         p for p in PHASES if has(source.steps, f"{name}/{p}") and not (p == "train" and name == "tokens")
@@ -197,7 +197,7 @@ def kstar(axes: Any, counts: Sequence[int]) -> None:
 
 
 def drawn(
-    title: str, about: str, source: Source | None, draw: Callable[[Any], None], share: bool = False
+    title: str, about: str, source: Shown | None, draw: Callable[[Any], None], share: bool = False
 ) -> Figure:
     """The figure; `source` where the horizontal axis is the run's, `share` where values lie between 0 and 1."""
     import matplotlib

@@ -26,7 +26,7 @@ from tokenizers import Tokenizer
 from kintsugi.look.report.blocks import Data, short, shorts
 from kintsugi.records import KintsugiError
 from kintsugi.run.reading import pieces_by
-from kintsugi.run.tables import Line
+from kintsugi.run.tables import Record
 
 TRACES = "traces.jsonl"
 KNOWN = {"step", "prompt", "completion", "advantage", "image", "images"}
@@ -38,14 +38,14 @@ class Foreign:
     """Rollouts by step, as kintsugi.run.reading.Run has them; `recipe` says where they are from."""
 
     recipe: Mapping[str, Any]
-    lines: Sequence[Line]
+    lines: Sequence[Record]
     versions: Mapping[str, str]
-    evals: tuple[Line, ...] = ()
+    evals: tuple[Record, ...] = ()
     incomplete: tuple[int, ...] = ()
 
     @cached_property
-    def by_step(self) -> dict[int, list[Line]]:
-        found: defaultdict[int, list[Line]] = defaultdict(list)
+    def by_step(self) -> dict[int, list[Record]]:
+        found: defaultdict[int, list[Record]] = defaultdict(list)
         for line in self.lines:
             found[line["step"]].append(line)
         return dict(sorted(found.items()))
@@ -55,7 +55,7 @@ class Foreign:
         return tuple(self.by_step)
 
     @property
-    def steps(self) -> tuple[Line, ...]:
+    def steps(self) -> tuple[Record, ...]:
         return tuple(
             {"step": step, "reward": sum(line["reward"] for line in lines) / len(lines)}
             for step, lines in self.by_step.items()
@@ -63,7 +63,7 @@ class Foreign:
 
     def block(self, step: int) -> list[Data]:
         """A step as data (kintsugi.look.report.blocks), without repairs."""
-        groups: defaultdict[str, list[Line]] = defaultdict(list)
+        groups: defaultdict[str, list[Record]] = defaultdict(list)
         for line in self.by_step[step]:
             groups[line["question"]].append(line)
         return [
@@ -78,7 +78,7 @@ class Foreign:
         ]
 
 
-def text_data(line: Line, index: int) -> Data:
+def text_data(line: Record, index: int) -> Data:
     """A rollout with its advantage, the same on every token; without tokens it is one."""
     advantage = short(line["advantage"])
     shown = {key: line[key] for key in ("text", "verdict", "message")}

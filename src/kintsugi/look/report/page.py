@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from kintsugi.files import clean, partial_of
-from kintsugi.look.report.blocks import Data, FirstError, Source, block, index_lines, packed, reasons_in
+from kintsugi.look.report.blocks import Data, FirstError, Shown, block, index_lines, packed, reasons_in
 from kintsugi.look.report.figures import figures
 from kintsugi.look.report.foreign import Foreign, open_foreign
 from kintsugi.look.report.reasons import explained, with_defaults
@@ -185,7 +185,7 @@ def evenly(steps: tuple[int, ...], most: int) -> list[int]:
     return [steps[round(i * (len(steps) - 1) / (most - 1))] for i in range(most)]
 
 
-def summary(source: Source, shown: Contents) -> str:
+def summary(source: Shown, shown: Contents) -> str:
     """The numbers at the top, as a description list."""
     found: dict[str, str] = {}
     recipe, steps, evals = source.recipe, source.steps, source.evals

@@ -13,7 +13,7 @@ from kintsugi.records import KintsugiError
 TABLES = {".parquet", ".jsonl"}
 
 
-class Watch(ThreadingHTTPServer):
+class LivePage(ThreadingHTTPServer):
     """Serves the report of a directory on 127.0.0.1. `address` is what a browser opens."""
 
     daemon_threads = True
@@ -45,7 +45,7 @@ class Watch(ThreadingHTTPServer):
 class Page(BaseHTTPRequestHandler):
     """`/` is the page, `/version` the state of the run. Nothing else is there, and nobody else is answered."""
 
-    server: Watch
+    server: LivePage
 
     def do_GET(self) -> None:
         # A page of another origin, whose name was bound to this address, would send its own name.
