@@ -124,7 +124,8 @@ $(AUDIT)/.ready:
 	touch $@
 
 # Faults made to happen, strangers' files, kill -9 at any moment: docs/reliability.md says what each promise rests on.
-FAULTS = tests/faults $(addprefix tests/unit/test_,properties.py files.py config.py selftest.py templates.py data_edges.py code_inside.py)
+FAULTS = tests/faults $(addprefix tests/unit/,test_properties.py test_files.py test_config.py \
+  sampling/test_selftest.py models/test_templates.py tasks/test_data_edges.py verifiers/test_code_inside.py)
 test-faults: setup extras sandbox
 	FUZZ=7000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(FAULTS) --numprocesses auto --maxprocesses 4
 

@@ -17,12 +17,12 @@ import torch
 from conftest import tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from kintsugi import KintsugiError, Problem, assemble, evaluate, train
+from kintsugi import KintsugiError, Problem, assemble, train
 from kintsugi.algorithms import ALGORITHMS
 from kintsugi.models.loading import NANO_DIR
 from kintsugi.records import Verdict
 from kintsugi.run.checkpoint import saved
-from kintsugi.run.evaluation import Estimate, EvalResult
+from kintsugi.run.evaluation import Estimate, EvalResult, evaluate
 from kintsugi.run.session import TrainResult
 from kintsugi.trainer import problems_of_step
 

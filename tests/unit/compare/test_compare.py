@@ -33,7 +33,7 @@ from kintsugi.compare.tuning import Point, Tuned, choose, points
 from kintsugi.config import fields_table
 from kintsugi.records import KintsugiError
 
-QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
+QUICKSTART = Path(__file__).parents[3] / "recipes" / "quickstart.yaml"
 FILE: dict[str, Any] = {
     "recipe": str(QUICKSTART),
     "algorithms": ["grpo", {"label": "iop-k8", "algorithm": {"name": "iop", "k": 8}}],

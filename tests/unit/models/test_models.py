@@ -160,7 +160,7 @@ def test_a_directory_that_holds_no_model_is_one_line(tmp_path: Path) -> None:
 
 
 def test_the_recipe_names_the_shipped_prompts() -> None:
-    recipe = Recipe.load(Path(__file__).parents[2] / "recipes" / "quickstart.yaml")
+    recipe = Recipe.load(Path(__file__).parents[3] / "recipes" / "quickstart.yaml")
     assert (recipe.model, recipe.prompts) == ("nano", "terse-v1")
 
 

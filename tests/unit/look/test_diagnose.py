@@ -17,7 +17,7 @@ from kintsugi.records import Episode, Problem, Verdict
 from kintsugi.run.directory import RunLog
 from kintsugi.run.reading import Run
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LAST = 30
 
 

@@ -461,7 +461,7 @@ def test_functions_that_cannot_be_verifiers(user: Callable[..., Verifier]) -> No
 def test_unknown_names_and_arguments() -> None:
     with pytest.raises(
         KintsugiError,
-        match=r"'maths'; did you mean 'math'\? There are exact, math, gym, code, and my_file.py:function",
+        match=r"'maths'; did you mean 'math'\? There are exact, math, gym, code, verifiers, and my_file.py:function",
     ):
         load_verifier("maths")
     with pytest.raises(KintsugiError, match=r"unknown argument 'time'; .*It takes timeout"):
