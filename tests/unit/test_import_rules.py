@@ -136,6 +136,17 @@ def test_every_room_says_what_it_is_for() -> None:
     assert [p.parent.name for p in rooms if not (ast.get_docstring(ast.parse(p.read_text())) or "")] == []
 
 
+def test_no_class_has_the_name_of_another() -> None:
+    """What a user's program may hold inside the sandbox lives in a world of its own."""
+    homes: dict[str, set[str]] = {}
+    for path in files():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and "inside" not in path.parts:
+                homes.setdefault(node.name, set()).add(str(path.relative_to(SOURCE)))
+    assert len(homes) > 100
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
+
+
 def test_nothing_imports_the_command_line_or_a_bridge() -> None:
     outside = [p for p in files() if p.relative_to(SOURCE).parts[0] not in ("cli.py", "bridges")]
     assert {(p.name, m) for p in outside for m in imports(p) if within(m, OUTERMOST)} == set()

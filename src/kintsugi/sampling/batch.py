@@ -42,7 +42,7 @@ Ended = list[tuple[Sample, list[int], list[float]]]
 
 
 @dataclass(slots=True)
-class Batch:
+class Decoding:
     """Rows with their cache of `columns` columns.
 
     drafts    The rows' drafts, empty where a row has none.
@@ -163,7 +163,7 @@ def width(rows: int, copying: int, ahead: int, passing: int) -> int:
     return max(widths, key=gain)
 
 
-def join(batches: Sequence[Batch]) -> Batch | None:
+def join(batches: Sequence[Decoding]) -> Decoding | None:
     """The rows of all batches that are still going, as one; None where there are none."""
     batches = [batch for batch in batches if batch.going]
     if len(batches) == 1 and not any(batches[0].ended):
@@ -175,7 +175,7 @@ def join(batches: Sequence[Batch]) -> Batch | None:
     chosen = [torch.tensor(p, device=device) for p in places]
     rows = Rows.joined([batch.rows.chosen(rows_R) for batch, rows_R in zip(batches, chosen, strict=True)])
     first = batches[0]
-    made = Batch(
+    made = Decoding(
         first.forward,
         [batch.samples[i] for batch, p in zip(batches, places, strict=True) for i in p],
         [batch.drafts[i] for batch, p in zip(batches, places, strict=True) for i in p],
@@ -201,7 +201,7 @@ def join(batches: Sequence[Batch]) -> Batch | None:
     return made
 
 
-def read(forward: Forward, samples: Sequence[Sample], pad_id: int) -> tuple[Batch, Ended]:
+def read(forward: Forward, samples: Sequence[Sample], pad_id: int) -> tuple[Decoding, Ended]:
     """The samples as rows that have read their prompts, distinct ones once, and drawn for the first time."""
     drafts = [s.draft if forward.skips else () for s in samples]
     asked = list(zip((s.prompt_ids for s in samples), drafts, strict=True))
@@ -232,7 +232,7 @@ def read(forward: Forward, samples: Sequence[Sample], pad_id: int) -> tuple[Batc
             new - 1
         )  # what was read of drafts may be taken back: a window then reaches as much further
     cache.reorder_cache(rows_R)
-    batch = Batch(
+    batch = Decoding(
         forward,
         list(samples),
         [Draft(draft) for draft in drafts],

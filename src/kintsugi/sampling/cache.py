@@ -18,7 +18,7 @@ SPARE_COLUMNS = 32
 """Room a cache's buffers gain when they are full. More copies less often, but spreads the rows further apart, and
 attention for one new token is bound by memory (measured on CPU: 20% slower with 96 of 178 columns spare)."""
 
-Part = tuple[Any, Tensor, Tensor | None]
+CachePart = tuple[Any, Tensor, Tensor | None]
 """A cache, the rows chosen of it, and, where it has holes, which of its columns hold a token, (R, K) of all rows."""
 
 
@@ -139,7 +139,7 @@ def new_cache(config: Any) -> Any:
     return cache
 
 
-def joined(config: Any, parts: Sequence[Part], columns: int) -> Any:
+def joined(config: Any, parts: Sequence[CachePart], columns: int) -> Any:
     """One cache of `columns` columns with the chosen rows of several, which must be joinable."""
     cache = new_cache(config)
     for number, layer in enumerate(cache.layers):

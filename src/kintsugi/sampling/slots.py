@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from kintsugi.records import Completion, KintsugiError
 from kintsugi.sampling.base import Request
-from kintsugi.sampling.batch import Batch, Ended, chunks, join, overhead, read
+from kintsugi.sampling.batch import Decoding, Ended, chunks, join, overhead, read
 from kintsugi.sampling.forward import Forward
 from kintsugi.sampling.sample import Sample
 
@@ -54,7 +54,7 @@ class Slots:
         self._found: dict[Sample, Completion] = {}
         self._done: list[int] = []
         self._waiting: list[Sample] = []
-        self._batch: Batch | None = None
+        self._batch: Decoding | None = None
 
     def put(self, ticket: int, request: Request) -> None:
         samples = self._samples(request)
@@ -96,7 +96,7 @@ class Slots:
         self._batch = join([*([batch] if batch else []), *(made for made, _ in read_now)])
         return [ended for _, endings in read_now for ended in endings] if read_now else None
 
-    def _fitting(self, batch: Batch | None) -> int:
+    def _fitting(self, batch: Decoding | None) -> int:
         """The number of samples that fit the token budget beside the rows that are going, or 1 where none is."""
         going = [s for s, over in zip(batch.samples, batch.ended, strict=True) if not over] if batch else []
         room = max((len(s.prompt_ids) + s.limit for s in going), default=0)
