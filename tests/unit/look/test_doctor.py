@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fakes import make_recipe
 
-from kintsugi.look.doctor.check import Finding
+from kintsugi.look.doctor.check import CheckUp
 from kintsugi.look.doctor.probes import probe
 from kintsugi.look.doctor.trial import TrialStep, disagreement, judge
 from kintsugi.records import Completion, Problem, Rollout, Row, Verdict
@@ -18,7 +18,7 @@ from kintsugi.verifiers import load_verifier
 PROBLEMS = [Problem(f"p/{i}", f"{i}+{i}?", str(2 * i + 10)) for i in range(20)]
 
 
-def probed(verifier: Any, problems: Sequence[Problem] = PROBLEMS) -> dict[str, Finding]:
+def probed(verifier: Any, problems: Sequence[Problem] = PROBLEMS) -> dict[str, CheckUp]:
     return {check.name: check for check in probe(verifier, problems)}
 
 
@@ -96,7 +96,7 @@ TRIAL = TrialStep(
 )  # fmt: skip
 
 
-def trialled(metrics: dict[str, Any] | None = None, **changes: Any) -> dict[str, Finding]:
+def trialled(metrics: dict[str, Any] | None = None, **changes: Any) -> dict[str, CheckUp]:
     trial = replace(TRIAL, metrics={**TRIAL.metrics, **(metrics or {})}, **changes)
     return {check.name: check for check in judge(trial)}
 

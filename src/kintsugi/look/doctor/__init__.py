@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kintsugi.config import Recipe
-from kintsugi.look.doctor.check import Finding
+from kintsugi.look.doctor.check import CheckUp
 from kintsugi.look.doctor.probes import probe
 from kintsugi.run.console import Reporter
 from kintsugi.tasks import load_task, training_problems
@@ -21,7 +21,7 @@ from kintsugi.verifiers import check_columns, load_verifier
 __all__ = ["Check", "examine"]
 
 
-def examine(recipe: Recipe, out: Reporter | None = None) -> Iterator[Finding]:
+def examine(recipe: Recipe, out: Reporter | None = None) -> Iterator[CheckUp]:
     """The checks, one by one as they are made; `out` says what takes long. KintsugiError where the recipe cannot be
     loaded at all."""
     load_trackers(recipe.trackers)

@@ -9,7 +9,7 @@ State = Literal["ok", "warn", "fail"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckUp:
     """One thing looked at: `seen` with its numbers, `fix` where it is not well, `detail` for those who want to see."""
 
     name: str

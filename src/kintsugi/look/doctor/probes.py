@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from kintsugi.look.doctor.check import Finding, graded
+from kintsugi.look.doctor.check import CheckUp, graded
 from kintsugi.records import Problem, Verdict
 from kintsugi.verifiers.base import Verifier
 
@@ -27,7 +27,7 @@ RIGHT, WRONG = 0.95, 0.02
 Says = Callable[[Problem], Sequence[str]]
 
 
-def probe(verifier: Verifier, problems: Sequence[Problem]) -> Iterator[Finding]:
+def probe(verifier: Verifier, problems: Sequence[Problem]) -> Iterator[CheckUp]:
     """Checks of the verifier on problems at even distances."""
     step = max(1, len(problems) // ASKED)
     asked = [problems[i] for i in range(0, len(problems), step)][:ASKED]
@@ -48,7 +48,7 @@ def probe(verifier: Verifier, problems: Sequence[Problem]) -> Iterator[Finding]:
     yield constants(verifier, asked, answers, form)
     probes = {"gold answers": rates[form], **probes}
     broken = {name: found.errors for name, found in probes.items() if found.errors}
-    yield Finding(
+    yield CheckUp(
         "verifier errors",
         "warn" if broken else "ok",
         ", ".join(f"{share:.0%} of {name}" for name, share in broken.items()) or "none on any of these",
@@ -112,9 +112,9 @@ def others(problem: Problem, asked: Sequence[Problem], form: str) -> list[str]:
     return [form.format(answer) for answer in list(found)[:3]]
 
 
-def gold(found: Rate, form: str, asked: int) -> Finding:
+def gold(found: Rate, form: str, asked: int) -> CheckUp:
     written = form.format("ANSWER")
-    return Finding(
+    return CheckUp(
         "gold answers",
         "fail" if found.passed < RIGHT else "ok",
         f"{found.passed:.0%} of {asked} pass, written as {written!r}",
@@ -123,10 +123,10 @@ def gold(found: Rate, form: str, asked: int) -> Finding:
     )
 
 
-def wrong(name: str, found: Rate) -> Finding:
+def wrong(name: str, found: Rate) -> CheckUp:
     partly = f"; a failing one is paid {found.paid:g}" if found.paid else ""
     state = graded(found.passed, 0.0, WRONG)
-    return Finding(
+    return CheckUp(
         name,
         "warn" if state == "ok" and found.paid else state,
         f"{found.passed:.0%} pass{partly}",
@@ -137,12 +137,12 @@ def wrong(name: str, found: Rate) -> Finding:
     )
 
 
-def constants(verifier: Verifier, asked: Sequence[Problem], answers: Counter[str], form: str) -> Finding:
+def constants(verifier: Verifier, asked: Sequence[Problem], answers: Counter[str], form: str) -> CheckUp:
     """The constant answer that passes most often: what a policy collapses to."""
     tried = dict.fromkeys([*(a for a, _ in answers.most_common(3)), *CONSTANTS])
     rates = {text: rate(verifier, asked, lambda _, t=text: [form.format(t)]).passed for text in tried}  # type: ignore[misc]
     best = max(rates, key=lambda t: rates[t])
-    return Finding(
+    return CheckUp(
         "constant answers",
         graded(rates[best], 0.3, 0.5),
         f"{best[:40]!r} passes {rates[best]:.0%} of the problems",

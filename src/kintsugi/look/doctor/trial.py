@@ -20,7 +20,7 @@ from kintsugi.assembly import Parts, assemble
 from kintsugi.config import Recipe, derived, evaluations_between
 from kintsugi.learning.learner import LocalLearner
 from kintsugi.look.diagnose import HALF_OPEN, tolerated_gap
-from kintsugi.look.doctor.check import Finding, graded
+from kintsugi.look.doctor.check import CheckUp, graded
 from kintsugi.look.show import visible
 from kintsugi.loop import build_learner
 from kintsugi.models.loading import quiet
@@ -103,9 +103,9 @@ def attempt(recipe: Recipe, out: Reporter) -> TrialStep:
     )
 
 
-def judge(trial: TrialStep) -> Iterator[Finding]:
+def judge(trial: TrialStep) -> Iterator[CheckUp]:
     """Judges the step, check by check."""
-    yield Finding("prompt", "ok", f"{len(trial.prompt)} characters", detail=visible(trial.prompt))
+    yield CheckUp("prompt", "ok", f"{len(trial.prompt)} characters", detail=visible(trial.prompt))
     yield lengths(trial)
     yield verdicts(trial)
     yield groups(trial)
@@ -113,7 +113,7 @@ def judge(trial: TrialStep) -> Iterator[Finding]:
         yield repairs(trial)
         yield forecast(trial)
     yield parity(trial)
-    yield Finding(
+    yield CheckUp(
         "seeds",
         "ok" if trial.same_seed_same_text else "fail",
         "the same seed samples the same text"
@@ -125,13 +125,13 @@ def judge(trial: TrialStep) -> Iterator[Finding]:
     yield memory(trial)
     yield disk(trial)
     for note in trial.notes:
-        yield Finding("note", "warn", visible(note))
+        yield CheckUp("note", "warn", visible(note))
 
 
-def lengths(trial: TrialStep) -> Finding:
+def lengths(trial: TrialStep) -> CheckUp:
     longest = trial.recipe.sampling.max_new_tokens
     cut = trial.metrics["truncated"] / len(trial.lengths)
-    return Finding(
+    return CheckUp(
         "completion lengths",
         graded(cut, 0.05, 0.2),
         f"mean {sum(trial.lengths) / len(trial.lengths):.0f}, longest {max(trial.lengths)} of {longest} tokens; "
@@ -141,12 +141,12 @@ def lengths(trial: TrialStep) -> Finding:
     )
 
 
-def verdicts(trial: TrialStep) -> Finding:
+def verdicts(trial: TrialStep) -> CheckUp:
     """The verdicts of the step's rollouts, and what was said of the first error, else of the first unscorable one."""
     counts = Counter[str](v.state for _, v in trial.verdicts)
     odd = "error" if counts["error"] else "unscorable"
     share = counts[odd] / len(trial.verdicts)
-    return Finding(
+    return CheckUp(
         "verdicts at the start",
         graded(share, 0.0, 0.2) if odd == "error" else graded(share, 0.2, 0.9),
         ", ".join(f"{state} {count}" for state, count in sorted(counts.items()) if count),
@@ -169,10 +169,10 @@ def histogram(values: Sequence[int], limit: int) -> str:
     )
 
 
-def groups(trial: TrialStep) -> Finding:
+def groups(trial: TrialStep) -> CheckUp:
     mixed, passed, failed = (trial.metrics[f"groups/{x}"] for x in ("mixed", "all_passed", "all_failed"))
     whole = mixed + passed + failed
-    return Finding(
+    return CheckUp(
         "groups at the start",
         "fail" if not mixed else graded(1 - mixed / whole, 0.75, 1.0),
         f"{mixed} mixed, {passed} all pass, {failed} all fail; accuracy {trial.metrics['accuracy']:.0%}",
@@ -181,9 +181,9 @@ def groups(trial: TrialStep) -> Finding:
     )
 
 
-def repairs(trial: TrialStep) -> Finding:
+def repairs(trial: TrialStep) -> CheckUp:
     success = trial.metrics["repair/success_per_failure"]
-    return Finding(
+    return CheckUp(
         "repairs at the start",
         "ok" if success >= 0.1 else "warn",
         f"{success:.0%} of {trial.metrics['repair/tried']} failures mended",
@@ -194,7 +194,7 @@ def repairs(trial: TrialStep) -> Finding:
 FEW_SEAMS = 5
 
 
-def forecast(trial: TrialStep) -> Finding:
+def forecast(trial: TrialStep) -> CheckUp:
     """Will seams gain more than outcomes alone (docs/doctor.md)? Judged by groups, repairs and reach."""
     seen = trial.metrics
     mended, opened, known = seen["repair/success_per_failure"], seen["reach/open"], seen["reach/known"]
@@ -207,12 +207,12 @@ def forecast(trial: TrialStep) -> Finding:
         )
     if known < FEW_SEAMS and mended >= 0.1:
         fix = f"more of them: sampling.problems={4 * trial.recipe.sampling.problems}"
-        return Finding("forecast", "warn", f"too few seams to say: {numbers}", fix)
+        return CheckUp("forecast", "warn", f"too few seams to say: {numbers}", fix)
     if known and opened >= HALF_OPEN and mended >= 0.1:
-        return Finding("forecast", "ok", f"seams are open here: expect more than GRPO: {numbers}")
+        return CheckUp("forecast", "ok", f"seams are open here: expect more than GRPO: {numbers}")
     what = "failures are not mended" if mended < 0.1 else "closed"
     warmer = f"sampling.temperature={1.2 * trial.recipe.sampling.temperature:g}"
-    return Finding(
+    return CheckUp(
         "forecast",
         "warn",
         f"{what}: expect no gain from repairs: {numbers}",
@@ -220,9 +220,9 @@ def forecast(trial: TrialStep) -> Finding:
     )
 
 
-def parity(trial: TrialStep) -> Finding:
+def parity(trial: TrialStep) -> CheckUp:
     most = tolerated_gap(trial.dtype)
-    return Finding(
+    return CheckUp(
         "sampler and learner",
         "ok" if trial.gap <= most else "fail",
         f"log-probabilities of {sum(trial.lengths):,} sampled tokens differ by at most {trial.gap:.1g} nats "
@@ -231,7 +231,7 @@ def parity(trial: TrialStep) -> Finding:
     )
 
 
-def batches(trial: TrialStep) -> Finding:
+def batches(trial: TrialStep) -> CheckUp:
     recipe, metrics = trial.recipe, trial.metrics
     seconds = sum(v for k, v in metrics.items() if k.startswith("seconds/"))
     tokens = metrics["tokens/generated"]
@@ -241,7 +241,7 @@ def batches(trial: TrialStep) -> Finding:
         trial.lengths
     )  # as long as a rollout takes, so does an answer
     evaluation = rollouts * trial.held_out * (recipe.eval.samples + 1)
-    return Finding(
+    return CheckUp(
         "the run",
         "ok",
         f"{tokens:,} tokens and {seconds:.1f} s a step; {steps} steps: {tokens * steps:,} tokens, about "
@@ -251,8 +251,8 @@ def batches(trial: TrialStep) -> Finding:
     )
 
 
-def memory(trial: TrialStep) -> Finding:
-    return Finding(
+def memory(trial: TrialStep) -> CheckUp:
+    return CheckUp(
         "memory",
         graded(trial.peak_bytes / trial.memory_bytes, 0.8, 0.95),
         f"peak {size(trial.peak_bytes)} of {size(trial.memory_bytes)} in this step (measured), of which "
@@ -261,12 +261,12 @@ def memory(trial: TrialStep) -> Finding:
     )
 
 
-def disk(trial: TrialStep) -> Finding:
+def disk(trial: TrialStep) -> CheckUp:
     recipe = trial.recipe
     saved = 1 + (recipe.steps // recipe.save_every if recipe.save_every else 0)
     checkpoints = saved * 12 * trial.parameters  # weights and Adam's two moments, 4 bytes each
     need = checkpoints + trial.table_bytes * recipe.steps
-    return Finding(
+    return CheckUp(
         "disk",
         graded(need / max(1, trial.free_bytes), 0.5, 1.0),
         f"about {size(need)} of {size(trial.free_bytes)} free: {saved} checkpoints {size(checkpoints)}, "
