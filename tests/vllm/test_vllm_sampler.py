@@ -207,7 +207,7 @@ def test_a_grouped_query_model_with_and_without_an_output_head_of_its_own(tied: 
     torch.manual_seed(7)
     model = AutoModelForCausalLM.from_config(config).eval()
     make = load_engine({"name": "vllm", "memory": 0.25}).sampler
-    sampler = make(model, pad_id=0, token_budget=1, version=lambda: 0, autocast=None)
+    sampler = make(model, pad_id=0, token_budget=1, version=lambda: 0, autocast=None, pulse=print)
     prompt = (5, 9, 2, 40)
     ((c,),) = run(call(sampler, prompt, SamplingParams(100, 0.0)))
     assert len(c.token_ids) == 60
@@ -220,5 +220,5 @@ def test_a_model_that_vllm_cannot_run_is_one_line(bench: Bench) -> None:
     # One sequence of 8192 positions needs 8192 * 3 layers * 2 * 96 * 4 bytes = 18 MiB; 1 MiB is not enough.
     make = load_engine({"name": "vllm", "memory": 1 / 1024}).sampler
     with pytest.raises(KintsugiError, match=r"engine vllm: could not start: .*engine.memory is") as error:
-        make(bench.loaded.model, pad_id=0, token_budget=1, version=lambda: 0, autocast=None)
+        make(bench.loaded.model, pad_id=0, token_budget=1, version=lambda: 0, autocast=None, pulse=print)
     assert "\n" not in str(error.value)

@@ -77,8 +77,12 @@ def lines(title: str, curves: Sequence[Curve], standing: Standing) -> Any:
     colours = assign(sorted(main))
     timed = on_one_machine(curves)
     shape: dict[str, Any] = {"ncols": 2, "sharey": True, "width_ratios": (3, 2)} if timed else {}
+    between = 0.6 + 0.085 * max(
+        map(len, main)
+    )  # inches for the labels between the panels; a letter has 0.085
+    width = 8.8 + between if timed else 7.6
     with pyplot().rc_context(STYLE):
-        figure, panels = pyplot().subplots(figsize=(10.8 if timed else 7.6, 4.4), squeeze=False, **shape)
+        figure, panels = pyplot().subplots(figsize=(width, 4.4), squeeze=False, **shape)
         axes, *clock = panels[0]
         ends = {}
         for s in standing.summaries:
@@ -107,7 +111,9 @@ def lines(title: str, curves: Sequence[Curve], standing: Standing) -> Any:
         for panel in (axes, *clock):
             panel.grid(axis="y", color=FAINT, linewidth=0.8)
             panel.set_axisbelow(True)
-        figure.subplots_adjust(wspace=0.45)
+        figure.subplots_adjust(
+            wspace=2 * between / (0.775 * width - between)
+        )  # of the mean width of the panels
         for label, y in apart(ends, 0.055).items():
             axes.annotate(
                 f"{label}  {ends[label]:.2f}",
