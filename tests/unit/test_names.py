@@ -75,7 +75,7 @@ def test_the_page_of_names_holds_every_name() -> None:
 
 
 def test_the_names_of_verifiers_are_its_own() -> None:
-    pytest.importorskip("verifiers")
+    pytest.importorskip("verifiers.v1")
     from verifiers.v1.configs.cli.eval import EvalConfig
     from verifiers.v1.configs.select import SelectConfig
     from verifiers.v1.types import SamplingConfig
