@@ -44,12 +44,8 @@ class Selection:
 
 def show(run: Run, choice: Selection, console: Console) -> None:
     """Prints the chosen failures of a step beside their repairs. KintsugiError where there is nothing to show."""
-    step, problems = chosen_step(run, choice.step, console)
+    step, problems = chosen_step(run, choice, console)
     found = list(failures(problems, choice))
-    if not found:
-        raise KintsugiError(
-            f"{run.directory}: step {step} has {nothing(choice)}; try another --step, or --all"
-        )
     console.print(Line(f"step {step} of {run.directory}: {LEGEND}{share_open(problems)}", style=QUIET))
     shown = found[: choice.limit or None]
     for problem, index in shown:
@@ -61,21 +57,38 @@ def show(run: Run, choice: Selection, console: Console) -> None:
         console.print(Line(more, style=QUIET))
 
 
-def chosen_step(run: Run, step: int | None, console: Console) -> tuple[int, list[ProblemStep]]:
-    """The step asked for, or the last that can be read, with its problems; what is passed over is said."""
+def chosen_step(run: Run, choice: Selection, console: Console) -> tuple[int, list[ProblemStep]]:
+    """The step asked for, or the last that has what is asked for, with its problems; what is passed over is said."""
     if not run.written:
         raise KintsugiError(f"{run.directory}: no step has been written yet")
-    if step is not None and step not in run.written:
+    if choice.step is not None and choice.step not in run.written:
         first, last = run.written[0], run.written[-1]
-        raise KintsugiError(f"{run.directory}: no step {step}; steps {first} to {last} are there")
-    if step is not None:
-        return step, run.problems(step)
-    for last in reversed(run.written):
+        raise KintsugiError(f"{run.directory}: no step {choice.step}; steps {first} to {last} are there")
+    if choice.step is not None:
+        problems = run.problems(choice.step)
+        if not any(failures(problems, choice)):
+            hint = "" if choice.every else ", or give --all"
+            raise KintsugiError(
+                f"{run.directory}: step {choice.step} has {nothing(choice)}; "
+                f"leave --step out for the last that has one{hint}"
+            )
+        return choice.step, problems
+    passed: list[int] = []
+    for step in reversed(run.written):
         try:
-            return last, run.problems(last)
+            problems = run.problems(step)
         except KintsugiError as error:
-            console.print(Line(f"step {last} is left out: {visible(str(error))}", style=QUIET))
-    raise KintsugiError(f"{run.directory}: no step can be read")
+            console.print(Line(f"step {step} is left out: {visible(str(error))}", style=QUIET))
+            continue
+        if any(failures(problems, choice)):
+            if passed:
+                console.print(Line(f"{nothing(choice)} in steps {passed[-1]} to {passed[0]}", style=QUIET))
+            return step, problems
+        passed.append(step)
+    if not passed:
+        raise KintsugiError(f"{run.directory}: no step can be read")
+    hint = "" if choice.every else "; --all shows failures without an accepted repair, too"
+    raise KintsugiError(f"{run.directory}: {nothing(choice)} in steps {passed[-1]} to {passed[0]}{hint}")
 
 
 def share_open(problems: Iterable[ProblemStep]) -> str:

@@ -90,12 +90,23 @@ def test_lone_surrogates_are_written_out() -> None:
     ("choice", "message"),
     [
         (Selection(step=7), "no step 7; steps 1 to 1 are there"),
-        (Selection(problem="zz"), "step 1 has no mended failure of a problem 'zz'"),
+        (Selection(problem="zz"), "no mended failure of a problem 'zz' in steps 1 to 1; --all"),
     ],
 )
 def test_nothing_to_show_is_one_line(tmp_path: Path, choice: Selection, message: str) -> None:
     with pytest.raises(KintsugiError, match=message):
         said(write_run(tmp_path / "run", make_episode()), choice)
+
+
+def test_the_last_step_that_has_a_mended_failure_is_shown(tmp_path: Path) -> None:
+    # A run that learns ends without failures: of two steps the second has no seam, the first has one.
+    episode = make_episode()
+    run = write_run(tmp_path / "run", episode, replace(episode, seams=()))
+    text = said(run, Selection(), width=400)
+    assert "no mended failure in steps 2 to 2" in text
+    assert "step 1 of " in text
+    with pytest.raises(KintsugiError, match="step 2 has no mended failure; leave --step out"):
+        said(run, Selection(step=2))
 
 
 def test_a_run_without_a_step_says_so(tmp_path: Path) -> None:
