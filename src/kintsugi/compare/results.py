@@ -262,4 +262,5 @@ def dynamics(steps: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     total = sum(tokens.values())
     found |= {f"share_{phase}": round(count / total, 4) if total else None for phase, count in tokens.items()}
     kinds = {kind: sum(m[f"groups/{kind}"] for m in steps) for kind in ("mixed", "all_passed", "all_failed")}
-    return found | {f"groups_{kind}": round(count / sum(kinds.values()), 4) for kind, count in kinds.items()}
+    groups = sum(kinds.values())
+    return found | {f"groups_{kind}": round(n / groups, 4) if groups else None for kind, n in kinds.items()}

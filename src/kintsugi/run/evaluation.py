@@ -53,8 +53,8 @@ class EvalResult:
 
     @property
     def left_out(self) -> str:
-        """The number of verdicts that are errors, in words; "" where there are none."""
-        errors = sum(v.broken for row in self.verdicts for v in row)
+        """The number of samples whose verdict is an error (`eval/error`), in words; "" where there are none."""
+        errors = self.states.get("error", 0)
         return f"; {errors} verifier errors left out" if errors else ""
 
     def only(self, places: Sequence[int]) -> EvalResult:

@@ -64,7 +64,7 @@ def episode_metrics(episodes: Sequence[Episode], rows: Sequence[Row]) -> dict[st
         "accuracy": ratio(sum(r.verdict.passed for r in drawn), len(drawn)),
         "groups/mixed": sum(0 < passes < all for passes, all in judged),
         "groups/all_passed": sum(0 < passes == all for passes, all in judged),
-        "groups/all_failed": sum(passes == 0 for passes, _ in judged),
+        "groups/all_failed": sum(0 == passes < all for passes, all in judged),
         **reward_metrics(r.verdict for r in rollouts),
         "verdict/unscorable": states["unscorable"],
         "verdict/error": states["error"],

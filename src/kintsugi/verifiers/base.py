@@ -30,6 +30,10 @@ class Sampled:
     ids: Sequence[Sequence[int]] = ()
     state: Any = UNTRAINED
 
+    def of(self, index: int) -> Sampled:
+        """The circumstances of one text."""
+        return Sampled(self.ids[index : index + 1], self.state)
+
 
 UNKNOWN = Sampled()
 

@@ -59,7 +59,8 @@ def error_verdict(error: BaseException) -> Verdict:
 
 
 class Guarded:
-    """One verdict per text, whatever `verifier` does: an exception or a wrong count is an `error` for all."""
+    """One verdict per text, whatever `verifier` does: a wrong count is an `error` for all. Where it raises, each text
+    is judged alone, and those on which it raises again are errors."""
 
     def __init__(self, verifier: Verifier) -> None:
         self.verifier = verifier
@@ -68,7 +69,11 @@ class Guarded:
         try:
             verdicts = list(self.verifier(problem, texts, sampled))
         except (Exception, SystemExit) as error:
-            return [error_verdict(error)] * len(texts)
+            if len(texts) == 1:
+                return [error_verdict(error)]
+            return [
+                verdict for i, text in enumerate(texts) for verdict in self(problem, [text], sampled.of(i))
+            ]
         if len(verdicts) != len(texts):
             message = f"expected {len(texts)} verdicts, the verifier gave {len(verdicts)}"
             return [Verdict("error", message=message)] * len(texts)

@@ -85,7 +85,8 @@ class UserVerifier:
 
     Both may be async. A function without `**kwargs` is handed only what it names. `arguments` are passed on to every
     call. Pass and fail are decided by the reward clipped to [0, 1]; `Verdict.parts` has it as it is. None is
-    `unscorable`; an exception, NaN, infinity, anything but a number or a wrong number of rewards is `error`.
+    `unscorable`; an exception, NaN, infinity, anything but a number or a wrong number of rewards is `error`. Where a
+    call on several texts raises, each is judged alone: those that raise by themselves are errors.
     """
 
     def __init__(
@@ -130,9 +131,24 @@ class UserVerifier:
         return self._trl(problem, texts, sampled) if self.batched else self._verl(problem, texts)
 
     def _trl(self, problem: Problem, texts: Sequence[str], sampled: Sampled) -> list[Verdict]:
-        count, log = len(texts), Log()
-        talks = self.messages or problem.before is not None
-        prompt, completions = as_trl_has_it(problem, texts, talks)
+        """One call for all texts, as TRL makes it. Where it raises, one for each text: it condemns no sibling."""
+        log, talks = Log(), self._talks(problem)
+        (rewards,) = tried([partial(self._group, problem, texts, sampled, log)])
+        if not isinstance(rewards, BaseException) or len(texts) == 1:
+            return self._paid(rewards, len(texts), log, talks)
+        logs = [Log() for _ in texts]
+        each = tried(
+            [partial(self._group, problem, [text], sampled.of(i), logs[i]) for i, text in enumerate(texts)]
+        )
+        return [self._paid(one, 1, log, talks)[0] for one, log in zip(each, logs, strict=True)]
+
+    def _talks(self, problem: Problem) -> bool:
+        return self.messages or problem.before is not None
+
+    def _group(self, problem: Problem, texts: Sequence[str], sampled: Sampled, log: Log) -> Any:
+        """What the function returns for these texts."""
+        count = len(texts)
+        prompt, completions = as_trl_has_it(problem, texts, self._talks(problem))
         answer = {"answer": problem.answer} if problem.answer else {}
         columns = {k: v for k, v in {**answer, **problem.columns}.items() if k not in NO_COLUMNS}
         values = {
@@ -143,7 +159,10 @@ class UserVerifier:
             "log_extra": log.extra,
             "log_metric": log.metric,
         }
-        (rewards,) = tried([partial(self._call, values)])
+        return self._call(values)
+
+    def _paid(self, rewards: Any, count: int, log: Log, talks: bool) -> list[Verdict]:
+        """The verdicts of what the function returned, or raised, for `count` texts."""
         if isinstance(rewards, BaseException):
             hint = MESSAGES if not talks and "string indices" in str(rewards) else ""
             return [self._failed(rewards, hint)] * count

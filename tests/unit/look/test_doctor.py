@@ -179,6 +179,12 @@ def test_sampler_and_learner_are_compared_on_every_rollout(top_p: float, gap: fl
     assert disagreement(rollouts, Learner(), top_p) == pytest.approx(gap)  # type: ignore[arg-type]
 
 
+def test_a_step_of_nothing_but_errors_is_told() -> None:
+    lost = dict.fromkeys(("groups/mixed", "groups/all_passed", "groups/all_failed"), 0)
+    found = trialled({**lost, "accuracy": None, "repair/tried": 0})["groups at the start"]
+    assert (found.state, found.seen) == ("fail", "0 mixed, 0 all pass, 0 all fail")
+
+
 def test_an_algorithm_without_repairs_is_not_asked_for_them() -> None:
     assert "repairs at the start" not in trialled({"repair/tried": 0})
 

@@ -11,7 +11,7 @@ from fakes import make_rollout
 
 from kintsugi.algorithms import load_algorithm
 from kintsugi.records import Episode, KintsugiError, Part, Problem, Verdict
-from kintsugi.run.evaluation import counted
+from kintsugi.run.evaluation import EvalResult, counted
 from kintsugi.run.measuring import gain
 from kintsugi.run.metrics import episode_metrics, reward_metrics
 from kintsugi.run.tables import problem_steps, rollout_lines
@@ -52,6 +52,14 @@ def talks(completions, **kwargs):
 def raises(completions, **kwargs):
     raise RuntimeError("no such table")
 
+def reads(completions, answer, log_extra, completion_ids, **kwargs):
+    log_extra("length", list(map(len, completion_ids)))
+    return [float(int(c) == int(a)) for c, a in zip(completions, answer)]
+
+async def reads_later(completions, answer, log_extra, completion_ids):
+    await asyncio.sleep(0)
+    return reads(completions, answer, log_extra, completion_ids)
+
 outcome = accuracy
 """
 ASKED = Problem("p/1", "2+2?", "4", {"solution": "so 4"})
@@ -79,6 +87,20 @@ def test_an_async_function_of_verls_is_awaited_text_by_text(named: Callable[...,
     assert [v.state for v in verdicts] == ["pass", "error", "fail"]
     assert verdicts[1].message.endswith("of rewards.py: no number")
     assert verdicts[2].logged == {"acc": 0.25, "read": "5"}
+
+
+@pytest.mark.parametrize("name", ["reads", "reads_later"])
+def test_a_text_that_raises_condemns_no_sibling(named: Callable[..., dict[str, Any]], name: str) -> None:
+    sampled = Sampled([(1, 0), (1, 2, 0), (1, 2, 3, 0), (1, 0)])
+    verdicts = load_verifier(named(name))(ASKED, ["4", "x", "yy", "5"], sampled)
+    assert [v.state for v in verdicts] == ["pass", "error", "error", "fail"]
+    assert [v.message.rpartition(": ")[2] for v in verdicts[1:3]] == ["'x'", "'yy'"]
+    assert [v.logged for v in verdicts] == [{"length": 2}, {}, {}, {"length": 2}]  # of its own call alone
+    # Nor does it where a verifier of Problem and texts is given in Python.
+    verdicts = load_verifier(lambda problem, texts: [Verdict.scored(float(int(t) == 4)) for t in texts])(
+        ASKED, ["4", "x", "5"]
+    )
+    assert [v.state for v in verdicts] == ["pass", "error", "fail"]
 
 
 def test_of_several_functions_the_first_decides_and_all_are_weighed(
@@ -242,5 +264,16 @@ def test_errors_are_left_out_of_every_figure() -> None:
     group = Episode(ASKED, tuple(make_rollout("x", v) for v in (ok, no, error)))
     alone = Episode(ASKED, tuple(make_rollout("x", v) for v in (ok, error, error)))
     assert episode_metrics([group], [])["accuracy"] == 0.5
-    metrics = episode_metrics([alone], [])
-    assert (metrics["groups/mixed"], metrics["groups/all_passed"]) == (0, 1)
+    lost = Episode(ASKED, (make_rollout("x", error),) * 3)
+    metrics = episode_metrics([alone, lost], [])
+    assert [metrics[f"groups/{kind}"] for kind in ("mixed", "all_passed", "all_failed")] == [0, 1, 0]
+
+
+def test_what_is_left_out_is_what_is_counted() -> None:
+    no, error = Verdict("fail"), Verdict("error", message="x")
+    # Two samples and a greedy one: two samples are errors, and the greedy answer's error is none of theirs.
+    verdicts, texts = ((no, error, error), (error, no, no)), (("a",) * 3,) * 2
+    result = EvalResult(
+        **counted(verdicts, texts, 2), k=2, tokens=0, seconds=0.0, verdicts=verdicts, texts=texts
+    )
+    assert (result.summary()["eval/error"], result.left_out) == (2, "; 2 verifier errors left out")

@@ -171,11 +171,12 @@ def histogram(values: Sequence[int], limit: int) -> str:
 
 def groups(trial: TrialStep) -> CheckUp:
     mixed, passed, failed = (trial.metrics[f"groups/{x}"] for x in ("mixed", "all_passed", "all_failed"))
-    whole = mixed + passed + failed
+    whole, accuracy = mixed + passed + failed, trial.metrics["accuracy"]
+    known = "" if accuracy is None else f"; accuracy {accuracy:.0%}"  # None: nothing but errors
     return CheckUp(
         "groups at the start",
         "fail" if not mixed else graded(1 - mixed / whole, 0.75, 1.0),
-        f"{mixed} mixed, {passed} all pass, {failed} all fail; accuracy {trial.metrics['accuracy']:.0%}",
+        f"{mixed} mixed, {passed} all pass, {failed} all fail{known}",
         "easier problems or a cold start (kintsugi sft) where all fail, harder ones where all pass, or a larger "
         "sampling.group_size: only mixed groups teach",
     )
