@@ -40,7 +40,7 @@ class Diagnosis:
 
     @property
     def early(self) -> bool:
-        return self.steps < ENOUGH
+        return not self.findings and self.steps < ENOUGH
 
     @property
     def healthy(self) -> bool:
@@ -55,7 +55,8 @@ def diagnose(run: Run) -> Diagnosis:
     """Diagnoses a run by its last steps. Never raises for what a run may lack."""
     steps = run.steps
     view = View(Commands(run.directory, run.recipe, run.versions.get("made by", "train")), run)
-    found = tuple(f for rule in RULES if (f := rule(view))) if len(steps) >= ENOUGH else ()
+    rules = RULES if len(steps) >= ENOUGH else AT_ONCE if steps else ()
+    found = tuple(f for rule in rules if (f := rule(view)))
     return Diagnosis(found, len(steps), healthy_note(view) if steps else "")
 
 
@@ -350,6 +351,10 @@ RULES: tuple[Rule, ...] = (
     clipped,
     too_small,
 )
+
+
+AT_ONCE: tuple[Rule, ...] = (not_finite, verifier_errors)
+"""The rules that need no trend: one step is enough."""
 
 
 def gained(view: View) -> float:

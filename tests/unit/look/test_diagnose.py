@@ -202,9 +202,15 @@ def test_other_findings_follow_the_first(tmp_path: Path) -> None:
 
 
 def test_a_young_run_is_not_judged(tmp_path: Path) -> None:
-    found = judged(tmp_path / "run", steps=4, **{"verdict/error": 90})
+    found = judged(tmp_path / "run", steps=4, **{"truncated": 90})
     assert found.early and not found.healthy and found.findings == ()
     assert diagnose(Run.open(write_run(tmp_path / "none"))).early
+
+
+def test_errors_of_the_verifier_need_no_trend(tmp_path: Path) -> None:
+    found = judged(tmp_path / "run", steps=1, **{"verdict/error": 90, "truncated": 90})
+    assert [f.cause for f in found.findings] == ["the verifier breaks down"]
+    assert not found.early and not found.healthy
 
 
 def test_the_page_on_diagnosing_lists_every_cause() -> None:
