@@ -270,7 +270,7 @@ def disk(trial: TrialStep) -> CheckUp:
     return CheckUp(
         "disk",
         graded(need / max(1, trial.free_bytes), 0.5, 1.0),
-        f"about {size(need)} of {size(trial.free_bytes)} free: {saved} checkpoint{'s' * (saved > 1)} {size(checkpoints)}, "
+        f"about {size(need)} of {size(trial.free_bytes)} free: {size(checkpoints)} for checkpoints ({saved}), "
         f"tables {size(trial.table_bytes * recipe.steps)}",
         "a larger save_every, or an output_dir on another disk",
     )
