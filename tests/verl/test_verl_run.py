@@ -94,7 +94,8 @@ def test_a_killed_rollout_server_ends_the_run_with_a_word(folders: dict[int, Pat
     began = time.monotonic()
     with started(folders[1], "server", workers=1, steps=500, **BATCH) as run:
         server = run.wait_for(lambda: re.search(r"rollout server 0: pid (\d+)", run.text))
-        run.wait_for(lambda: run.saved() >= 4)  # it went on from step 3
+        # It went on from step 3. The line of a step is written after its checkpoint.
+        run.wait_for(lambda: run.saved() >= 4 and run.metrics())
         os.kill(int(server[1]), signal.SIGKILL)
         assert run.finish() != 0
     said = re.search(r"step \d+ could not be finished: a worker or a rollout server died", run.text)

@@ -266,11 +266,12 @@ def disk(trial: TrialStep) -> CheckUp:
     recipe = trial.recipe
     saved = 1 + (recipe.steps // recipe.save_every if recipe.save_every else 0)
     checkpoints = saved * 12 * trial.parameters  # weights and Adam's two moments, 4 bytes each
+    word = "checkpoint" if saved == 1 else "checkpoints"
     need = checkpoints + trial.table_bytes * recipe.steps
     return CheckUp(
         "disk",
         graded(need / max(1, trial.free_bytes), 0.5, 1.0),
-        f"about {size(need)} of {size(trial.free_bytes)} free: {size(checkpoints)} for checkpoints ({saved}), "
+        f"about {size(need)} of {size(trial.free_bytes)} free: {saved} {word} {size(checkpoints)}, "
         f"tables {size(trial.table_bytes * recipe.steps)}",
         "a larger save_every, or an output_dir on another disk",
     )
