@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -51,6 +52,18 @@ def test_a_verifier_that_passes_everything_is_found() -> None:
 def test_a_scorer_that_looks_for_the_answer_anywhere_is_found() -> None:
     found = probed(says(lambda p, t: Verdict.scored(float(p.answer in t))))
     assert (found["all answers at once"].state, found["garbage"].state) == ("fail", "ok")
+
+
+@pytest.mark.parametrize("place", [0, -1])
+@pytest.mark.parametrize("answers", [["3", "5"], [str(i) for i in range(20)]])
+def test_a_scorer_that_reads_one_number_is_honest(place: int, answers: list[str]) -> None:
+    problems = [Problem(f"p/{i}", "?", answer) for i, answer in enumerate(answers)]
+
+    def rule(problem: Problem, text: str) -> Verdict:
+        numbers = re.findall(r"\d+", text)
+        return Verdict.scored(float(bool(numbers) and numbers[place] == problem.answer))
+
+    assert probed(says(rule), problems)["all answers at once"].state == "ok"
 
 
 def test_a_constant_that_is_often_right_is_found() -> None:

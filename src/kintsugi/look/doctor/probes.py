@@ -38,10 +38,8 @@ def probe(verifier: Verifier, problems: Sequence[Problem]) -> Iterator[CheckUp]:
     probes = {
         "empty answers": rate(verifier, asked, lambda _: EMPTY),
         "garbage": rate(verifier, asked, lambda _: GARBAGE),
-        "other answers": rate(verifier, asked, lambda p: others(p, asked, form)),
-        "all answers at once": rate(verifier, asked, lambda _: [form.format(" ".join(list(answers)[:20]))])
-        if len(answers) > 1
-        else NONE,
+        "other answers": rate(verifier, asked, lambda p: [form.format(a) for a in rivals(p, asked)[:3]]),
+        "all answers at once": rate(verifier, asked, lambda p: at_once(p, asked, form)),
     }
     for name, found in probes.items():
         yield wrong(name, found)
@@ -106,10 +104,15 @@ def part(verdict: Verdict) -> float:
     return max(verdict.reward, float(said[1]) if said else 0.0)
 
 
-def others(problem: Problem, asked: Sequence[Problem], form: str) -> list[str]:
-    """Three answers of other problems, as a model would guess."""
-    found = dict.fromkeys(p.answer for p in asked if p.answer.strip() != problem.answer.strip())
-    return [form.format(answer) for answer in list(found)[:3]]
+def rivals(problem: Problem, asked: Sequence[Problem]) -> list[str]:
+    """Answers of other problems, as a model would guess."""
+    return list(dict.fromkeys(p.answer for p in asked if p.answer.strip() != problem.answer.strip()))
+
+
+def at_once(problem: Problem, asked: Sequence[Problem], form: str) -> list[str]:
+    """The gold answer amid others: one who reads the first or the last of them reads a wrong one."""
+    around = rivals(problem, asked)[:10]
+    return [form.format(" ".join([*around, problem.answer, *around]))] if around else []
 
 
 def gold(found: Rate, form: str, asked: int) -> CheckUp:
