@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from kintsugi.notebook import evaluate as evaluate
     from kintsugi.notebook import report as report
     from kintsugi.notebook import show as show
+    from kintsugi.notebook import train as train
     from kintsugi.records import Episode as Episode
     from kintsugi.records import KintsugiError as KintsugiError
     from kintsugi.records import Problem as Problem
     from kintsugi.records import Row as Row
     from kintsugi.records import Verdict as Verdict
     from kintsugi.run.harvest import harvest as harvest
-    from kintsugi.trainer import train as train
 
 __version__ = "0.1.0"
 
@@ -37,7 +37,7 @@ _HOMES = {
     "Row": "records",
     "KintsugiError": "records",
     "assemble": "assembly",
-    "train": "trainer",
+    "train": "notebook",
     "sft": "coldstart",
     "evaluate": "notebook",
     "mend": "mender",

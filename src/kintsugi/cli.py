@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from kintsugi.cli_solutions import COMMANDS, RunPath
 from kintsugi.records import KintsugiError
@@ -21,8 +24,38 @@ if TYPE_CHECKING:
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 """The errors of a write to a disk, or to a terminal that is gone. A traceback explains none of them."""
 
+Misused: type[Exception] = typer.BadParameter.__mro__[1]
+"""The base of all errors of usage. Newer versions of typer carry a click of their own."""
+
+
+class OneLine(TyperGroup):
+    """The commands; one that is called wrongly says so in one line, as every other error."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
+        with in_one_line():
+            return super().invoke(ctx)
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        if not args:  # help
+            return super().parse_args(ctx, args)
+        with in_one_line():
+            return super().parse_args(ctx, args)
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except Misused as error:
+        ctx = getattr(error, "ctx", None)
+        command = f"{ctx.info_name}: " if ctx and ctx.parent else ""
+        said = " ".join(error.format_message().split())  # type: ignore[attr-defined]
+        raise KintsugiError(f"{command}{said} (--help says more)") from None
+
+
 app = typer.Typer(
     name="kintsugi",
+    cls=OneLine,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -88,6 +121,7 @@ def train_command(
     from kintsugi.config import Recipe
 
     resolved = Recipe.load(recipe, overrides or ())
+    from kintsugi.notebook import reported_at
     from kintsugi.trainer import outline, train
 
     if dry_run:
@@ -97,7 +131,7 @@ def train_command(
 
     result = train(resolved, resume=resume, overwrite=overwrite)
     stopped(recipe, result)
-    reported = report_last(result.directory)  # before anything is said: nobody may be listening any more
+    reported = reported_at(result.directory)  # before anything is said: nobody may be listening any more
     typer.echo(result.summary(recipe.stem))
     typer.echo(reported)
 
@@ -112,16 +146,6 @@ def stopped(recipe: Path, result: TrainResult) -> None:
     if result.interrupted:
         typer.echo(f"{recipe.stem}: stopped after step {result.steps}; go on with --resume")
         raise typer.Exit(128 + result.interrupted)
-
-
-def report_last(run: Path) -> str:
-    """Writes the run's report and returns where it is; what goes wrong with it is no failure of the run."""
-    from kintsugi.look.report import write_report
-
-    try:
-        return f"report: {write_report(run)}"
-    except Exception as error:
-        return f"no report: {error}"
 
 
 @app.command("sft")

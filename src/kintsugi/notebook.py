@@ -1,4 +1,5 @@
-"""The parts of the command line that Python has, too: evaluate, report, show. In a notebook they display themselves.
+"""The parts of the command line that Python has, too: train, evaluate, report, show. They display themselves in a
+notebook.
 
 result = train("recipes/quickstart.yaml", on_step=lambda step: step.metrics["accuracy"] > 0.9)
 report(result)
@@ -8,11 +9,13 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
+from kintsugi import trainer
 from kintsugi.config import Recipe
 from kintsugi.look.report import write_report
 from kintsugi.look.show import Selection
@@ -21,12 +24,40 @@ from kintsugi.run.console import Reporter
 from kintsugi.run.evaluation import EvalResult
 from kintsugi.run.measuring import evaluated
 from kintsugi.run.reading import Run
+from kintsugi.run.session import TrainResult
 from kintsugi.tasks.base import Task
 from kintsugi.verifiers.base import Verifier
 from kintsugi.verifiers.user import Reward
 
 INLINE = 24 * 2**20
 """Bytes of a report that a notebook holds; browsers refuse longer addresses (Firefox from 32 MiB)."""
+
+How = ParamSpec("How")
+
+
+def reported_at(run: Path) -> str:
+    """Writes the run's report and returns where it is; what goes wrong with it is no failure of the run."""
+    try:
+        return f"report: {write_report(run)}"
+    except Exception as error:
+        return f"no report: {error}"
+
+
+def reporting(made: Callable[How, TrainResult]) -> Callable[How, TrainResult]:
+    """`made`, with the report of its run written at the end, if no signal ended it, and its path said."""
+
+    @wraps(made)
+    def made_and_reported(*told: How.args, **how: How.kwargs) -> TrainResult:
+        result = made(*told, **how)
+        if not result.interrupted:
+            out = how.get("reporter")
+            (out if isinstance(out, Reporter) else Reporter()).say(reported_at(result.directory))
+        return result
+
+    return made_and_reported
+
+
+train = reporting(trainer.train)
 
 
 def evaluate(

@@ -107,6 +107,26 @@ def test_a_missing_recipe_and_a_mistyped_override_are_one_line_each(tmp_path: Pa
     assert "it holds no keys" in deep.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["harvest", "runs/any"],
+            "harvest: Missing option '--as'. Choose from: stepwise, preference, sft (--help says more)",
+        ),
+        (["trian"], "No such command 'trian'. Did you mean 'train'? (--help says more)"),
+        (["--nope"], "No such option: --nope (--help says more)"),
+    ],
+)
+def test_a_command_that_is_called_wrongly_is_one_line_and_exit_code_2(
+    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["kintsugi", *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert (end.value.code, capsys.readouterr().err) == (2, f"kintsugi: {said}\n")
+
+
 def test_the_version_is_told() -> None:
     told = kintsugi("--version")
     assert (told.returncode, told.stdout) == (0, f"kintsugi {version('kintsugi-rl')}\n")

@@ -54,6 +54,14 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, list[Step]]:
     return train(recipe, task=Sums(), verifier=ends_right, on_step=on_step), steps
 
 
+def test_a_run_ends_with_its_report_and_says_where_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = train(told(tmp_path / "run", steps=1), task=Sums(), verifier=ends_right)
+    assert capsys.readouterr().out.splitlines()[-1] == f"report: {result.directory / 'report.html'}"
+    assert "<title>" in (result.directory / "report.html").read_text()
+
+
 def test_a_callback_sees_each_step_and_ends_the_run(stopped: tuple[Any, list[Step]]) -> None:
     result, steps = stopped
     assert (result.steps, result.interrupted) == (2, 0)
