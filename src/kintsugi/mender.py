@@ -22,11 +22,12 @@ from kintsugi.config import Recipe
 from kintsugi.files import writing
 from kintsugi.mending.repair import mendable
 from kintsugi.models.loading import HFCodec, quiet
+from kintsugi.plugins import spec_name
 from kintsugi.records import Completion, Episode, Extra, KintsugiError, Problem, Rollout
 from kintsugi.run.console import Reporter
 from kintsugi.run.directory import RunLog
 from kintsugi.run.metrics import step_metrics
-from kintsugi.run.solutions import Solutions, Solved
+from kintsugi.run.solutions import GOLD, Solutions, Solved
 from kintsugi.sampling.base import StepStats
 from kintsugi.sampling.context import Context
 from kintsugi.sampling.given import Group, GroupContext
@@ -76,6 +77,7 @@ def mend(
     told = Recipe.of({**USUAL, **recipe, "eval": {"problems": 1}}, task=Solved(solutions), verifier=verifier)
     if told.verifier is None:
         raise KintsugiError("mend: expected a verifier (--verifier math, or verifier=my_function), got none")
+    require_answers(told.verifier, solutions)
     algorithm = load_algorithm(told.algorithm)
     if algorithm.outcome_only:
         raise KintsugiError(f"mend: algorithm {algorithm.name} repairs nothing; kintsugi and iop do")
@@ -102,6 +104,19 @@ def mend(
     )
 
 
+def require_answers(verifier: Any, solutions: Solutions) -> None:
+    """KintsugiError where a verifier that compares with gold answers would find none."""
+    specs = verifier if isinstance(verifier, list | tuple) else [verifier]
+    if {"exact", "math"} & set(map(spec_name, specs)) and not any(
+        g.problem.answer for g in solutions.values()
+    ):
+        first = next(iter(solutions.values())).problem
+        raise KintsugiError(
+            f"mend: {first.id}: the verifier needs a gold answer, expected one of the columns {', '.join(GOLD)}, found "
+            f"{', '.join(first.columns)}; name it with --answer NAME"
+        )
+
+
 def steps(
     parts: Parts, solutions: Solutions, algorithm: Algorithm, log: RunLog, out: Reporter
 ) -> Iterator[list[Episode]]:
@@ -118,6 +133,8 @@ def steps(
                 judged(p, solutions[p.id].texts, ctx, parts.loaded.codec)
                 for p in problems[first : first + size]
             ]
+            if step == 1:
+                parts.verifier.require((v for g in groups for v in g.verdicts), "step 1")
             drawn = draws(groups, ctx, parts)
             runs = [algorithm.run(g.problem, surroundings(g, ctx, drawn)) for g in groups]
             episodes = [

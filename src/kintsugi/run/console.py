@@ -219,5 +219,6 @@ def describe(metrics: Mapping[str, Any]) -> str:
         parts.append(f"active {percent(metrics['active_ratio'])}")
     if errors := metrics["verdict/error"] + metrics["repair/verdict_error"]:
         parts.append(f"verifier errors {errors}")
-    parts.append(f"{metrics['tokens/generated'] / max(seconds, 1e-9):,.0f} tok/s")
+    if seconds and metrics["tokens/generated"]:  # solutions that were given took no time
+        parts.append(f"{metrics['tokens/generated'] / seconds:,.0f} tok/s")
     return "  ".join(parts)

@@ -34,6 +34,7 @@ COMPLETIONS = (
 """Usual names of the column of solutions; `output` is verl's."""
 GOLD = (*(name for name in ANSWERS if name != "solution"), "gts")
 """Usual names of the column of answers; `gts` is verl's."""
+OPTION = "--{} NAME"
 
 
 @dataclass(slots=True)
@@ -110,11 +111,11 @@ def of_table(
     for split in place.names():
         for line in place.read(split):
             row = Line(line.id, line.where, whole(mapping(line)))
-            asked = cell(row, prompt or usual(row, "prompt", PROMPTS))
+            asked = cell(row, prompt or usual(row, "prompt", PROMPTS, OPTION))
             before, question = (
                 conversation(asked, row.where) if isinstance(asked, list) else (None, str(asked))
             )
-            texts = spoken(cell(row, completion or usual(row, "completion", COMPLETIONS)), row.where)
+            texts = spoken(cell(row, completion or usual(row, "completion", COMPLETIONS, OPTION)), row.where)
             gold = answer or next((name for name in GOLD if named(row, name)), None)
             told = "" if gold is None else gold_answer(cell(row, gold), row.where, gold)
             columns = {k: v for k, v in row.row.items() if v is not asked}

@@ -115,8 +115,9 @@ def cell(line: Line, column: str) -> Any:
     return value
 
 
-def usual(line: Line, what: str, names: Sequence[str]) -> str:
-    """The first of the usual names that a row has, as it spells it; KintsugiError where it has none of them."""
+def usual(line: Line, what: str, names: Sequence[str], option: str = "task.{}=NAME") -> str:
+    """The first of the usual names that a row has, as it spells it; KintsugiError where it has none of them. `option`:
+    how a user names the column."""
     row = mapping(line)
     fields = {f"{k}.{inner}": inner for k, v in row.items() if isinstance(v, Mapping) for inner in v}
     there = {str(name).lower(): str(name) for name in reversed([*row, *fields])}
@@ -124,8 +125,8 @@ def usual(line: Line, what: str, names: Sequence[str]) -> str:
     if found is None or (what == "prompt" and BESIDE & there.keys()):
         raise KintsugiError(
             f"{line.where}: which column is the {what}? Expected one named {', '.join(names)}, found "
-            f"{', '.join(row)}; name it, as in task.{what}=NAME"
-            + (" or task.prompt=[ONE, OTHER]" if what == "prompt" else "")
+            f"{', '.join(row)}; name it, as in {option.format(what)}"
+            + (" or task.prompt=[ONE, OTHER]" if what == "prompt" and "task" in option else "")
         )
     return found
 

@@ -154,3 +154,13 @@ def test_the_default_evaluation_of_a_large_model_on_a_cpu_is_small(
 ) -> None:
     model = SimpleNamespace(device=SimpleNamespace(type=device), num_parameters=lambda: parameters)
     assert evaluated(SimpleNamespace(model=model)) == count  # type: ignore[arg-type]
+
+
+def test_a_step_in_which_nothing_was_generated_has_no_speed() -> None:
+    step = {
+        "step": 1, "accuracy": 0.5, "repair/tried": 0, "verdict/error": 0, "repair/verdict_error": 0,
+        "tokens/generated": 55, "seconds/rollout": 0.0,
+    }  # fmt: skip
+    assert console.describe(step).endswith("accuracy  50%")
+    # 55 tokens in half a second.
+    assert console.describe(step | {"seconds/rollout": 0.5}).endswith("110 tok/s")

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from kintsugi.mender import mend
 from kintsugi.records import KintsugiError, Turn
 from kintsugi.run.solutions import read_solutions
 
@@ -107,3 +108,16 @@ def test_what_is_no_solution_is_refused(tmp_path: Path, row: dict[str, Any], mes
 def test_a_place_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KintsugiError, match="mend: no such file or folder"):
         read_solutions(tmp_path / "nowhere")
+
+
+def test_columns_that_cannot_be_found_are_asked_for_by_the_options_of_mend(tmp_path: Path) -> None:
+    with pytest.raises(KintsugiError, match=r"name it, as in --completion NAME$"):
+        read_solutions(lines(tmp_path / "a.jsonl", {"question": "2+2?", "said": "5", "answer": "4"}))
+    given = read_solutions(
+        lines(tmp_path / "b.jsonl", {"question": "2+2?", "response": "5", "solution": "4"})
+    )
+    for verifier in ("math", [{"name": "exact", "weight": 2}]):
+        recipe = {"model": "nano", "verifier": verifier, "output_dir": str(tmp_path / "run")}
+        with pytest.raises(KintsugiError, match="found response, solution; name it with --answer NAME"):
+            mend(given, recipe)
+    assert not (tmp_path / "run").exists()
