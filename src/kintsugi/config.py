@@ -305,7 +305,7 @@ def explain(error: ValidationError, known: Sequence[str]) -> str:
     first = error.errors()[0]
     key = dotted(first)
     if first["type"] == "extra_forbidden":
-        return f"unknown key {key!r}; {did_you_mean(key, known)}"
+        return f"unknown key {key!r}{did_you_mean(key, known)}"
     if first["type"] == "missing":
         return f"missing key {key!r}"
     if first["type"] == "value_error":  # a validator of our own: its message says all

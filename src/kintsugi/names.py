@@ -19,6 +19,12 @@ class Name(NamedTuple):
     note: str = ""
 
 
+ANSWERS = (
+    "answer", "reward_model.ground_truth", "ground_truth", "final_answer", "expected_answer", "gold", "solution",
+    "target", "label", "code", "canonical_solution",
+)  # fmt: skip
+"""Names of columns that are taken, in this order and any case, where none is given. verl's files have the second."""
+
 NO_KL = "there is no KL term and no reference model: updates are held by ratio clips and the learning rate"
 NO_DECAY = "AdamW runs without weight decay, betas 0.9 and 0.99"
 ALONE = "sampling knows temperature and top_p alone: what is sampled is what is trained on"

@@ -9,6 +9,7 @@ parameters, their annotations (pydantic), and what they must be given. In Python
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import inspect
 import sys
@@ -59,7 +60,7 @@ class Door:
         if name not in self.built_in:
             names = ", ".join([*self.built_in, *([f"and {self.own}"] if self.own else [])])
             meant = did_you_mean(self.also.get(name.lower(), name), self.built_in)
-            raise KintsugiError(f"{self.what}: unknown {name!r}; {meant} There are {names}")
+            raise KintsugiError(f"{self.what}: unknown {name!r}{meant} There are {names}")
         found = self.built_in[name]
         if not isinstance(found, str):
             return found
@@ -118,9 +119,13 @@ def with_name(spec: Spec, name: str) -> Spec:
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """`did you mean 'x'?` with the nearest of `words`; "" where none is near."""
-    nearest = process.extractOne(word, list(words), scorer=fuzz.ratio)
-    return f"did you mean {nearest[0]!r}?" if nearest else ""
+    """The end of a sentence: `; did you mean 'x'?` with the nearest of `words`, `.` where none is near."""
+    nearest = process.extractOne(word, list(words), scorer=fuzz.ratio, score_cutoff=NEAR)
+    return f"; did you mean {nearest[0]!r}?" if nearest else "."
+
+
+NEAR = 60
+"""The similarity in percent (Indel) above which a name may have been meant: 67 with one letter of three changed."""
 
 
 # ---- files of the user's own
@@ -128,15 +133,21 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
 
 def is_file_spec(name: str) -> bool:
     """True if a spec names an object in a file rather than something built in."""
-    return ".py:" in name
+    return ".py:" in name or name.endswith(".py")
 
 
 def load_object(name: str, what: str) -> Any:
     """The object that `path/to/file.py:Name` names; KintsugiError says which part is wrong."""
-    path_text, _, attribute = name.rpartition(":")
+    path_text, _, attribute = (f"{name}:" if name.endswith(".py") else name).rpartition(":")
     path = Path(path_text)
     if not path.is_file():
         raise KintsugiError(f"{what} {name!r}: no such file {path_text!r}")
+    if not attribute:
+        kind, names = defined(path, what)
+        example = f"{path_text}:{names[0] if names else 'NAME'}"
+        raise KintsugiError(
+            f"{what} {name!r}: which {kind} of {path.name}? it defines {', '.join(names) or 'none'}: {example}"
+        )
     spec = importlib.util.spec_from_file_location(f"kintsugi_user_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise KintsugiError(f"{what} {name!r}: {path_text!r} is not a Python file")
@@ -151,6 +162,26 @@ def load_object(name: str, what: str) -> Any:
     if not hasattr(module, attribute):
         raise KintsugiError(f"{what} {name!r}: {path_text!r} defines no {attribute!r}")
     return getattr(module, attribute)
+
+
+def defined(path: Path, what: str) -> tuple[str, list[str]]:
+    """(what one of a kind usually is in a file, the public names that this file defines as such)."""
+    kind, nodes = USUAL.get(what, ("class", (ast.ClassDef,)))
+    try:
+        body = ast.parse(path.read_bytes()).body
+    except (SyntaxError, ValueError):  # importing it will say so
+        return kind, []
+    found = [node for node in body if isinstance(node, nodes)]
+    targets = [t for node in found for t in (node.targets if isinstance(node, ast.Assign) else [node])]
+    names = (getattr(t, "id", None) or getattr(t, "name", "") for t in targets)
+    return kind, [name for name in names if name and not name.startswith("_")]
+
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+USUAL: dict[str, tuple[str, tuple[type[ast.stmt], ...]]] = {
+    "verifier": ("function", FUNCTIONS),
+    "algorithm": ("algorithm", (ast.Assign, *FUNCTIONS)),
+}
 
 
 # ---- arguments
@@ -204,8 +235,8 @@ def made(where: str, make: Any, arguments: Mapping[str, Any]) -> Any:
         if key not in named and not others:
             if known := translated(f"{where.split()[0]}.{key}", value):
                 raise KintsugiError(f"{where}: unknown argument {key!r}: {'; '.join(known)}")
-            hint = f"{did_you_mean(key, named)} I{taken[1:]}" if named else taken
-            raise KintsugiError(f"{where}: unknown argument {key!r}; {hint}")
+            hint = f"{did_you_mean(key, named)} I{taken[1:]}" if named else f"; {taken}"
+            raise KintsugiError(f"{where}: unknown argument {key!r}{hint}")
     for key, argument in named.items():
         if argument.default is inspect.Parameter.empty and key not in arguments:
             raise KintsugiError(f"{where}: missing argument {key!r}; {taken}")

@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kintsugi.names import ANSWERS
 from kintsugi.records import KintsugiError, Problem
 from kintsugi.run.directory import MARKS
 from kintsugi.run.reading import Run
 from kintsugi.tasks import evaluation_problems, load_task, training_problems
 from kintsugi.tasks.chat import conversation, message_text
 from kintsugi.tasks.sources import Line, find
-from kintsugi.tasks.table import ANSWERS, PROMPTS, cell, gold_answer, mapping, one_spaced, usual, whole
+from kintsugi.tasks.table import PROMPTS, cell, gold_answer, mapping, one_spaced, usual, whole
 
 COMPLETIONS = (
     "completion",

@@ -116,7 +116,7 @@ def find_generator(name: str) -> tuple[Any, Any]:
         ) from None
     if not isinstance(name, str) or name not in DATASETS:
         raise KintsugiError(
-            f"task reasoning_gym: unknown dataset {name!r}; {did_you_mean(str(name), DATASETS)}"
+            f"task reasoning_gym: unknown dataset {name!r}{did_you_mean(str(name), DATASETS)}"
         )
     dataset_class, config_class = DATASETS[name]
     return dataset_class, config_class

@@ -20,6 +20,7 @@ from decimal import Decimal
 from functools import cached_property, partial
 from typing import Any
 
+from kintsugi.names import ANSWERS
 from kintsugi.records import KintsugiError, Problem
 from kintsugi.tasks.base import check_count, check_share, require_problems, split_by_text
 from kintsugi.tasks.chat import conversation
@@ -27,11 +28,6 @@ from kintsugi.tasks.sources import Files, HubSet, Line, find
 from kintsugi.verifiers.extract import boxed
 
 PROMPTS = ("prompt", "question", "problem", "query", "input", "text")
-ANSWERS = (
-    "answer", "reward_model.ground_truth", "ground_truth", "final_answer", "expected_answer", "gold", "solution",
-    "target", "label", "code", "canonical_solution",
-)  # fmt: skip
-"""Names of columns that are taken, in this order and any case, where none is given. verl's files have the second."""
 BESIDE = {"body", "context", "passage", "story", "instruction"}
 """Columns without which the question may make no sense: where there is one, the recipe must name what is asked."""
 GOLD_MARKER = "####"

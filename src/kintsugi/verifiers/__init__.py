@@ -62,6 +62,11 @@ def load_verifier(spec: Spec | Verifier | Reward | Sequence[Any]) -> Verifier:
 
 def weighted(specs: Sequence[Spec]) -> Weighted:
     """The verifiers of a list, by the names of functions."""
+    for pair in (specs, *specs):
+        if isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[1], int | float):
+            called = getattr(pair[0], "__name__", repr(pair[0]))
+            say = f'{{"name": {called}, "weight": {pair[1]}}}'
+            raise KintsugiError(f"verifier: expected a mapping for {called} with its weight; say {say}")
     split = [split_spec(spec, "verifier") for spec in specs]
     weights = [arguments.pop("weight", 1.0) for _, arguments in split]
     called = [spec_name(spec) for spec in specs]

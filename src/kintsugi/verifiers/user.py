@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kintsugi.names import ANSWERS
 from kintsugi.plugins import did_you_mean, load_object
 from kintsugi.records import KintsugiError, Part, Problem, Turn, Verdict
 from kintsugi.verifiers.base import UNKNOWN, Sampled
@@ -122,8 +123,11 @@ class UserVerifier:
         known = {*BY_TRL, *columns} - {"prompt", "completion"} if self.batched else BY_VERL
         for name in self.required:
             if name not in known:
+                near = did_you_mean(name, known)
+                if near == "." and name in ANSWERS:
+                    near = next((f"; did you mean {a!r}?" for a in ANSWERS if a in known), near)
                 raise KintsugiError(
-                    f"verifier {self.name!r}: nothing fills its parameter {name!r}; {did_you_mean(name, known)} "
+                    f"verifier {self.name!r}: nothing fills its parameter {name!r}{near} "
                     f"There are {', '.join(sorted(known))}"
                 )
 

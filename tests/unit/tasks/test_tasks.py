@@ -274,7 +274,7 @@ def test_own_task(own: str) -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("MyTask", {"size": 3}, "unknown argument 'size'; .*It takes count, word"),
+        ("MyTask", {"size": 3}, r"unknown argument 'size'\. It takes count, word"),
         ("Half", {}, r"it lacks evaluation, verifier \(a string\)"),
         ("Raises", {}, "making it raised ValueError: no such table"),
         ("Other", {}, "defines no 'Other'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from kintsugi.run.evaluation import EvalResult, counted
 from kintsugi.run.measuring import gain
 from kintsugi.run.metrics import episode_metrics, reward_metrics
 from kintsugi.run.tables import problem_steps, rollout_lines
+from kintsugi.tasks import load_task
 from kintsugi.verifiers import Verifier, begun_in_thoughts, check_columns, goes_on, load_verifier
 from kintsugi.verifiers.base import UNKNOWN, Sampled, TrainerState
 from kintsugi.verifiers.heard import Heard
@@ -145,6 +147,33 @@ def test_bad_arguments_are_one_line(
         load_verifier([named("brevity", **more)])
 
 
+def test_a_function_and_its_weight_go_into_a_mapping() -> None:
+    def fmt(completions: list[str], **columns: Any) -> list[float]:
+        return [1.0 for _ in completions]
+
+    for given in ([fmt, (fmt, 0.2)], (fmt, 0.2)):
+        with pytest.raises(KintsugiError, match=r'say \{"name": fmt, "weight": 0\.2\}$'):
+            load_verifier(given)
+    (verdict,) = load_verifier([fmt, {"name": fmt, "weight": 0.2}])(ASKED, ["4"])
+    assert verdict.total == 1.2
+
+
+def test_a_file_without_a_function_says_which_it_defines(tmp_path: Path) -> None:
+    path = tmp_path / "own.py"
+    path.write_text(
+        "LIMIT = 3\nclass Sums: ...\ndef _own(): ...\ndef accuracy(): ...\nasync def fmt(): ...\nMINE = 1\n"
+    )
+    for load, said in (
+        (load_verifier, f"which function of own.py? it defines accuracy, fmt: {path}:accuracy"),
+        (load_task, f"which class of own.py? it defines Sums: {path}:Sums"),
+        (load_algorithm, f"which algorithm of own.py? it defines LIMIT, accuracy, fmt, MINE: {path}:LIMIT"),
+    ):
+        with pytest.raises(KintsugiError, match=re.escape(said)):
+            load(str(path))
+    with pytest.raises(KintsugiError, match=r"no such file 'nowhere\.py'"):
+        load_verifier("nowhere.py")
+
+
 def test_a_function_that_reads_messages_reads_texts_too(named: Callable[..., dict[str, Any]]) -> None:
     (verdict,) = load_verifier(named("talks"))(ASKED, ["4"])
     assert verdict.broken and "`messages: true` beside the function's name" in verdict.message
@@ -159,6 +188,16 @@ def test_a_parameter_that_nothing_fills_is_refused(named: Callable[..., dict[str
         KintsugiError, match=r"nothing fills its parameter 'solution'; did you mean 'solutions'\? There are"
     ):
         check_columns(verifier, [Problem("a", "?", "1", {"solutions": "1"})])
+    # Names that mean the gold answer are told where it stands; where nothing is near, nothing is suggested.
+    for parameter, said in (
+        ("ground_truth", r"'ground_truth'; did you mean 'answer'\? There are answer"),
+        ("gold", r"'gold'; did you mean 'answer'\? There are answer"),
+        ("level", r"'level'\. There are answer"),
+    ):
+        scope: dict[str, Any] = {}
+        exec(f"def score(completions, {parameter}): ...", scope)
+        with pytest.raises(KintsugiError, match=said):
+            check_columns(load_verifier(scope["score"]), [ASKED])
     check_columns(load_verifier(named("later", solution="given")), [Problem("a", "?", "1")])
     check_columns(load_verifier(named("each")), [])
 
