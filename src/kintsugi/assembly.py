@@ -12,6 +12,7 @@ from kintsugi.config import EVALUATED, FEW, LARGE, Recipe, derived
 from kintsugi.files import digest
 from kintsugi.learning.selftest import check_learner
 from kintsugi.models.loading import LoadedModel, hardware, load_model, pick_autocast, settle_machine
+from kintsugi.models.nano import KNOWN, NANO, NOTE
 from kintsugi.plugins import is_file_spec, spec_name, with_name
 from kintsugi.prompts import Prompts, load_prompts
 from kintsugi.records import Problem
@@ -20,7 +21,7 @@ from kintsugi.sampling.registry import Engine, load_engine
 from kintsugi.sampling.room import fitting, left_out
 from kintsugi.sampling.sample import longrope_limit, positions_of
 from kintsugi.tasks import evaluation_problems, load_task, training_problems
-from kintsugi.tasks.base import Task, fingerprint, require_problems
+from kintsugi.tasks.base import Demonstrator, Task, fingerprint, require_problems
 from kintsugi.verifiers import begun_in_thoughts, check_columns, goes_on, load_verifier
 from kintsugi.verifiers.base import Verifier
 from kintsugi.verifiers.heard import Heard
@@ -37,11 +38,8 @@ class Ground:
     go_on: bool
     train_problems: Sequence[Problem]
     eval_problems: Sequence[Problem]
-
-    @property
-    def notes(self) -> list[str]:
-        """What the task had to assume."""
-        return list(getattr(self.task, "notes", ()))
+    notes: Sequence[str]
+    """What the task had to assume, and that nano cannot read it."""
 
     @classmethod
     def of(cls, recipe: Recipe) -> Ground:
@@ -56,7 +54,10 @@ class Ground:
         require_problems(
             eval_problems[recipe.eval.skip :], f"held-out problems beyond eval.skip={recipe.eval.skip}"
         )
-        return cls(prompts, engine, task, verifier, goes_on(named), train_problems, eval_problems)
+        own = isinstance(task, Demonstrator) or KNOWN.fullmatch(train_problems[0].prompt)
+        foreign = spec_name(recipe.model) in NANO and not (own and prompts.name == "terse-v1")
+        notes = [*([NOTE] if foreign else []), *getattr(task, "notes", ())]
+        return cls(prompts, engine, task, verifier, goes_on(named), train_problems, eval_problems, notes)
 
     def told(self, recipe: Recipe, steps: Sequence[str] | None = None) -> list[str]:
         """What there is to train on and what the recipe comes to, in words, for who asks before a run; `steps` as in

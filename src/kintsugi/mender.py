@@ -22,6 +22,7 @@ from kintsugi.config import Recipe
 from kintsugi.files import writing
 from kintsugi.mending.repair import mendable
 from kintsugi.models.loading import HFCodec, quiet
+from kintsugi.models.nano import NANO
 from kintsugi.plugins import spec_name
 from kintsugi.records import Completion, Episode, Extra, KintsugiError, Problem, Rollout
 from kintsugi.run.console import Reporter
@@ -74,7 +75,10 @@ def mend(
     recipe: keys of a recipe; `model` and, without the object `verifier`, `verifier` must be among them. overwrite:
     deletes the run in output_dir. KintsugiError for what a user can mend.
     """
-    told = Recipe.of({**USUAL, **recipe, "eval": {"problems": 1}}, task=Solved(solutions), verifier=verifier)
+    own = {"prompts": "terse-v1"} if spec_name(recipe.get("model")) in NANO else {}
+    told = Recipe.of(
+        {**USUAL, **own, **recipe, "eval": {"problems": 1}}, task=Solved(solutions), verifier=verifier
+    )
     if told.verifier is None:
         raise KintsugiError("mend: expected a verifier (--verifier math, or verifier=my_function), got none")
     require_answers(told.verifier, solutions)

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from kintsugi.config import Recipe
+from kintsugi.models.nano import NANO, NOTE
 from kintsugi.plugins import Spec
 from kintsugi.records import KintsugiError, Problem
 from kintsugi.tasks import evaluation_problems, load_task, training_problems
@@ -64,10 +65,12 @@ def draft(data: str, model: str, output_dir: str, **named: Any) -> str:
     wording = (
         "plain-v1" if share(train, lambda p: any(form in p.prompt for form in FORMS)) > 0.5 else "chat-v1"
     )
+    if model in NANO:
+        wording = "terse-v1"
     told = f"{known:.0%} of the gold answers pass it"
     doubt = "" if known >= RIGHT else ": write a function of your own, verifier: my_rewards.py:score"
     parts: list[tuple[str, Any, str]] = [
-        ("model", model, ""),
+        ("model", model, NOTE if model in NANO else ""),
         ("task", spec, f"{len(train):,} problems to train on, {len(held_out):,} held out"),
         ("verifier", verifier, told + doubt),
         ("prompts", wording, WORDINGS[wording]),
@@ -89,6 +92,7 @@ def draft(data: str, model: str, output_dir: str, **named: Any) -> str:
 
 WORDINGS = {
     "chat-v1": "asks for steps, and for the answer after ####",
+    "terse-v1": "adds nothing: nano's own",
     "plain-v1": "adds nothing: the questions say themselves how to answer",
 }
 

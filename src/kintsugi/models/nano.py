@@ -6,6 +6,7 @@ data too; its knowledge is the built-in task `dag` alone.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from kintsugi.prompts import TERSE_MARKERS
@@ -21,6 +22,13 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 MAX_POSITIONS = 8192
+NANO = ("nano", "nano-random")
+KNOWN = re.compile(r"\w=\w[+-]\w(,\w=\w[+-]\w)*")
+"""A problem of task `dag`."""
+NOTE = (
+    "nano knows the built-in task alone, in the prompts terse-v1; for other text take smollm2-135m-instruct "
+    "(make smollm2)"
+)
 
 
 def nano_tokenizer() -> PreTrainedTokenizerBase:

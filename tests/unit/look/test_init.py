@@ -27,15 +27,23 @@ def test_a_csv_file_becomes_a_recipe_that_passes_the_checks_of_a_run(tmp_path: P
     text = init(path, str(data), "nano")
     said = yaml.safe_load(text)
     assert said["task"] == {"name": "table", "path": str(data), "prompt": "Question", "answer": "Answer"}
-    assert (said["model"], said["verifier"], said["prompts"]) == ("nano", "math", "chat-v1")
+    assert (said["model"], said["verifier"], said["prompts"]) == ("nano", "math", "terse-v1")
     assert said["sampling"]["max_new_tokens"] == 512
     assert "# 100% of the gold answers pass it" in text
     assert "# questions have up to 15 characters" in text  # What is 39 + 1?
     train, held_out = map(
-        int, text.partition("  # ")[2].split(" held out")[0].split(" problems to train on, ")
+        int, text.partition("}  # ")[2].split(" held out")[0].split(" problems to train on, ")
     )
     assert train + held_out == 40
     assert trainer.outline(Recipe.load(path))[0] == f"{train} training problems, {held_out} held out"
+    notes = [
+        line for line in trainer.outline(Recipe.load(path)) if "nano knows the built-in task alone" in line
+    ]
+    assert len(notes) == 1  # not its task, though its prompts
+    known = ("task=dag", "verifier=null")
+    assert not any("nano knows" in line for line in trainer.outline(Recipe.load(path, known)))
+    chat = trainer.outline(Recipe.load(path, (*known, "prompts=chat-v1")))
+    assert sum("nano knows" in line for line in chat) == 1
     with pytest.raises(KintsugiError, match="there is a file already; pass --overwrite"):
         init(path, str(data), "nano")
     assert init(path, str(data), "nano", overwrite=True) == text
@@ -49,7 +57,7 @@ def test_answers_and_questions_decide_verifier_wording_and_lengths(tmp_path: Pat
         {"problem": f"Find {i}. Put it into \\boxed{{}}.", "solution": "x" * 890 + f"\\boxed{{{i % 10}}}"}
         for i in range(30)
     ]
-    said = yaml.safe_load(init(tmp_path / "b.yaml", write(tmp_path / "b.jsonl", boxed), "nano"))
+    said = yaml.safe_load(init(tmp_path / "b.yaml", write(tmp_path / "b.jsonl", boxed), "some/model"))
     assert (said["prompts"], said["verifier"], said["sampling"]["max_new_tokens"]) == (
         "plain-v1",
         "math",
