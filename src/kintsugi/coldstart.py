@@ -37,6 +37,7 @@ from kintsugi.run.directory import EXAMPLES
 from kintsugi.run.session import TrainResult
 from kintsugi.sampling.context import Context
 from kintsugi.sampling.play import Meter, play
+from kintsugi.tasks import Rows, as_task
 from kintsugi.tasks.base import Demonstrator, RepairPair, Task
 from kintsugi.tasks.chat import conversation, message_text
 from kintsugi.trackers import load_trackers
@@ -58,7 +59,7 @@ class Solution(NamedTuple):
 def sft(
     recipe: Recipe | Mapping[str, Any] | str | Path,
     *,
-    task: Task | None = None,
+    task: Task | Rows | None = None,
     verifier: Verifier | Reward | Sequence[Any] | None = None,
     on_step: OnStep | None = None,
     resume: bool = False,
@@ -69,7 +70,7 @@ def sft(
 
     Arguments as in kintsugi.trainer.train.
     """
-    recipe = Recipe.of(recipe, task=task, verifier=verifier)
+    recipe = Recipe.of(recipe, task=as_task(task), verifier=verifier)
     return loop.run(
         recipe, ColdStart(), on_step=on_step, resume=resume, overwrite=overwrite, reporter=reporter
     )

@@ -25,6 +25,7 @@ from kintsugi.run.evaluation import EvalResult
 from kintsugi.run.measuring import evaluated
 from kintsugi.run.reading import Run
 from kintsugi.run.session import TrainResult
+from kintsugi.tasks import Rows, as_task
 from kintsugi.tasks.base import Task
 from kintsugi.verifiers.base import Verifier
 from kintsugi.verifiers.user import Reward
@@ -64,7 +65,7 @@ def evaluate(
     recipe: Recipe | Mapping[str, Any] | str | Path,
     *,
     model: str | Path | None = None,
-    task: Task | None = None,
+    task: Task | Rows | None = None,
     verifier: Verifier | Reward | Sequence[Any] | None = None,
 ) -> EvalResult:
     """The recipe's model (or `model`) on its held-out problems: pass@1, pass@k, maj@k and greedy, with their intervals.
@@ -72,7 +73,7 @@ def evaluate(
     task, verifier: objects in place of those that the recipe names. KintsugiError for what a user can mend.
     """
     named = None if model is None else str(model)
-    return evaluated(Recipe.of(recipe, model=named, task=task, verifier=verifier), Reporter())[1]
+    return evaluated(Recipe.of(recipe, model=named, task=as_task(task), verifier=verifier), Reporter())[1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from kintsugi.run.session import TrainResult, state_of
 from kintsugi.sampling.base import derive_seed
 from kintsugi.sampling.context import Context
 from kintsugi.sampling.play import Meter, play
+from kintsugi.tasks import Rows, as_task
 from kintsugi.tasks.base import Task
 from kintsugi.trackers import load_trackers
 from kintsugi.verifiers.base import Verifier
@@ -37,7 +38,7 @@ from kintsugi.verifiers.user import Reward
 def train(
     recipe: Recipe | Mapping[str, Any] | str | Path,
     *,
-    task: Task | None = None,
+    task: Task | Rows | None = None,
     verifier: Verifier | Reward | Sequence[Any] | None = None,
     algorithm: Algorithm | None = None,
     on_step: OnStep | None = None,
@@ -47,7 +48,8 @@ def train(
 ) -> TrainResult:
     """Trains as the recipe (or a mapping of its keys, or its file) says and returns the held-out result.
 
-    task, verifier, algorithm: objects in place of those that the recipe names. A verifier is a reward function with
+    task, verifier, algorithm: objects in place of those that the recipe names. A task may be a list of
+    Problems, or of rows with the usual columns: a tenth of the texts are held out. A verifier is a reward function with
     TRL's or verl's signature, or takes `problem` and `texts` and returns a Verdict of each; of several, with weights, a
     list as in a recipe.
     on_step: called with each finished Step; where it returns something true the run ends there, with its checkpoint
@@ -56,7 +58,7 @@ def train(
 
     Raises KintsugiError for what a user can mend.
     """
-    recipe = Recipe.of(recipe, task=task, verifier=verifier, algorithm=algorithm)
+    recipe = Recipe.of(recipe, task=as_task(task), verifier=verifier, algorithm=algorithm)
     lessons = Reinforcement(check_algorithm(recipe))
     return loop.run(recipe, lessons, on_step=on_step, resume=resume, overwrite=overwrite, reporter=reporter)
 

@@ -8,12 +8,14 @@ A task's module, and whatever that needs, is imported when the task is asked for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from kintsugi.plugins import Door, Spec, spec_name
 from kintsugi.records import KintsugiError, Problem
 from kintsugi.tasks.base import Task, require_problems
 
+Rows = Sequence[Problem | Mapping[str, Any]]
 TASKS = Door(
     "task",
     {
@@ -27,6 +29,15 @@ TASKS = Door(
         ("jsonl", "json", "csv", "tsv", "parquet", "arrow", "hub", "data", "dataset"), "table"
     ),
 )
+
+
+def as_task(task: Any) -> Any:
+    """The task itself, or that of a list of Problems or rows."""
+    if not isinstance(task, list | tuple):
+        return task
+    from kintsugi.tasks.table import GivenTask
+
+    return GivenTask(task)
 
 
 def load_task(spec: Spec | Task, *, judged: bool = False) -> Task:

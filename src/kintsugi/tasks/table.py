@@ -302,6 +302,26 @@ class TableTask:
         return list(found.values())
 
 
+class GivenTask(TableTask):
+    """Problems, or rows with the usual columns, given in Python as a list; `eval_share` of the texts are held out."""
+
+    name = "rows"
+
+    def __init__(self, rows: Sequence[Any], eval_share: float = 0.1) -> None:
+        self.what, self.columns, self.eval_share, self.limits = "task", Columns(), eval_share, (None, None)
+        self.rows, self.notes, self.taken = rows, [], []
+
+    @cached_property
+    def sources(self) -> tuple[Table, Table | None]:
+        lines = [Line(f"rows/{n}", f"task, row {n}", row) for n, row in enumerate(self.rows, 1)]
+        return (lambda: lines), None
+
+    def _problems(self, source: Table) -> list[Problem]:
+        if all(isinstance(row, Problem) for row in self.rows):
+            return list(self.rows)
+        return super()._problems(source)
+
+
 def named_split(place: Files | HubSet, *names: str) -> str:
     """The first of these splits that there is, or the only one; KintsugiError where it has to be said."""
     there = place.names()

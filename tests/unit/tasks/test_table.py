@@ -17,7 +17,7 @@ import pytest
 from pyarrow import csv, feather, ipc, parquet
 
 from kintsugi.records import KintsugiError, Problem
-from kintsugi.tasks import evaluation_problems, load_task, training_problems
+from kintsugi.tasks import as_task, evaluation_problems, load_task, training_problems
 from kintsugi.tasks.base import Task, in_evaluation
 from kintsugi.tasks.sources import Line
 from kintsugi.tasks.table import Columns, TableTask, gold_answer
@@ -648,3 +648,18 @@ def test_hub_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(KintsugiError, match=r"no file or folder 'openai/gsm8k'.*pip install -e '\.\[hub\]'"):
         load_task({"name": "table", "path": "openai/gsm8k"})
+
+
+def test_a_list_of_rows_or_problems_is_a_task_split_by_text() -> None:
+    given = as_task([{"question": f"{i}+1?", "answer": i + 1} for i in range(100)])
+    train, held_out = training_problems(given), evaluation_problems(given)
+    assert len(train) + len(held_out) == 100
+    assert held_out and all(in_evaluation(p.prompt, 0.1) for p in held_out)
+    assert not any(in_evaluation(p.prompt, 0.1) for p in train)
+    assert train[0].answer == str(int(train[0].prompt.split("+")[0]) + 1)
+    again = as_task([*train, *held_out])
+    assert (training_problems(again), evaluation_problems(again)) == (train, held_out)
+    with pytest.raises(KintsugiError, match=r"^task, row 1: expected an object, found int$"):
+        training_problems(as_task([1, 2]))
+    with pytest.raises(KintsugiError, match=r"^task, row 1: which column is the prompt\?"):
+        training_problems(as_task([{"frage": "1+1?", "answer": 2}]))
