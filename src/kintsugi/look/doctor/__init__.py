@@ -18,7 +18,7 @@ from kintsugi.tasks import load_task, training_problems
 from kintsugi.trackers import load_trackers
 from kintsugi.verifiers import check_columns, load_verifier
 
-__all__ = ["Check", "examine"]
+__all__ = ["CheckUp", "examine"]
 
 
 def examine(recipe: Recipe, out: Reporter | None = None) -> Iterator[CheckUp]:
