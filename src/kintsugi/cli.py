@@ -170,6 +170,8 @@ def sft_command(
     result = sft(resolved, resume=resume, overwrite=overwrite)
     stopped(recipe, result)
     typer.echo(result.summary(recipe.stem))
+    last = result.directory / "checkpoints" / f"step-{result.steps:06d}"
+    typer.echo(f"next: kintsugi train {recipe} model={last}")
 
 
 @app.command("eval")

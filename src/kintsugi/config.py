@@ -349,10 +349,11 @@ def derived(recipe: Recipe, held_out: int | None = None, steps: Sequence[str] | 
         f"{recipe.steps} steps = {recipe.steps * completions} rollouts, "
         f"at most {recipe.steps * completions * s.max_new_tokens:,} rollout tokens",
     )
+    updates = recipe.optim.minibatches * recipe.steps
     return [
         *(sampled if steps is None else steps),
-        f"{recipe.optim.minibatches * recipe.steps} optimizer steps at most, lr {recipe.optim.lr:g} "
-        f"after {recipe.optim.warmup} warm-up steps",
+        f"{updates} optimizer steps at most, lr {recipe.optim.lr:g} after {recipe.optim.warmup} warm-up steps"
+        + (", which it does not come to" if updates <= recipe.optim.warmup else ""),
         f"evaluation: {asked} problems x ({e.samples} samples + 1 greedy) = {samples:,} completions{fewer}; "
         f"{times} evaluations{spaced}: at most {times * samples * s.max_new_tokens:,} tokens",
         *([f"ends after {recipe.budget:,} {spent}"] if recipe.budget else []),

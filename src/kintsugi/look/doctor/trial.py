@@ -36,6 +36,10 @@ from kintsugi.trainer import Reinforcement, check_algorithm, problems_of_step
 BINS = 8
 
 
+COLD_START = "kintsugi sft RECIPE optim.lr=1e-5 output_dir=runs/cold"
+"""At the rate of 1e-6 that suits reinforcement a few examples change nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrialStep:
     """The result of the step: its metrics, lengths and verdicts of rollouts (these with their problems), the prompt,
@@ -152,7 +156,7 @@ def verdicts(trial: TrialStep) -> CheckUp:
         ", ".join(f"{state} {count}" for state, count in sorted(counts.items()) if count),
         "mend the verifier where it raises"
         if odd == "error"
-        else "ask for the form of answer that the verifier reads (prompts), or `kintsugi sft` first",
+        else f"ask for the form of answer that the verifier reads (prompts), or first {COLD_START}",
         visible(next((f"problem {name}: {v.said}" for name, v in trial.verdicts if v.state == odd), "")),
     )
 
@@ -177,7 +181,7 @@ def groups(trial: TrialStep) -> CheckUp:
         "groups at the start",
         "fail" if not mixed else graded(1 - mixed / whole, 0.75, 1.0),
         f"{mixed} mixed, {passed} all pass, {failed} all fail{known}",
-        "easier problems or a cold start (kintsugi sft) where all fail, harder ones where all pass, or a larger "
+        f"easier problems or a cold start ({COLD_START}) where all fail, harder ones where all pass, or a larger "
         "sampling.group_size: only mixed groups teach",
     )
 
@@ -188,7 +192,7 @@ def repairs(trial: TrialStep) -> CheckUp:
         "repairs at the start",
         "ok" if success >= 0.1 else "warn",
         f"{success:.0%} of {trial.metrics['repair/tried']} failures mended",
-        "a cold start of repair mode: kintsugi sft",
+        f"a cold start of repair mode: {COLD_START}",
     )
 
 
@@ -217,7 +221,7 @@ def forecast(trial: TrialStep) -> CheckUp:
         "forecast",
         "warn",
         f"{what}: expect no gain from repairs: {numbers}",
-        f"make the start warmer (kintsugi sft), raise the temperature ({warmer}), or train with grpo",
+        f"make the start warmer ({COLD_START}), raise the temperature ({warmer}), or train with grpo",
     )
 
 
