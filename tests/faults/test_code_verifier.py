@@ -193,7 +193,7 @@ def test_problems_without_tests_are_errors(columns: dict[str, Any], message: str
     [
         ({"timeout": 0}, "expected a timeout in seconds above 0, got 0"),
         ({"memory": 1}, "memory: expected MiB, at least 64, got 1"),
-        ({"unsafe": "no"}, "unsafe: expected true or false, got 'no'"),
+        ({"unsafe": "perhaps"}, "unsafe: input should be a valid boolean"),
     ],
 )
 def test_arguments_are_checked(arguments: dict[str, Any], message: str) -> None:

@@ -106,10 +106,9 @@ def test_an_unwritable_directory_is_told_before_anything_is_sampled(tmp_path: Pa
 
 
 ENDLESS = """
-from dataclasses import replace
-from kintsugi.algorithms.base import Algorithm, run_rollouts, uniform_row
+from kintsugi.algorithms.base import Algorithm, rollout_rows, run_rollouts
 def rows(episode):
-    return [uniform_row(r, 1e39, "policy", episode.problem, episode.problem.id) for r in episode.rollouts]
+    return [row.add("huge", 1e39) for row in rollout_rows(episode)]
 MINE = Algorithm("mine", run_rollouts, rows, level="token", clip_low=0.2, clip_high=0.2)
 """
 
@@ -119,7 +118,7 @@ def test_a_loss_that_is_not_finite_is_skipped_counted_and_ends_the_run(tmp_path:
     done = train(recipe(tmp_path, algorithm=f"{tmp_path / 'mine.py'}:MINE", steps=10))
     assert done.returncode == 2, done.stdout
     assert "no update could be made in 3 steps in a row" in done.stderr
-    assert "rows/step-000003.parquet holds the batch" in done.stderr
+    assert "last in step 3" in done.stderr
     steps = [m for m in metrics(tmp_path / "run") if "accuracy" in m]
     assert [(m["updates"], m["updates/skipped"]) for m in steps] == [(0, 2)] * 3
     assert (tmp_path / "run" / "rows" / "step-000003.parquet").is_file()

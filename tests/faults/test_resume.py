@@ -67,8 +67,8 @@ def killing(original):
 """
 PHASES = {
     "sampling": (
-        "import kintsugi.sampling.rounds as m",
-        "m.Rounds.put = killing(m.Rounds.put)",
+        "import kintsugi.sampling.slots as m",
+        "m.Slots.put = killing(m.Slots.put)",
         30,
     ),
     "repair": ("import kintsugi.mending.repair as m", "m.repair_one = killing(m.repair_one)", 4),
