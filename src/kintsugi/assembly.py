@@ -29,7 +29,7 @@ from kintsugi.verifiers.heard import Heard
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What a recipe names that needs no model: checked, with the problems of both splits."""
+    """The parts of a recipe that need no model: checked, with the problems of both splits."""
 
     prompts: Prompts
     engine: Engine
@@ -39,7 +39,7 @@ class Ground:
     train_problems: Sequence[Problem]
     eval_problems: Sequence[Problem]
     notes: Sequence[str]
-    """What the task had to assume, and that nano cannot read it."""
+    """Assumptions that the task made, and that nano cannot read it."""
 
     @classmethod
     def of(cls, recipe: Recipe) -> Ground:
@@ -60,7 +60,7 @@ class Ground:
         return cls(prompts, engine, task, verifier, goes_on(named), train_problems, eval_problems, notes)
 
     def told(self, recipe: Recipe, steps: Sequence[str] | None = None) -> list[str]:
-        """What there is to train on and what the recipe comes to, in words, for who asks before a run; `steps` as in
+        """The problems and the counts that follow from the recipe, in words, for who asks before a run; `steps` as in
         kintsugi.config.derived."""
         counts = f"{len(self.train_problems):,} training problems, {len(self.eval_problems):,} held out"
         held_out = min(recipe.eval.problems or EVALUATED, len(self.eval_problems) - recipe.eval.skip)

@@ -48,15 +48,15 @@ def mend_command(
 ) -> None:
     """Repair solutions that failed, without training: tables and report as of a run."""
     from kintsugi.config import apply_overrides
-    from kintsugi.look.report import write_report
     from kintsugi.mender import USUAL, mend
+    from kintsugi.notebook import reported_at
     from kintsugi.run.solutions import read_solutions
 
     solutions = read_solutions(failures, data, prompt=prompt, completion=completion, answer=answer)
     recipe = {**USUAL, "model": model, "verifier": verifier, "output_dir": str(output)}
     found = mend(solutions, apply_overrides(recipe, overrides or ()), overwrite=overwrite)
     typer.echo(found)
-    typer.echo(f"report: {write_report(found.directory)}")
+    typer.echo(reported_at(found.directory))
 
 
 def harvest_command(
@@ -65,7 +65,7 @@ def harvest_command(
     output: Annotated[Path | None, typer.Option(help="The file; RUN/harvest-KIND.jsonl without it.")] = None,
     cut: Annotated[bool, typer.Option("--cut", help="Preferences end after the seam.")] = False,
 ) -> None:
-    """What a run found, as TRL's PRMTrainer, DPOTrainer or SFTTrainer reads it."""
+    """Hand on what a run found, as TRL's PRMTrainer, DPOTrainer or SFTTrainer reads it."""
     from kintsugi.run.harvest import harvest
 
     found = harvest(run, kind, output, cut=cut)

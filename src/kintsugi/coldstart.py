@@ -77,7 +77,7 @@ def sft(
 
 
 def outline(recipe: Recipe) -> list[str]:
-    """What a cold start by the recipe comes to, in words, once all is checked that needs no model. KintsugiError as
+    """The counts of a cold start by the recipe, in words, once all is checked that needs no model. KintsugiError as
     `sft` would raise it."""
     load_trackers(recipe.trackers)
     ground, s = Ground.of(recipe), recipe.sampling

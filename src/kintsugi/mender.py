@@ -37,7 +37,7 @@ from kintsugi.verifiers.base import Verifier
 from kintsugi.verifiers.user import Reward
 
 USUAL: Mapping[str, Any] = {"algorithm": {"name": "kintsugi", "failures": 0}, "output_dir": "runs/mend"}
-"""What differs from a recipe's defaults: all failures of a group are mended."""
+"""The keys that differ from a recipe's defaults: all failures of a group are mended."""
 UNTRAINED = StepStats(math.nan, math.nan, 0.0, 0, math.nan, math.nan, math.nan, 0, 0.0)
 
 

@@ -192,7 +192,7 @@ def elsewhere(key: str) -> tuple[str, Name] | None:
 
 
 def translated(key: str, value: Any = None) -> list[str]:
-    """What each name of another trainer in or under `key` is here; empty where there is none."""
+    """The names here of another trainer's in or under `key`; empty where there is none."""
     found = [known for leaf in leaves(key, value) if (known := elsewhere(leaf))]
     return [said(whose, name) for whose, name in found]
 

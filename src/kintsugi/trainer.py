@@ -64,7 +64,7 @@ def train(
 
 
 def outline(recipe: Recipe) -> list[str]:
-    """What a run of the recipe comes to, in words, once all is checked that needs no model. KintsugiError as `train`
+    """The counts of a run of the recipe, in words, once all is checked that needs no model. KintsugiError as `train`
     would raise it."""
     algorithm = check_algorithm(recipe)
     load_trackers(recipe.trackers)

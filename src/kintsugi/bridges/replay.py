@@ -8,16 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from kintsugi.bridges.common import problem_of, told_apart
+from kintsugi.names import ANSWERS
 from kintsugi.records import Completion, Verdict
 from kintsugi.sampling.given import Group
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Answering = Callable[[list[Any]], Sequence[Any]]
-GOLD = ("answer", "solution", "ground_truth", "label", "target")
-"""Columns by which data sets call the right answer, as reports show it."""
-
-
 Member = tuple[Mapping[str, Any], tuple[int, ...], Completion]
 """A row of the data set, the prompt that was made of it, and one rollout."""
 
@@ -32,8 +29,8 @@ def grouped(members: Sequence[Member], verdicts: Sequence[Verdict], size: int) -
     for start, name in zip(starts, names, strict=True):
         example, prompt_ids, _ = members[start]
         gold = next(
-            (example[key] for key in GOLD if key in example), None
-        )  # shown to readers, judged by nobody
+            (example[key] for key in ANSWERS if key in example), None
+        )  # for readers: nobody judges by it
         problem = problem_of(name, example["prompt"], gold, example)
         completions = tuple(completion for _, _, completion in members[start : start + size])
         groups.append(Group(problem, prompt_ids, completions, tuple(verdicts[start : start + size])))

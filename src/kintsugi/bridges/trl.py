@@ -361,7 +361,7 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
 
 def told_by(trainer: GRPOTrainer) -> dict[str, Any]:
-    """What a run of TRL's is, by the recipe's keys."""
+    """The recipe of a run of TRL's, as far as it has the keys."""
     args = trainer.args
     updates = args.steps_per_generation * args.num_iterations / args.gradient_accumulation_steps
     return {

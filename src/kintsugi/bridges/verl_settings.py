@@ -88,7 +88,7 @@ def plan(config: DictConfig) -> Settled:
 
 
 def told_by(config: DictConfig) -> dict[str, Any]:
-    """What a run of verl's is, by the recipe's keys."""
+    """The recipe of a run of verl's, as far as it has the keys."""
     actor, data = config.actor_rollout_ref.actor, config.data
     own = config.reward.get("custom_reward_function") or {}
     function = f"{own['path']}:{own['name']}" if own.get("path") else "verl's default_compute_score"

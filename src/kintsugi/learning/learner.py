@@ -162,7 +162,7 @@ class LocalLearner:
     def _through(
         self, plan: Sequence[Sequence[Target]], compute: Callable[[Sequence[Target]], Mapping[int, Found]]
     ) -> dict[int, Found]:
-        """What `compute` finds, chunk by chunk without gradient, in smaller chunks where memory runs out."""
+        """The results of `compute`, chunk by chunk without gradient, in smaller chunks where memory runs out."""
         found: dict[int, Found] = {}
         waiting = deque(plan)
         while waiting:

@@ -169,7 +169,7 @@ def failure(run: Run, problem: ProblemStep, index: int, anchor: bool, width: int
 
 
 def verdict_lines(verdict: Verdict) -> Iterator[str]:
-    """What the verifier said, what each function paid, and what it logged."""
+    """The verifier's verdict, what each function paid, and what it logged."""
     yield f"verdict     {verdict.said}"
     if verdict.parts:
         paid = " + ".join(

@@ -68,6 +68,6 @@ class View:
         return value
 
     def example(self, state: str) -> str:
-        """What the verifier said of a late rollout in this state."""
+        """The verifier's words on a late rollout in this state."""
         said = self.run.said(state, [s["step"] for s in self.recent if s.get(f"verdict/{state}")])
         return f"; {said}" if said else ""

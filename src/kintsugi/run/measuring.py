@@ -73,7 +73,7 @@ def measure(
 
 @quiet()
 def evaluated(recipe: Recipe, out: Reporter) -> tuple[Parts, EvalResult]:
-    """What the recipe names, and its evaluation; `out` says notes and how far it is."""
+    """The parts of the recipe, and its evaluation; `out` says notes and how far it is."""
     parts = assemble(recipe, say=out.say, pulse=out.pulse)
     for note in parts.notes:
         out.say(f"note: {note}")

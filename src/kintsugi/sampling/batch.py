@@ -141,7 +141,7 @@ class Decoding:
 
 def proposals(drafts: Sequence[Draft], new: int) -> Tensor:
     """The next tokens of each draft, (R, new), NO_TOKEN after its end."""
-    ahead = [draft.ids[draft.at : draft.at + new] for draft in drafts]
+    ahead = [draft.ahead(new) for draft in drafts]
     return torch.tensor([[*tokens, *[NO_TOKEN] * (new - len(tokens))] for tokens in ahead])
 
 

@@ -75,7 +75,7 @@ class LocalSampler:
 
 
 def noted(kind: str, forward: Forward) -> tuple[str, ...]:
-    """What the local engine cannot do with this kind of model."""
+    """The things that the local engine cannot do with this kind of model."""
     if not forward.joins:
         return (
             f"model type {kind}: its cache holds more than keys and values, so that completions are decoded in "

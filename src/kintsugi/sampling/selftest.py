@@ -68,7 +68,7 @@ def check_sampler(model: Any, pad_id: int) -> bool:
 
 
 def drawn(model: Any, pad_id: int, asked: Sequence[Request], copies: bool) -> Scored:
-    """What the sampler answers to these requests."""
+    """The sampler's answers to these requests."""
     session = Slots(Forward(model, None, copies), Limits.of(model).samples, pad_id, token_budget=TOKENS)
     for ticket, request in enumerate(asked):
         session.put(ticket, request)

@@ -263,7 +263,7 @@ class HubSet:
             )
 
     def asked(self, function: Callable[..., Any], what: str, **arguments: Any) -> Any:
-        """What `datasets` answers; KintsugiError carries whatever the Hub said, on one line."""
+        """The answer of `datasets`; KintsugiError carries whatever the Hub said, on one line."""
         try:
             return function(self.path, self.subset, **arguments)
         except Exception as error:

@@ -243,7 +243,7 @@ class TableTask:
 
     @cached_property
     def sources(self) -> tuple[Table, Table | None]:
-        """What is read for training, and for evaluation if that is another table."""
+        """The table that is read for training, and the one for evaluation if that is another."""
         split = self.split or named_split(self.place, "train")
         if self.held_out is not None:
             held_out = self.eval_split or named_split(self.held_out, *HELD_OUT)

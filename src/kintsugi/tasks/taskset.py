@@ -121,7 +121,7 @@ def own_environment(name: str) -> str:
 
 
 def refusal(taskset: Any, task: Any) -> str:
-    """What a task needs that is not here; "" if it can be taken."""
+    """The thing that a task needs and that is not here; "" if it can be taken."""
     from verifiers.v1.utils.decorators import discover_decorated
 
     data = task.data

@@ -56,7 +56,7 @@ class Log:
         self.metrics[str(name)].append(float(value))
 
     def of(self, index: int) -> dict[str, Any]:
-        """What was logged of completion number `index`."""
+        """The values that were logged of completion number `index`."""
         found = {name: values[index] for name, values in self.columns.items() if index < len(values)}
         return found | {name: sum(values) / len(values) for name, values in self.metrics.items()}
 

@@ -150,7 +150,7 @@ class UserVerifier:
         return self.messages or problem.before is not None
 
     def _group(self, problem: Problem, texts: Sequence[str], sampled: Sampled, log: Log) -> Any:
-        """What the function returns for these texts."""
+        """The rewards that the function returns for these texts."""
         count = len(texts)
         prompt, completions = as_trl_has_it(problem, texts, self._talks(problem))
         answer = {"answer": problem.answer} if problem.answer else {}
