@@ -63,8 +63,8 @@ class Ground:
         """The problems and the counts that follow from the recipe, in words, for who asks before a run; `steps` as in
         kintsugi.config.derived."""
         counts = f"{len(self.train_problems):,} training problems, {len(self.eval_problems):,} held out"
-        held_out = min(recipe.eval.problems or EVALUATED, len(self.eval_problems) - recipe.eval.skip)
-        known = held_out if recipe.eval.problems or held_out <= FEW else None
+        asked = min(recipe.eval.problems or EVALUATED, len(self.eval_problems) - recipe.eval.skip)
+        known = asked if recipe.eval.problems or asked <= FEW else None
         return [counts, *derived(recipe, known, steps), *(f"note: {note}" for note in self.notes)]
 
 
@@ -116,14 +116,7 @@ def assemble(
     )
     device = loaded.model.device.type
     autocast = pick_autocast(recipe.dtype, device)
-    machine = {
-        "device": device,
-        "hardware": hardware(device),
-        "dtype": str(autocast or torch.float32),
-        "threads": str(torch.get_num_threads()),
-        "data": fingerprint(train_problems),
-        **own_code(recipe),
-    }
+    machine = machine_of(recipe, train_problems, device, str(autocast or torch.float32))
     positions = engine.positions(positions_of(loaded.model.config))
     room = None if positions is None else positions - 1
     if limit := longrope_limit(loaded.model.config):
@@ -134,14 +127,9 @@ def assemble(
     fit, too_long = fitting(train_problems, loaded.codec, prompts, room)
     notes += left_out("training", too_long, room)
     require_problems(fit, f"training problems of at most {room} tokens")
-    asked = recipe.eval.problems or evaluated(loaded)
-    held_out = eval_problems[recipe.eval.skip :][:asked]
-    if asked == FEW and recipe.eval.problems is None:
-        notes.append(
-            f"evaluating {len(held_out)} held-out problems and not {EVALUATED}: the model is large for a CPU "
-            f"(eval.problems={EVALUATED} asks all of them)"
-        )
-    judged, too_long = fitting(held_out, loaded.codec, prompts, room)
+    asked, few = held_out(recipe, eval_problems, loaded)
+    notes += few
+    judged, too_long = fitting(asked, loaded.codec, prompts, room)
     notes += left_out("held-out", too_long, room)
     require_problems(judged, f"held-out problems of at most {room} tokens")
     check_learner(loaded.model, loaded.tokenizer.pad_token_id)
@@ -174,6 +162,33 @@ def assemble(
 def evaluated(loaded: LoadedModel) -> int:
     """The held-out problems of an evaluation whose recipe does not say."""
     return FEW if loaded.model.device.type == "cpu" and loaded.model.num_parameters() > LARGE else EVALUATED
+
+
+def held_out(
+    recipe: Recipe, problems: Sequence[Problem], loaded: LoadedModel
+) -> tuple[Sequence[Problem], list[str]]:
+    """The problems that are evaluated, and a note where they are few because the recipe does not say."""
+    asked = recipe.eval.problems or evaluated(loaded)
+    found = problems[recipe.eval.skip :][:asked]
+    if recipe.eval.problems or asked != FEW:
+        return found, []
+    few = (
+        f"evaluating {len(found)} held-out problems and not {EVALUATED}: the model is large for a CPU "
+        f"(eval.problems={EVALUATED} asks all of them)"
+    )
+    return found, [few]
+
+
+def machine_of(recipe: Recipe, train_problems: Sequence[Problem], device: str, dtype: str) -> dict[str, str]:
+    """All that decides a run beside its recipe, by name."""
+    return {
+        "device": device,
+        "hardware": hardware(device),
+        "dtype": dtype,
+        "threads": str(torch.get_num_threads()),
+        "data": fingerprint(train_problems),
+        **own_code(recipe),
+    }
 
 
 def own_code(recipe: Recipe) -> dict[str, str]:

@@ -55,20 +55,13 @@ def load_model(
     """
     import torch
 
-    from kintsugi.models.lora import ADAPTER, adapted, adapter_base, with_adapter
+    from kintsugi.models.lora import adapted, with_adapter
 
     name, trusted = model_spec(spec)
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if where == "cuda" and not torch.cuda.is_available():
         raise KintsugiError("device 'cuda' was asked for, but torch sees no GPU; use device=cpu")
-    base = adapter_base(Path(name).expanduser())
-    if base is not None:
-        say(f"adapters {name} on {base}")
-        if is_local(base) and not Path(base).is_dir():
-            raise KintsugiError(
-                f"adapters {name}: the model that they belong to is not at {base}; write where it is into "
-                f"{ADAPTER}, as base_model_name_or_path"
-            )
+    if base := base_of(name, say):
         loaded = load_model(with_name(spec, base), device=device, seed=seed, thinking=thinking, say=say)
         return replace(loaded, model=with_adapter(loaded.model, Path(name).expanduser()))
     started, home = time.perf_counter(), ""
@@ -106,6 +99,22 @@ def load_model(
         f"{time.perf_counter() - started:.1f} s"
     )
     return LoadedModel(model, tokenizer, codec, tuple(notes))
+
+
+def base_of(name: str, say: Callable[[str], None]) -> str | None:
+    """The model that a folder of adapters belongs to; None for anything else. KintsugiError where it is not there."""
+    from kintsugi.models.lora import ADAPTER, adapter_base
+
+    base = adapter_base(Path(name).expanduser())
+    if base is None:
+        return None
+    say(f"adapters {name} on {base}")
+    if is_local(base) and not Path(base).is_dir():
+        raise KintsugiError(
+            f"adapters {name}: the model that they belong to is not at {base}; write where it is into "
+            f"{ADAPTER}, as base_model_name_or_path"
+        )
+    return base
 
 
 @contextmanager
