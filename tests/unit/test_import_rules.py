@@ -40,7 +40,7 @@ LIGHT_FILES = {
 ORDER = (
     "records", "names", "yamls", "plugins", "prompts", "config", "files", "verifiers", "tasks", "models",
     "sampling", "learning", "mending", "algorithms", "assembly", "run", "trackers", "loop", "trainer",
-    "coldstart", "mender", "look", "notebook", "compare", "bridges", "cli_solutions", "cli",
+    "coldstart", "mender", "look", "notebook", "compare", "bridges", "cli_errors", "cli_solutions", "cli",
 )  # fmt: skip
 """Rooms and single files, each of which may import those before it."""
 OUTERMOST = ("kintsugi.cli", "kintsugi.bridges")

@@ -114,27 +114,27 @@ def lines(title: str, curves: Sequence[Curve], standing: Standing) -> Any:
         figure.subplots_adjust(
             wspace=2 * between / (0.775 * width - between)
         )  # of the mean width of the panels
-        for label, y in apart(ends, 0.055).items():
-            axes.annotate(
-                f"{label}  {ends[label]:.2f}",
-                (1.0, ends[label]),
-                (1.035, y),
-                xycoords=axes.get_yaxis_transform(),
-                textcoords=axes.get_yaxis_transform(),
-                color=colours[label],
-                va="center",
-                fontweight="bold",
-                annotation_clip=False,
-                arrowprops={
-                    "arrowstyle": "-",
-                    "color": colours[label],
-                    "linewidth": 0.8,
-                    "shrinkA": 1,
-                    "shrinkB": 0,
-                },
-            )
+        name_ends(axes, ends, colours)
         head(axes, title, note(standing) + "; dashed: outcome only")
     return figure
+
+
+def name_ends(axes: Any, ends: Mapping[str, float], colours: Mapping[str, str]) -> None:
+    """Writes each line's label and last value beside its end, apart from the others."""
+    for label, y in apart(ends, 0.055).items():
+        line = {"arrowstyle": "-", "color": colours[label], "linewidth": 0.8, "shrinkA": 1, "shrinkB": 0}
+        axes.annotate(
+            f"{label}  {ends[label]:.2f}",
+            (1.0, ends[label]),
+            (1.035, y),
+            xycoords=axes.get_yaxis_transform(),
+            textcoords=axes.get_yaxis_transform(),
+            color=colours[label],
+            va="center",
+            fontweight="bold",
+            annotation_clip=False,
+            arrowprops=line,
+        )
 
 
 def on_one_machine(curves: Sequence[Curve]) -> bool:
