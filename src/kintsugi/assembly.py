@@ -16,7 +16,7 @@ from kintsugi.models.nano import KNOWN, NANO, NOTE
 from kintsugi.plugins import is_file_spec, spec_name, with_name
 from kintsugi.prompts import Prompts, load_prompts
 from kintsugi.records import Problem
-from kintsugi.sampling.base import Sampler
+from kintsugi.sampling.base import Pulse, Sampler
 from kintsugi.sampling.registry import Engine, load_engine
 from kintsugi.sampling.room import fitting, left_out
 from kintsugi.sampling.sample import longrope_limit, positions_of
@@ -95,12 +95,12 @@ def assemble(
     version: Callable[[], int] = lambda: 0,
     model: str | None = None,
     say: Callable[[str], None] = lambda _: None,
-    pulse: Callable[[float], None] = lambda _: None,
+    pulse: Pulse = lambda _: None,
 ) -> Parts:
     """The recipe's parts. Cheap things come first, so that a mistake is told before a model is loaded.
 
     `version` tells the sampler which policy version it samples; `model` replaces the recipe's (resume). `say` hears
-    what is loaded and what goes wrong in the verifier, `pulse` which share of the sampler's present round is done.
+    what is loaded and what goes wrong in the verifier, `pulse` how far the sampler is.
     """
     ground = Ground.of(recipe)
     prompts, engine, verifier = ground.prompts, ground.engine, ground.verifier

@@ -192,15 +192,14 @@ class Reporter:
             if self.live is not None and work.bar is not None:
                 self.live.remove_task(work.bar)
 
-    def pulse(self, share: float) -> None:
-        """The sampler has done this share of its present round."""
+    def pulse(self, share: Callable[[], float]) -> None:
+        """The sampler goes on; `share` tells how much of its present round is done, and is asked where it is shown."""
         now, work = time.monotonic(), self.work
         if work is None:
             return
-        work.share = share
         if now - self.told < (SILENCE if self.live is None else REFRESH):
             return
-        self.told = now
+        self.told, work.share = now, share()
         if self.live is None:
             self.say(work.line())
         elif work.bar is not None:

@@ -59,5 +59,5 @@ def fit(parts: Parts, text: str, out: Reporter | None = None) -> Fit:
             sums.append(float(scorer(chunk).double().sum()))
             done += len(chunk)
             reach(done, done)
-            out.pulse(0.0)
+            out.pulse(lambda: 0.0)
     return Fit(len(ids) - 1, -math.fsum(sums) / (len(ids) - 1))

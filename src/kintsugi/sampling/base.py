@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -107,6 +107,10 @@ class Session(Protocol):
     def take(self) -> list[tuple[int, list[Completion]]]:
         """Waits until something has ended: tickets with their completions. Whatever goes wrong is raised here."""
         ...
+
+
+Pulse = Callable[[Callable[[], float]], None]
+"""Called while sampling goes on, with what tells which share of it is done: asking costs more than calling."""
 
 
 class Sampler(Protocol):

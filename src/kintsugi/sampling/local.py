@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kintsugi.sampling.base import Pulse
 from kintsugi.sampling.forward import Forward
 from kintsugi.sampling.sample import Limits
 from kintsugi.sampling.selftest import check_sampler, kind_of
@@ -34,7 +35,7 @@ class LocalEngine:
         token_budget: int,
         version: Callable[[], int],
         autocast: torch.dtype | None,
-        pulse: Callable[[float], None],
+        pulse: Pulse,
     ) -> LocalSampler:
         copies = check_sampler(model, pad_id)
         return LocalSampler(model, pad_id, token_budget, version, autocast, pulse, copies)
@@ -46,7 +47,7 @@ class LocalSampler:
     A sample is the same whatever is decoded beside it. Near the model's last position completions are cut to what
     fits (finish "length"). `pad_id` may be any token id. `token_budget` bounds rows x (prompt + new tokens) that are
     decoded together. `version` is asked for the learner's step count when a session begins. `autocast` is a dtype to
-    compute in. `pulse` hears, after each pass, which share of what was asked for is done. `copies`: drafts are used
+    compute in. `pulse` is called after each pass. `copies`: drafts are used
     where the model's cache allows it. `notes` say what of this the model's kind leaves out.
     """
 
@@ -57,7 +58,7 @@ class LocalSampler:
         token_budget: int = TOKEN_BUDGET,
         version: Callable[[], int] = lambda: 0,
         autocast: torch.dtype | None = None,
-        pulse: Callable[[float], None] = lambda _: None,
+        pulse: Pulse = lambda _: None,
         copies: bool = True,
     ) -> None:
         self._model, self._autocast, self._copies = model, autocast, copies

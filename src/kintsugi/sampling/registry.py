@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from kintsugi.plugins import Door, Spec
-from kintsugi.sampling.base import Sampler
+from kintsugi.sampling.base import Pulse, Sampler
 
 if TYPE_CHECKING:
     import torch
@@ -39,11 +39,11 @@ class Engine(Protocol):
         token_budget: int,
         version: Callable[[], int],
         autocast: torch.dtype | None,
-        pulse: Callable[[float], None],
+        pulse: Pulse,
     ) -> Sampler:
         """A Sampler of the policy that `model` is when a round of calls begins; `version` then names it.
 
-        `pulse` may be told, now and then, which share of the round is done.
+        `pulse` is as in kintsugi.sampling.base.
         """
         ...
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 
 from kintsugi.records import Completion, KintsugiError
-from kintsugi.sampling.base import Request
+from kintsugi.sampling.base import Pulse, Request
 from kintsugi.sampling.batch import Decoding, Ended, chunks, join, overhead, read
 from kintsugi.sampling.forward import Forward
 from kintsugi.sampling.sample import Sample
@@ -32,8 +32,8 @@ class Slots:
     pad_id        Any token id.
     token_budget  Bounds rows x (prompt + most tokens to come). A row alone may exceed it.
     version       The policy's; the completions carry it.
-    pulse         Hears after each pass which share of the samples asked for is done. A row that goes on counts as if it
-                  came to its limit.
+    pulse         Called after each pass with what tells which share of the samples asked for is done. A row that goes
+                  on counts as if it came to its limit.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Slots:
         pad_id: int,
         token_budget: int,
         version: int = 0,
-        pulse: Callable[[float], None] = lambda _: None,
+        pulse: Pulse = lambda _: None,
     ) -> None:
         self._forward, self._samples, self._pad_id = forward, samples, pad_id
         self._token_budget, self._version, self._pulse = token_budget, version, pulse
@@ -75,7 +75,7 @@ class Slots:
             while self._asked and not self._done:
                 entered = self._enter()
                 self._settle(self._batch.step() if entered is None and self._batch else entered or [])
-                self._pulse(self._share())
+                self._pulse(self._share)
         done, self._done = self._done, []
         return [(ticket, self._answer(ticket)) for ticket in done]
 

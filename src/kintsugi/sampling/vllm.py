@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from kintsugi.records import Completion, KintsugiError
-from kintsugi.sampling.base import Request, derive_seed
+from kintsugi.sampling.base import Pulse, Request, derive_seed
 from kintsugi.sampling.rounds import Rounds
 from kintsugi.sampling.sample import Limits, Sample
 from kintsugi.tasks.base import check_count
@@ -77,7 +77,7 @@ class VllmEngine:
         token_budget: int,
         version: Callable[[], int],
         autocast: torch.dtype | None,
-        pulse: Callable[[float], None],
+        pulse: Pulse,
     ) -> VllmSampler:
         del pad_id, token_budget, pulse  # vLLM neither pads nor needs to be told how much to batch
         return VllmSampler(model, self, version, autocast or torch.float32)

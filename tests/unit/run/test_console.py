@@ -56,12 +56,12 @@ def test_an_evaluation_in_a_file_has_a_line_every_thirty_seconds(clock: Clock) -
         reach(0, 64)
         for now, share in ((120.0, 0.25), (130.0, 0.5), (150.0, 0.75)):
             clock.now = now
-            out.pulse(share)
+            out.pulse(lambda share=share: share)
         reach(64, 128)
         clock.now = 164.0
-        out.pulse(0.0)
+        out.pulse(lambda: 0.0)
     clock.now = 300.0
-    out.pulse(0.5)  # nothing is being done: nothing is said
+    out.pulse(lambda: 0.5)  # nothing is being done: nothing is said
     # After 30 s half of the first 64 are done: 32, and the other 168 take 30 / 32 x 168 = 157.5 s. At 150 s only 20
     # have passed since. After 64 s all 64 are: a second each, 136 more.
     assert said.getvalue().splitlines() == [
@@ -74,7 +74,7 @@ def test_a_long_step_in_a_file_says_that_it_goes_on(clock: Clock) -> None:
     out, said = reporter(3)
     with out, out.working("step 2"):
         clock.now += 31
-        out.pulse(0.4)
+        out.pulse(lambda: 0.4)
     assert said.getvalue() == "step 2: sampling 40%, 0:31 so far\n"
 
 
@@ -95,7 +95,7 @@ def test_a_terminal_keeps_every_step_above_its_live_line() -> None:
         with out.working("evaluating", 200, "problems") as reach:
             reach(64, 128)
             out.told = 0.0
-            out.pulse(0.5)
+            out.pulse(lambda: 0.5)
             assert out.live is not None
             out.live.refresh()
         for step in (1, 2, 3):

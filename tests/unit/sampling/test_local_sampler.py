@@ -243,14 +243,16 @@ def test_stop_ids_end_a_sample_and_stay_in_it(llama: PreTrainedModel) -> None:
 )
 def test_a_round_tells_its_share_after_each_token(token_budget: int, shares: list[float]) -> None:
     told: list[float] = []
-    sampler = LocalSampler(constant_model([0.5, 0.5]), PAD, token_budget, pulse=told.append)
+    sampler = LocalSampler(
+        constant_model([0.5, 0.5]), PAD, token_budget, pulse=lambda share: told.append(share())
+    )
     generate(sampler, [Request((0, 1), SamplingParams(max_new_tokens=4), 2)])
     assert told == shares
 
 
 def test_rows_that_end_count_as_done() -> None:
     told: list[float] = []
-    sampler = LocalSampler(constant_model([0.0, 1.0]), PAD, pulse=told.append)
+    sampler = LocalSampler(constant_model([0.0, 1.0]), PAD, pulse=lambda share: told.append(share()))
     stop = SamplingParams(max_new_tokens=4, temperature=0.0, stop_ids=(1,))
     generate(sampler, [Request((0, 1), stop, 1), Request((0, 1), replace(stop, stop_ids=()), 1)])
     # One of two rows ends at its first token; the other goes on to its fourth: 1 - 1/2 (1 - t / 4).
