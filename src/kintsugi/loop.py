@@ -165,23 +165,16 @@ def run(
         with writing(directory):  # a report shows tokens before there is any checkpoint
             parts.loaded.tokenizer.save_pretrained(directory / "tokenizer")
             lessons.keep(directory)
-        last = log.rewind(progress.step, progress.lines)
-        if last > progress.step:
-            later = (
-                f"going on after step {progress.step}: what was written of later steps, up to {last}, is discarded "
-                "and made again"
+        if (last := log.rewind(progress.step, progress.lines)) > progress.step:
+            out.say(
+                f"note: going on after step {progress.step}: what was written of later steps, up to {last}, is "
+                "discarded and made again"
             )
-            out.say(f"note: {later}")
         if progress.before is None:
             progress.before = measure(parts, log, out, progress, stop)
         elif evaluation_due(recipe, progress):  # a shorter run ended here, or was stopped as it was evaluated
             measure(parts, log, out, progress, stop)
         loop(parts, lessons, learner, watch, progress, log, out, stop, on_step)
-        if impatient(recipe, progress):
-            out.say(
-                f"training ends: {progress.worse} evaluations in a row were no better than pass@1 {progress.best:.3f} "
-                "(eval.patience; kintsugi export --best takes the best checkpoint)"
-            )
         saved = save(log, parts, learner, progress)
         out.say(f"checkpoint: {saved}")
         after = accuracy(measure(parts, log, out, progress, stop))
@@ -239,6 +232,11 @@ def loop(
         raise
     finally:
         progress.seconds += time.perf_counter() - started
+    if impatient(recipe, progress):
+        out.say(
+            f"training ends: {progress.worse} evaluations in a row were no better than pass@1 {progress.best:.3f} "
+            "(eval.patience; kintsugi export --best takes the best checkpoint)"
+        )
 
 
 def save(log: RunLog, parts: Parts, learner: LocalLearner, progress: Progress) -> Path:

@@ -104,14 +104,7 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         # Credit is laid out for a sum over tokens, and what TRL masks and divides is in it already.
         self.loss_type = self.args.loss_type = SUM
         self.mask_truncated_completions = False
-        names = distinct(self.reward_func_names)
-        self._weights = dict(zip(names, self.reward_weights.tolist(), strict=True))
-        self._outcome = deciding(names, outcome)
-        functions = dict(zip(names, map(self._function, range(len(names))), strict=True))
-        verifiers = {name: UserVerifier(function, name) for name, function in functions.items()}
-        self._judge = Heard(
-            Weighted(verifiers, self._weights, self._outcome), partial(warnings.warn, stacklevel=2)
-        )
+        self._judge_by(outcome)
         self._processes = Lockstep(
             gather_object, self.accelerator.process_index, self.accelerator.num_processes
         )
@@ -128,6 +121,17 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         uses = self.args.steps_per_generation * self.num_iterations
         self._diary = TrlDiary(self._recipe, self._objective, self._processes, self._tokenizer, uses)
         self.add_callback(self._diary)
+
+    def _judge_by(self, outcome: str | int | None) -> None:
+        """Makes one verifier of the reward functions, of which `outcome` decides."""
+        names = distinct(self.reward_func_names)
+        self._weights = dict(zip(names, self.reward_weights.tolist(), strict=True))
+        self._outcome = deciding(names, outcome)
+        functions = dict(zip(names, map(self._function, range(len(names))), strict=True))
+        verifiers = {name: UserVerifier(function, name) for name, function in functions.items()}
+        self._judge = Heard(
+            Weighted(verifiers, self._weights, self._outcome), partial(warnings.warn, stacklevel=2)
+        )
 
     # ---- what TRL calls
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from kintsugi.records import Completion, KintsugiError, Phase, Reach, Rollout
 from kintsugi.sampling.base import Fork, Request, Sampler, Score
@@ -112,64 +112,85 @@ def play(
     What is to be scored waits until all that can be sampled is, so that it is scored together. KintsugiError where
     a run wants a score and there is no `scorer`; without a `reacher` nobody knows the reach of a seam.
     """
-    meter, session, tickets = meter or Meter(), sampler.session(), count()
-    results: dict[int, Result] = {}
-    asked: dict[int, list[Wanted]] = {}
-    found: dict[int, dict[int, Any]] = {}
-    sampling: dict[int, tuple[Ask, int, int]] = {}  # ticket -> (ask, its run, its place among the run's asks)
-    scoring: list[tuple[Score | Fork, int, int]] = []
+    player = Player(runs, sampler, meter or Meter(), scorer, reacher)
+    for i in range(len(runs)):
+        player.resume(i, None)
+    while player.sampling or player.scoring:
+        touched: dict[int, None] = {}
+        for i, place, answer in player.sampled() if player.sampling else player.scored():
+            player.found[i][place] = answer
+            touched[i] = None
+        for i in touched:
+            if len(player.found[i]) == len(player.asked[i]):
+                player.resume(i, [player.found[i][place] for place in range(len(player.asked[i]))])
+    return [player.results[i] for i in range(len(runs))]
 
-    def resume(i: int, answers: Any) -> None:
+
+class Player(Generic[Result]):
+    """The runs being played: by number, what each has asked and been answered, and what it came to.
+
+    sampling  The asks in the sampler's hands by ticket, each with its run and its place among the run's asks.
+    scoring   The same of what waits to be scored.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[Asking[Result]],
+        sampler: Sampler,
+        meter: Meter,
+        scorer: Scoring | None,
+        reacher: Reacher | None,
+    ) -> None:
+        self.runs, self.meter, self.scorer, self.reacher = runs, meter, scorer, reacher
+        self.session, self.tickets = sampler.session(), count()
+        self.results: dict[int, Result] = {}
+        self.asked: dict[int, list[Wanted]] = {}
+        self.found: dict[int, dict[int, Any]] = {}
+        self.sampling: dict[int, tuple[Ask, int, int]] = {}
+        self.scoring: list[tuple[Score | Fork, int, int]] = []
+
+    def resume(self, i: int, answers: Any) -> None:
+        """Resumes run number `i` with the answers, and takes what it asks next."""
         try:
-            asked[i] = runs[i].send(answers)
-            while not asked[i]:
-                asked[i] = runs[i].send([])
+            self.asked[i] = self.runs[i].send(answers)
+            while not self.asked[i]:
+                self.asked[i] = self.runs[i].send([])
         except StopIteration as end:
-            results[i] = end.value
+            self.results[i] = end.value
             return
-        found[i] = {}
-        for place, ask in enumerate(asked[i]):
+        self.found[i] = {}
+        for place, ask in enumerate(self.asked[i]):
             if not isinstance(ask, Ask):
-                scoring.append((ask, i, place))
+                self.scoring.append((ask, i, place))
                 continue
-            ticket = next(tickets)
-            sampling[ticket] = (ask, i, place)
-            meter.begin(ask.phase)
-            session.put(ticket, ask.request)
+            ticket = next(self.tickets)
+            self.sampling[ticket] = (ask, i, place)
+            self.meter.begin(ask.phase)
+            self.session.put(ticket, ask.request)
 
-    def sampled() -> Iterator[tuple[int, int, Any]]:
-        for ticket, completions in session.take():
-            ask, i, place = sampling.pop(ticket)
+    def sampled(self) -> Iterator[tuple[int, int, Any]]:
+        """(run, place, answer) of each ask that the sampler has answered."""
+        for ticket, completions in self.session.take():
+            ask, i, place = self.sampling.pop(ticket)
             yield i, place, ask.judge(completions)
-            meter.end(ask.phase)
+            self.meter.end(ask.phase)
 
-    def scored() -> Iterator[tuple[int, int, Any]]:
-        wanted = list(scoring)
-        scoring.clear()
+    def scored(self) -> Iterator[tuple[int, int, Any]]:
+        """(run, place, answer) of all that waits to be scored."""
+        wanted, self.scoring = self.scoring, []
         scores = [ask for ask, _, _ in wanted if isinstance(ask, Score)]
         forks = [ask for ask, _, _ in wanted if isinstance(ask, Fork)]
-        if scores and scorer is None:
+        if scores and self.scorer is None:
             raise KintsugiError(
                 "the algorithm asks for log-probabilities of the trainer, which cannot be had here"
             )
-        values, reaches = iter(told(scorer, scores)), iter(told(reacher, forks))
+        values, reaches = iter(self.told(self.scorer, scores)), iter(self.told(self.reacher, forks))
         for ask, i, place in wanted:
             yield i, place, tuple(next(values)) if isinstance(ask, Score) else next(reaches)
 
-    def told(trainer: Callable[[Any], Sequence[Any]] | None, asks: Sequence[Any]) -> Sequence[Any]:
+    def told(self, trainer: Callable[[Any], Sequence[Any]] | None, asks: Sequence[Any]) -> Sequence[Any]:
+        """The trainer's answers; None for each where there is no trainer."""
         if trainer is None or not asks:
             return [None] * len(asks)
-        with meter.phase("train"):
+        with self.meter.phase("train"):
             return trainer(asks)
-
-    for i in range(len(runs)):
-        resume(i, None)
-    while sampling or scoring:
-        touched: dict[int, None] = {}
-        for i, place, answer in sampled() if sampling else scored():
-            found[i][place] = answer
-            touched[i] = None
-        for i in touched:
-            if len(found[i]) == len(asked[i]):
-                resume(i, [found[i][place] for place in range(len(asked[i]))])
-    return [results[i] for i in range(len(runs))]
