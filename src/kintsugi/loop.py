@@ -166,10 +166,11 @@ def run(
             parts.loaded.tokenizer.save_pretrained(directory / "tokenizer")
             lessons.keep(directory)
         if (last := log.rewind(progress.step, progress.lines)) > progress.step:
-            out.say(
-                f"note: going on after step {progress.step}: what was written of later steps, up to {last}, is "
-                "discarded and made again"
+            later = (
+                f"going on after step {progress.step}: what was written of later steps, up to {last}, is discarded "
+                "and made again"
             )
+            out.say(f"note: {later}")
         if progress.before is None:
             progress.before = measure(parts, log, out, progress, stop)
         elif evaluation_due(recipe, progress):  # a shorter run ended here, or was stopped as it was evaluated
