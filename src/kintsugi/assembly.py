@@ -103,37 +103,31 @@ def assemble(
     what is loaded and what goes wrong in the verifier, `pulse` how far the sampler is.
     """
     ground = Ground.of(recipe)
-    prompts, engine, verifier = ground.prompts, ground.engine, ground.verifier
-    train_problems, eval_problems = ground.train_problems, ground.eval_problems
     notes = [*ground.notes, *settle_machine(recipe.threads)]
     loaded = load_model(
         with_name(recipe.model, model) if model else recipe.model,
         device=recipe.device,
         seed=recipe.seed,
         lora=recipe.optim.lora,
-        thinking=prompts.thinking,
+        thinking=ground.prompts.thinking,
         say=say,
     )
     device = loaded.model.device.type
     autocast = pick_autocast(recipe.dtype, device)
-    machine = machine_of(recipe, train_problems, device, str(autocast or torch.float32))
-    positions = engine.positions(positions_of(loaded.model.config))
+    machine = machine_of(recipe, ground.train_problems, device, str(autocast or torch.float32))
+    positions = ground.engine.positions(positions_of(loaded.model.config))
     room = None if positions is None else positions - 1
-    if limit := longrope_limit(loaded.model.config):
-        notes.append(
-            f"the model is used up to {limit:,} positions: beyond them its longrope embeddings would make a sample "
-            "depend on the others of its batch"
-        )
-    fit, too_long = fitting(train_problems, loaded.codec, prompts, room)
+    notes += cut_short(loaded)
+    fit, too_long = fitting(ground.train_problems, loaded.codec, ground.prompts, room)
     notes += left_out("training", too_long, room)
     require_problems(fit, f"training problems of at most {room} tokens")
-    asked, few = held_out(recipe, eval_problems, loaded)
+    asked, few = held_out(recipe, ground.eval_problems, loaded)
     notes += few
-    judged, too_long = fitting(asked, loaded.codec, prompts, room)
+    judged, too_long = fitting(asked, loaded.codec, ground.prompts, room)
     notes += left_out("held-out", too_long, room)
     require_problems(judged, f"held-out problems of at most {room} tokens")
     check_learner(loaded.model, loaded.tokenizer.pad_token_id)
-    sampler = engine.sampler(
+    sampler = ground.engine.sampler(
         loaded.model,
         pad_id=loaded.tokenizer.pad_token_id,
         token_budget=8 * recipe.optim.token_budget,
@@ -141,15 +135,14 @@ def assemble(
         autocast=autocast,
         pulse=pulse,
     )
+    verifier = begun_in_thoughts(ground.verifier) if loaded.codec.opens_thoughts() else ground.verifier
     return Parts(
         recipe=recipe,
         task=ground.task,
         train_problems=fit,
         eval_problems=judged,
-        verifier=Heard(
-            begun_in_thoughts(verifier) if loaded.codec.opens_thoughts() else verifier, say, ground.go_on
-        ),
-        prompts=prompts,
+        verifier=Heard(verifier, say, ground.go_on),
+        prompts=ground.prompts,
         loaded=loaded,
         sampler=sampler,
         max_prompt=room,
@@ -162,6 +155,18 @@ def assemble(
 def evaluated(loaded: LoadedModel) -> int:
     """The held-out problems of an evaluation whose recipe does not say."""
     return FEW if loaded.model.device.type == "cpu" and loaded.model.num_parameters() > LARGE else EVALUATED
+
+
+def cut_short(loaded: LoadedModel) -> list[str]:
+    """A note where a model is not used up to its last position."""
+    limit = longrope_limit(loaded.model.config)
+    if not limit:
+        return []
+    why = (
+        f"the model is used up to {limit:,} positions: beyond them its longrope embeddings would make a sample "
+        "depend on the others of its batch"
+    )
+    return [why]
 
 
 def held_out(

@@ -165,12 +165,7 @@ def run(
         with writing(directory):  # a report shows tokens before there is any checkpoint
             parts.loaded.tokenizer.save_pretrained(directory / "tokenizer")
             lessons.keep(directory)
-        if (last := log.rewind(progress.step, progress.lines)) > progress.step:
-            later = (
-                f"going on after step {progress.step}: what was written of later steps, up to {last}, is discarded "
-                "and made again"
-            )
-            out.say(f"note: {later}")
+        rewind(log, progress, out)
         if progress.before is None:
             progress.before = measure(parts, log, out, progress, stop)
         elif evaluation_due(recipe, progress):  # a shorter run ended here, or was stopped as it was evaluated
@@ -183,6 +178,17 @@ def run(
             write_card(directory, saved)  # again: now it knows what came of it
     before = accuracy(progress.before)
     return TrainResult(before, after, progress.step, progress.seconds, directory, stop[0] if stop else 0)
+
+
+def rewind(log: RunLog, progress: Progress, out: Reporter) -> None:
+    """Takes the directory back to the step that the run goes on from, and says what that costs."""
+    last = log.rewind(progress.step, progress.lines)
+    if last > progress.step:
+        later = (
+            f"going on after step {progress.step}: what was written of later steps, up to {last}, is discarded "
+            "and made again"
+        )
+        out.say(f"note: {later}")
 
 
 def build_learner(parts: Parts, lessons: Lessons) -> LocalLearner:

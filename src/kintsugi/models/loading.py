@@ -79,13 +79,7 @@ def load_model(
     notes = settle_tokenizer(tokenizer)
     if thinking is not None and SWITCH not in str(tokenizer.chat_template):
         notes.append(f"prompts.thinking does nothing: the model's chat template does not know {SWITCH}")
-    codec = HFCodec(tokenizer, stop_tokens(model.generation_config, tokenizer), thinking)
-    if codec.end_id not in codec.stop_ids:
-        notes.append(
-            f"the chat template ends a turn with {tokenizer.convert_ids_to_tokens(codec.end_id)!r}, which neither the "
-            "tokenizer nor the generation config has among its end tokens: here it ends an answer, elsewhere it may not"
-        )
-        codec = replace(codec, stop_ids=tuple(sorted({*codec.stop_ids, codec.end_id})))
+    codec = codec_of(model, tokenizer, thinking, notes)
     if lora:
         if not home:
             raise KintsugiError(
@@ -99,6 +93,20 @@ def load_model(
         f"{time.perf_counter() - started:.1f} s"
     )
     return LoadedModel(model, tokenizer, codec, tuple(notes))
+
+
+def codec_of(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, thinking: bool | None, notes: list[str]
+) -> HFCodec:
+    """The model's words; what ends a turn ends an answer, with a note where neither of the two says so."""
+    codec = HFCodec(tokenizer, stop_tokens(model.generation_config, tokenizer), thinking)
+    if codec.end_id in codec.stop_ids:
+        return codec
+    notes.append(
+        f"the chat template ends a turn with {tokenizer.convert_ids_to_tokens(codec.end_id)!r}, which neither the "
+        "tokenizer nor the generation config has among its end tokens: here it ends an answer, elsewhere it may not"
+    )
+    return replace(codec, stop_ids=tuple(sorted({*codec.stop_ids, codec.end_id})))
 
 
 def base_of(name: str, say: Callable[[str], None]) -> str | None:
