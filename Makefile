@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart compare-smoke results test test-all test-rest audit test-faults test-slow test-vllm test-trl test-verl lint gym verifiers smollm2 extras browser sandbox docs wheel locks nano-base nano-brackets nano-dot nano-chain bench clean
+.PHONY: setup quickstart compare-smoke results test test-all test-rest audit test-faults test-slow test-vllm test-trl test-verl lint gym verifiers smollm2 extras browser sandbox docs wheel locks nano-base nano-brackets nano-dot nano-chain law bench clean
 
 setup: $(STAMP)
 
@@ -221,6 +221,26 @@ nano-dot: setup nano-brackets
 	$(SFT) benchmarks/bases/dot.yaml model=runs/dot_3/checkpoints/step-000800 'task.terms=[4,7]' \
 	  $(REPAIRS)
 	$(BIN)/python benchmarks/ship.py runs/dot_base recipes/learning/dot.yaml
+
+# The bases of the law: the same facts slip with rates 0.5 to 0.95, fewer of them where they are surer, from equal starts.
+LAW_KEPT_50 = 1.0
+LAW_KEPT_70 = 0.714
+LAW_KEPT_85 = 0.588
+LAW_KEPT_95 = 0.526
+LAW_RATES = 50 70 85 95
+LAW_brackets = 'task.brackets=[4,7]' task.slip_facts=0.15
+LAW_dot = 'task.terms=[4,7]' task.slip_facts=0.35
+LAW = $(foreach task,brackets dot,$(addprefix runs/law_$(task)_,$(LAW_RATES)))
+law: $(LAW)
+	for task in brackets dot; do for rate in $(LAW_RATES); do \
+	  $(BIN)/kintsugi compare benchmarks/comparisons/law.yaml recipe=recipes/learning/$$task.yaml task=$$task-$$rate \
+	    settings.model=runs/law_$${task}_$$rate/checkpoints/step-000300 || exit; done; done
+
+law_of = $(word 1,$(subst _, ,$*))
+law_rate = $(word 2,$(subst _, ,$*))
+$(LAW): runs/law_%: | setup
+	$(SFT) benchmarks/bases/$(law_of).yaml model=benchmarks/models/nano_$(law_of) $(LAW_$(law_of)) steps=300 seed=5 \
+	  task.slip_rate=0.$(law_rate) task.slips_kept=$(LAW_KEPT_$(law_rate)) eval.every=0 output_dir=$@
 
 clean:
 	rm -rf $(VENV) $(VLLM) $(VERL) .venv-trl .venv-trl-* $(AUDIT) $(UV) runs site .pytest_cache .mypy_cache .ruff_cache

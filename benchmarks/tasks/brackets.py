@@ -19,7 +19,7 @@ from typing import Any
 
 from kintsugi.tasks import dag
 from kintsugi.tasks.base import check_share
-from kintsugi.tasks.worked import ANSWER, NAMES, Fact, WorkedStep, WorkedTask, slip_table, whole_range
+from kintsugi.tasks.worked import ANSWER, NAMES, Fact, WorkedStep, WorkedTask, first, slip_table, whole_range
 
 FACTORS = (3, 7, 9)
 PRODUCTS: tuple[Fact, ...] = tuple((x, "*", y) for x in range(10) for y in FACTORS)
@@ -43,7 +43,9 @@ class Bracket:
 class BracketsTask(WorkedTask[Sequence[Bracket]]):
     """`task: {name: "benchmarks/tasks/brackets.py:BracketsTask", brackets: 5}`.
 
-    brackets: how many in a problem, or [low, high]. The other arguments are those of `dag`.
+    brackets: how many in a problem, or [low, high]. slips_kept: the share of the slipping facts that is kept, the
+    first ones; bases that slip on fewer facts, and on these more surely, so slip on the same facts. The other
+    arguments are those of `dag`.
     """
 
     name = "brackets"
@@ -55,11 +57,13 @@ class BracketsTask(WorkedTask[Sequence[Bracket]]):
         evaluation_problems: int = 400,
         slip_facts: float = 0.3,
         slip_rate: float = 0.6,
+        slips_kept: float = 1.0,
         seed: int = 0,
     ) -> None:
         self.low, self.high = whole_range("task brackets: brackets", brackets, 1, len(NAMES))
         share = check_share("task brackets: slip_facts", slip_facts)
-        slips = {**dag.sum_slips(share), **slip_table(PRODUCTS, share, self.miscompute)}
+        sums, products = dag.sum_slips(share), slip_table(PRODUCTS, share, self.miscompute)
+        slips = {**first(sums, slips_kept), **first(products, slips_kept)}
         super().__init__(slips, slip_rate, problems, evaluation_problems, seed)
 
     def draw(self, rng: random.Random) -> Sequence[Bracket]:

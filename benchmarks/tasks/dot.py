@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kintsugi.tasks.base import check_share
-from kintsugi.tasks.worked import ANSWER, NAMES, Fact, WorkedStep, WorkedTask, slip_table, whole_range
+from kintsugi.tasks.worked import ANSWER, NAMES, Fact, WorkedStep, WorkedTask, first, slip_table, whole_range
 
 PRODUCTS: tuple[Fact, ...] = tuple((x, "*", y) for x in range(10) for y in range(10))
 TERMS = NAMES.replace("s", "")
@@ -33,8 +33,8 @@ class Dot:
 class DotTask(WorkedTask[Dot]):
     """`task: {name: "benchmarks/tasks/dot.py:DotTask", terms: 6}`.
 
-    terms: products in a problem, or [low, high]. slip_facts: the share of the 100 products that slip.
-    The other arguments are those of `dag`.
+    terms: products in a problem, or [low, high]. slip_facts: the share of the 100 products that slip;
+    slips_kept: the share of these that is kept, the first ones. The other arguments are those of `dag`.
     """
 
     name = "dot"
@@ -46,11 +46,12 @@ class DotTask(WorkedTask[Dot]):
         evaluation_problems: int = 400,
         slip_facts: float = 0.7,
         slip_rate: float = 0.6,
+        slips_kept: float = 1.0,
         seed: int = 0,
     ) -> None:
         self.low, self.high = whole_range("task dot: terms", terms, 1, len(TERMS))
         slips = slip_table(PRODUCTS, check_share("task dot: slip_facts", slip_facts), self.miscompute)
-        super().__init__(slips, slip_rate, problems, evaluation_problems, seed)
+        super().__init__(first(slips, slips_kept), slip_rate, problems, evaluation_problems, seed)
 
     def draw(self, rng: random.Random) -> Dot:
         terms = rng.randint(self.low, self.high)

@@ -213,6 +213,12 @@ def slip_table(
     return {fact: miscompute(fact, rng) for fact in rng.sample(facts, round(share * len(facts)))}
 
 
+def first(slips: Mapping[Fact, int], kept: float) -> dict[Fact, int]:
+    """The first `kept` of a slip table, a share of it."""
+    share = check_share("slips_kept", kept)
+    return dict(list(slips.items())[: round(share * len(slips))])
+
+
 def answer_of(solution: str) -> str:
     return solution.rsplit(ANSWER, 1)[1]
 

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
+from typing import Any
 
 import pytest
 from benchmarks.tasks.brackets import BracketsTask
@@ -150,3 +151,13 @@ def test_problems_stay_what_they_were() -> None:
 def test_bad_arguments(spec: dict[str, object], message: str) -> None:
     with pytest.raises(KintsugiError, match=message):
         load_task(spec)
+
+
+@pytest.mark.parametrize(
+    ("make", "share", "whole", "half"), [(BracketsTask, 0.18, 41, 20), (DotTask, 0.2, 20, 10)]
+)
+def test_fewer_slips_are_the_first_of_the_same_ones(make: Any, share: float, whole: int, half: int) -> None:
+    # brackets: 18% of 200 sums and of 30 products are 36 and 5 (5.4), half of them 18 and 2 (2.5). dot: 20% of 100.
+    all_of_them, first = make(slip_facts=share).slips, make(slip_facts=share, slips_kept=0.5).slips
+    assert (len(all_of_them), len(first)) == (whole, half)
+    assert first.items() <= all_of_them.items()
