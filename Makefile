@@ -230,7 +230,7 @@ LAW_KEPT_95 = 0.526
 LAW_RATES = 50 70 85 95
 LAW_brackets = 'task.brackets=[4,7]' task.slip_facts=0.15
 LAW_dot = 'task.terms=[4,7]' task.slip_facts=0.35
-LAW = $(foreach task,brackets dot,$(addprefix runs/law_$(task)_,$(LAW_RATES)))
+LAW = $(foreach task,brackets dot,$(patsubst %,runs/law_$(task)_%/checkpoints/step-000300,$(LAW_RATES)))
 law: $(LAW)
 	for task in brackets dot; do for rate in $(LAW_RATES); do \
 	  $(BIN)/kintsugi compare benchmarks/comparisons/law.yaml recipe=recipes/learning/$$task.yaml task=$$task-$$rate \
@@ -238,9 +238,9 @@ law: $(LAW)
 
 law_of = $(word 1,$(subst _, ,$*))
 law_rate = $(word 2,$(subst _, ,$*))
-$(LAW): runs/law_%: | setup
+$(LAW): runs/law_%/checkpoints/step-000300: | setup
 	$(SFT) benchmarks/bases/$(law_of).yaml model=benchmarks/models/nano_$(law_of) $(LAW_$(law_of)) steps=300 seed=5 \
-	  task.slip_rate=0.$(law_rate) task.slips_kept=$(LAW_KEPT_$(law_rate)) eval.every=0 output_dir=$@
+	  task.slip_rate=0.$(law_rate) task.slips_kept=$(LAW_KEPT_$(law_rate)) eval.every=0 output_dir=runs/law_$*
 
 clean:
 	rm -rf $(VENV) $(VLLM) $(VERL) .venv-trl .venv-trl-* $(AUDIT) $(UV) runs site .pytest_cache .mypy_cache .ruff_cache
