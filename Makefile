@@ -96,7 +96,7 @@ compare-smoke: setup
 
 # docs/results.md and its plots, from the rows in benchmarks/results.
 results: setup
-	$(BIN)/python benchmarks/page.py
+	$(BIN)/python -m benchmarks.page
 
 lint: setup
 	$(BIN)/ruff check .

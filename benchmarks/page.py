@@ -1,6 +1,6 @@
 """docs/results.md and its pictures, from committed result files alone.
 
-    python benchmarks/page.py            # `make results`
+    python -m benchmarks.page            # `make results`
 
 benchmarks/results/learning.jsonl    the rows that `kintsugi compare` writes; the page shows the comparisons in TITLES
 benchmarks/results/credit.jsonl      lines of task, algorithm, seed and any measures of credit accuracy, if it is there
@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+
+from benchmarks.law import draw_law, law_table, settings
 
 from kintsugi.compare.overall import overall_table, shared, speed_table
 from kintsugi.compare.plots import draw
@@ -51,6 +53,11 @@ may overshoot the budget, so accuracy at the budget lies on the straight line be
   The score of a point is the mean accuracy of a run's last two evaluations after the start; the best one is bold.
   A best point at the edge of its grid is marked: a better one may lie beyond."""
 
+LAW = """\
+Bases that slip on the same facts, more or less surely. A base that slips surely slips on fewer facts, so that all
+start alike. `brackets-50` shows the wrong result in half of its chances, `brackets-95` nearly always. Gains are taken
+seed by seed."""
+
 
 def page(results: Path, images: Path, titles: Mapping[str, str] = TITLES) -> str:
     """The whole page; draws its pictures into `images`, which it expects beside itself."""
@@ -60,10 +67,19 @@ def page(results: Path, images: Path, titles: Mapping[str, str] = TITLES) -> str
             f"{results / 'learning.jsonl'}: no result rows there; `kintsugi compare` writes them"
         )
     curves, errors = latest(row for row in rows if row.comparison in titles)
+    rows_of_law, _ = latest(row for row in rows if row.comparison == "law")
     parts = [
         "# Results",
         f"Made from `{results.as_posix()}` by `make results`; do not edit. {made_by(curves)}",
     ]
+    if law := settings({task: pick(rows_of_law, "law", task) for task in tasks_of(rows_of_law)}):
+        draw_law(images / "law.svg", law)
+        parts += [
+            "## When a seam pays",
+            LAW,
+            "![Gain of seams by the share of open seams](images/law.svg)",
+            law_table(law),
+        ]
     parts += ["## How to read this", HOW_TO_READ]
     for name, title in titles.items():
         found = {task: runs for task in tasks_of(curves) if (runs := pick(curves, name, task))}

@@ -1,0 +1,131 @@
+"""The law's table and picture: what a seam gains against how likely the policy finds its fix.
+
+For each base (task and slip rate) of the comparison `law`, from result rows alone: the start, what the seams of
+`kintsugi` are like in the first half of its runs, where each algorithm ends, and two differences, taken seed by seed:
+seams less none, and random seams less none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from kintsugi.compare.plots import FAINT, STYLE, head, pyplot
+from kintsugi.compare.results import Curve, Interval, paired
+from kintsugi.compare.tables import main_runs, markdown, signed
+
+SEAMS, NONE, RANDOM = "kintsugi", "kintsugi without seams", "kintsugi random seams"
+OTHERS = (NONE, RANDOM, "grpo", "raft", "iop", "exact_labels")
+LOOKS = {"brackets": ("#0072B2", "o"), "dot": ("#D55E00", "s")}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One base: its name, its start, its seams early on, where each label ends, and the two gains."""
+
+    name: str
+    start: float
+    open_share: float
+    fix: float
+    entropy: float
+    ends: Mapping[str, float]
+    gain: Interval
+    control: Interval | None
+
+
+def settings(by_task: Mapping[str, Sequence[Curve]]) -> list[Setting]:
+    """The bases on which seams and none were run, by name."""
+    found = []
+    for task, curves in sorted(by_task.items()):
+        runs = main_runs(curves)
+        if SEAMS not in runs or NONE not in runs:
+            continue
+        ends = {label: {c.head.seed: c.final() for c in of_label} for label, of_label in runs.items()}
+        gain = paired(ends[SEAMS], ends[NONE])
+        if gain is None:
+            continue
+        found.append(
+            Setting(
+                name=task,
+                start=fmean(c.rows[0].accuracy or 0.0 for c in runs[SEAMS]),
+                open_share=early(runs[SEAMS], "open_share"),
+                fix=early(runs[SEAMS], "fix_probability"),
+                entropy=early(runs[SEAMS], "seam_entropy"),
+                ends={label: fmean(by_seed.values()) for label, by_seed in ends.items()},
+                gain=gain,
+                control=paired(ends.get(RANDOM, {}), ends[NONE]),
+            )
+        )
+    return found
+
+
+def early(curves: Sequence[Curve], what: str) -> float:
+    """The mean of a measure over the steps before a run's first evaluation after the start."""
+    return fmean(c.rows[1].dynamics.get(what) or 0.0 for c in curves)
+
+
+def law_table(found: Sequence[Setting]) -> str:
+    labels = [label for label in OTHERS if any(label in s.ends for s in found)]
+    lines = [
+        [
+            s.name, str(s.gain.n), f"{s.start:.3f}", f"{s.open_share:.2f}", f"{s.fix:.2f}", f"{s.entropy:.2f}",
+            f"{s.ends[SEAMS]:.3f}", *(f"{s.ends[x]:.3f}" if x in s.ends else "" for x in labels),
+            signed(s.gain), "" if s.control is None else signed(s.control),
+        ]
+        for s in found
+    ]  # fmt: skip
+    heads = [
+        "base",
+        "seeds",
+        "start",
+        "open seams",
+        "p(fix)",
+        "entropy",
+        f"`{SEAMS}`",
+        *(f"`{x}`" for x in labels),
+    ]
+    return markdown([*heads, "seams less none", "random seams less none"], lines)
+
+
+def draw_law(path: Path, found: Sequence[Setting]) -> None:
+    """Writes the picture: gain with its 95% interval against the share of open seams, and against p(fix)."""
+    with pyplot().rc_context(STYLE):
+        figure, panels = pyplot().subplots(ncols=2, sharey=True, figsize=(8.8, 4.2))
+        for axes, what, label in zip(
+            panels,
+            ("open_share", "fix"),
+            ("share of open seams", "probability of the fix at a seam"),
+            strict=True,
+        ):
+            axes.axhline(0, color="#888888", linewidth=1)
+            for s in found:
+                point(axes, getattr(s, what), s)
+            axes.set_xlim(0, 1)
+            axes.set_xlabel(f"{label}, first half of a run")
+            axes.grid(axis="y", color=FAINT, linewidth=0.8)
+            axes.set_axisbelow(True)
+        panels[0].set_ylabel("gain in held-out accuracy over none")
+        counts = sorted({s.gain.n for s in found})
+        seeds = "–".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+        head(
+            panels[0],
+            "Seams less none (filled), random seams less none (hollow)",
+            f"{seeds} seeds, 95% intervals",
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, metadata={"Date": None}, bbox_inches="tight", pad_inches=0.15)
+    pyplot().close(figure)
+
+
+def point(axes: Any, x: float, s: Setting) -> None:
+    """One base: the gain of its seams, named, and beside it that of random ones."""
+    colour, marker = LOOKS.get(s.name.split("-")[0], ("#009E73", "^"))
+    axes.errorbar(x, s.gain.mean, yerr=s.gain.half, fmt=marker, color=colour, capsize=3, elinewidth=1.5)
+    axes.annotate(s.name, (x, s.gain.mean), (6, 4), textcoords="offset points", fontsize=8, color=colour)
+    if s.control is not None:
+        axes.errorbar(
+            x, s.control.mean, yerr=s.control.half, fmt=marker, color=colour, mfc="white", alpha=0.6
+        )

@@ -1,0 +1,51 @@
+"""The law's figures, from result rows (benchmarks/law.py)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmarks.law import draw_law, law_table, settings
+
+from kintsugi.compare.results import Curve, ResultRow
+
+EARLY = {"open_share": 0.8, "fix_probability": 0.25, "seam_entropy": 0.5}
+
+
+def run(label: str, seed: int, end: float, dynamics: dict[str, Any] = EARLY) -> Curve:
+    first = ResultRow(
+        comparison="law", stage="main", task="brackets-70", algorithm=label, outcome_only=False, reference=False,
+        model="m", seed=seed, lr=1e-4, budget=1000, step=0, generated_tokens=0, wall_s=0.0, accuracy=0.3,
+        pass_at_8=None, commit="abc", recipe="0", dynamics={},
+    )  # fmt: skip
+    last = replace(first, step=1, generated_tokens=1000, accuracy=end, dynamics=dynamics)
+    return Curve((first, last))
+
+
+RUNS = [
+    *(run("kintsugi", seed, end) for seed, end in enumerate((0.7, 0.6))),
+    *(run("kintsugi without seams", seed, end, {}) for seed, end in enumerate((0.5, 0.5))),
+    *(run("kintsugi random seams", seed, end) for seed, end in enumerate((0.45, 0.55))),
+]
+
+
+def test_gains_are_differences_seed_by_seed() -> None:
+    (found,) = settings({"brackets-70": RUNS})
+    # Seams less none: 0.2 and 0.1. Mean 0.15, deviation 0.1 / sqrt(2): 12.7062 x 0.05 = 0.635 to a side.
+    assert (found.gain.mean, found.gain.half) == pytest.approx((0.15, 0.635), abs=1e-3)
+    # Random seams less none: -0.05 and 0.05.
+    assert found.control is not None
+    assert found.control.mean == pytest.approx(0)
+    assert (found.start, found.open_share, found.fix, found.entropy) == (0.3, 0.8, 0.25, 0.5)
+    assert "brackets-70 | 2 | 0.300 | 0.80 | 0.25 | 0.50 | 0.650 | 0.500 | 0.500 |" in law_table([found])
+
+
+def test_a_base_without_the_pair_is_left_out() -> None:
+    assert settings({"brackets-70": [c for c in RUNS if c.head.algorithm != "kintsugi without seams"]}) == []
+
+
+def test_the_picture_names_every_base(tmp_path: Path) -> None:
+    draw_law(tmp_path / "law.svg", settings({"brackets-70": RUNS}))
+    assert "brackets-70" in (tmp_path / "law.svg").read_text()
