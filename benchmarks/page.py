@@ -1,4 +1,4 @@
-"""docs/results.md and its pictures, from committed result files alone.
+"""docs/results.md with its pictures, and benchmarks/results/details.md, from committed result files alone.
 
     python -m benchmarks.page            # `make results`
 
@@ -32,7 +32,9 @@ from kintsugi.compare.tables import (
 from kintsugi.records import KintsugiError
 
 TITLES = {
-    "fair": "Main comparison",
+    "words": "Word problems in plain English",
+    "sizes": "Larger models",
+    "fair": "Three small tasks",
     "parts": "Parts of kintsugi, one changed at a time",
     "smollm2-cosine": "A pretrained model on a CPU: SmolLM2-135M, one update per batch",
     "smollm2-gpu": "The same on a GPU, one update per batch",
@@ -40,19 +42,14 @@ TITLES = {
 """The comparisons that are shown, in the order of the page, with their headings. Rows of others stay in the file."""
 HOW_TO_READ = """\
 Every run of a comparison generates the same number of tokens: rollouts, repairs, audits and checks all count, held-out
-evaluation does not. Accuracy is held-out pass@1; pass@8 is estimated from 8 samples a problem. The last step of a run
-may overshoot the budget, so accuracy at the budget lies on the straight line between the evaluations before and after.
+evaluation does not. Accuracy is held-out pass@1 at the budget.
 
 - **±** is the half width of the 95% interval of the mean over seeds (Student's t). Differences are taken seed by seed.
-- **Tokens to a score**: where a run's curve, straight between evaluations, first reaches the mean final accuracy of the
-  reference (the best outcome-only algorithm, unless one is named). The median over seeds, where a run that never got
-  there counts as later than all others; "> budget (2 of 5)": only two of five seeds did. Seconds are those of sampling
-  and training in the same runs, two or more of which may have shared a machine.
-- **Tuning**: the same grid for each algorithm, on seeds of their own, first coarse, then around the best point. It has
-  the learning rate, the optimizer steps per batch (`minibatches`) and, for ratios of whole sequences, the clip range.
-  The score of a point is the mean accuracy of a run's last two evaluations after the start; the best one is bold.
-  A best point at the edge of its grid is marked: a better one may lie beyond."""
-
+- **Tokens to a score**: where a run's curve first reaches the mean final accuracy of the reference, which is the best
+  outcome-only algorithm unless another is named. It is the median over seeds; "> budget (2 of 5)": only two of five
+  seeds got there. Seconds are those of sampling and training in the same runs, some of which shared a machine.
+- **Settings** were tuned for each algorithm on seeds and problems of their own. A best point at the edge of its grid
+  is marked: a better one may lie beyond. `{details}` has the grids, the course of training, and where credit fell."""
 LAW = """\
 Bases that slip on the same facts, more or less surely. A base that slips surely slips on fewer facts, so that all
 start alike. `brackets-50` shows the wrong result in half of its chances, `brackets-95` nearly always. Gains are taken
@@ -80,7 +77,7 @@ def page(results: Path, images: Path, titles: Mapping[str, str] = TITLES) -> str
             "![Gain of seams by the share of open seams](images/law.svg)",
             law_table(law),
         ]
-    parts += ["## How to read this", HOW_TO_READ]
+    parts += ["## How to read the rest", HOW_TO_READ.format(details=(results / "details.md").as_posix())]
     for name, title in titles.items():
         found = {task: runs for task in tasks_of(curves) if (runs := pick(curves, name, task))}
         if found:
@@ -89,18 +86,34 @@ def page(results: Path, images: Path, titles: Mapping[str, str] = TITLES) -> str
             parts += section(name, task, mine, errors, images)
     surprises = results / "surprises.md"
     if surprises.exists():
-        parts += ["## Surprises", surprises.read_text(encoding="utf-8").strip()]
+        parts += ["## What else came out", surprises.read_text(encoding="utf-8").strip()]
+    return "\n\n".join(parts) + "\n"
+
+
+def details(results: Path, titles: Mapping[str, str] = TITLES) -> str:
+    """Tuning grids, the course of training, and where credit fell."""
+    curves, _ = latest(
+        row for row in read_rows(results / "learning.jsonl") if row.comparison in (*titles, "law")
+    )
+    parts = ["# Details of the results", "Made by `make results`; do not edit. The page is docs/results.md."]
+    for name in dict.fromkeys(("law", *titles)):
+        for task in tasks_of(curves):
+            mine = pick(curves, name, task)
+            tuning = [c for c in mine if c.head.stage == "tuning"]
+            if mine:
+                parts += [
+                    f"## {name}, {task}",
+                    "First → last evaluation, means over the steps before it and over seeds:",
+                ]
+                parts += [dynamics_table(mine)]
+            if tuning:
+                budget = thousands(tuning[-1].head.budget)
+                parts += [
+                    f"Tuning, {budget} tokens a run; a cell is the mean accuracy of a run's last two evaluations:"
+                ]
+                parts += [tuning_table(tuning)]
     if (results / "credit.jsonl").exists():
-        parts += ["## Where credit goes", credit_table(results / "credit.jsonl")]
-    first = next(iter(titles), "")
-    moving = [(task, mine) for task in tasks_of(curves) if (mine := pick(curves, first, task))]
-    if moving:
-        parts += [
-            "## Training dynamics",
-            "First → last evaluation, means over the steps before it and over seeds.",
-        ]
-    for task, mine in moving:
-        parts += [f"### {task}", dynamics_table(mine)]
+        parts += ["## Where credit fell", credit_table(results / "credit.jsonl")]
     return "\n\n".join(parts) + "\n"
 
 
@@ -142,9 +155,6 @@ def section(
         comparison_table(found),
         f"![Accuracy against generated tokens on {task}](images/{picture.name})",
     ]
-    tuning = [c for c in curves if c.head.stage == "tuning"]
-    if tuning:
-        parts += [f"Tuning, {thousands(tuning[-1].head.budget)} tokens a run:", tuning_table(tuning)]
     if mine:
         parts += ["Runs that failed:", "\n".join(f"- {failure(e)}" for e in mine)]
     return parts
@@ -185,10 +195,11 @@ def credit_table(path: Path) -> str:
 
 
 def write(results: Path, docs: Path, titles: Mapping[str, str] = TITLES) -> Path:
-    """Writes docs/results.md and docs/images/*.svg; returns the page's path."""
+    """Writes docs/results.md, docs/images/*.svg and details.md beside the rows; returns the page's path."""
     target = docs / "results.md"
     text = page(results, docs / "images", titles)
     target.write_text(text, encoding="utf-8")
+    (results / "details.md").write_text(details(results, titles), encoding="utf-8")
     return target
 
 
