@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from kintsugi.prompts import TERSE_MARKERS
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SPECIALS = {"pad": "<|pad|>", "end": "<|end|>", "user": "<|user|>", "assistant": "<|assistant|>"}
@@ -33,13 +34,20 @@ NOTE = (
 
 def nano_tokenizer() -> PreTrainedTokenizerBase:
     """A byte-level tokenizer: 256 bytes, four special tokens, and the markers of the terse prompts."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(letters)}, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
+    return with_turns(core)
+
+
+def with_turns(core: Tokenizer) -> PreTrainedTokenizerBase:
+    """The tokenizer with the special tokens and the chat template of nano, and the markers of the terse prompts."""
+    from tokenizers import AddedToken
+    from transformers import PreTrainedTokenizerFast
+
     core.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in SPECIALS.values()])
     core.add_tokens([AddedToken(text, normalized=False) for text in TERSE_MARKERS])
     return PreTrainedTokenizerFast(

@@ -11,6 +11,7 @@ exactly those flaws, which outcome rewards can mend.
 from __future__ import annotations
 
 import random
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,10 +33,11 @@ P = TypeVar("P")
 
 @dataclass(frozen=True, slots=True)
 class WorkedStep:
-    """A line that may come next: `stem` and the result of `fact`; without a fact, the answer line in full."""
+    """A line that may come next: `stem`, the result of `fact`, `tail`; without a fact, the answer line in full."""
 
     stem: str
     fact: Fact | None = None
+    tail: str = ""
 
 
 Choose = Callable[[Sequence[WorkedStep]], WorkedStep]
@@ -43,10 +45,11 @@ Choose = Callable[[Sequence[WorkedStep]], WorkedStep]
 
 
 class WorkedTask(ABC, Generic[P]):
-    """A task over problems of type P; a step's result is one digit."""
+    """A task over problems of type P. `RESULT` matches a step's result, right or wrong: here one digit."""
 
     verifier = "exact"
     name: ClassVar[str]
+    RESULT: ClassVar[re.Pattern[str]] = re.compile(r"[0-9]")
 
     def __init__(
         self, slips: Mapping[Fact, int], slip_rate: float, problems: int, evaluation_problems: int, seed: int
@@ -85,6 +88,13 @@ class WorkedTask(ABC, Generic[P]):
     def miscompute(self, fact: Fact, rng: random.Random) -> int:
         """A random wrong result, such that one wrong step always spoils the answer."""
 
+    def misread(self, problem: P, rng: random.Random) -> P:
+        """The problem as a demonstration takes it, in which other steps than the right ones may follow.
+
+        It has as many steps at every point as `problem` itself, so that one order of steps serves both.
+        """
+        return problem
+
     def train(self) -> Sequence[Problem]:
         return self._train
 
@@ -105,7 +115,7 @@ class WorkedTask(ABC, Generic[P]):
         lines: list[str] = []
         while steps := self.steps(problem, lines):
             step = choose(steps)
-            lines.append(step.stem if step.fact is None else f"{step.stem}{work(*step.fact)}")
+            lines.append(step.stem if step.fact is None else f"{step.stem}{work(*step.fact)}{step.tail}")
         return "\n".join(lines)
 
     def wrong_characters(self, problem: str, solution: str) -> tuple[int, ...]:
@@ -136,7 +146,7 @@ class WorkedTask(ABC, Generic[P]):
         rng = random.Random(f"demonstrations/{seed}")
         while True:
             problem = self._draw(rng, evaluation=False)
-            yield self.text(problem), self.solve(problem, rng.choice, self._slipping(rng))
+            yield self.text(problem), self.solve(self.misread(problem, rng), rng.choice, self._slipping(rng))
 
     def repair_pairs(self, seed: int) -> Iterator[RepairPair]:
         """Failures by slips or by one random wrong step; the repair is exact, in the failure's order.
@@ -149,8 +159,10 @@ class WorkedTask(ABC, Generic[P]):
             problem, order = self._draw(rng, evaluation=False), rng.random()
             repaired = self.solve(problem, random.Random(order).choice)
             index = rng.randrange(repaired.count("\n"))
-            work = self._slipping(rng) if rng.random() < 0.5 else self.one_wrong(index, rng)
-            failed = self.solve(problem, random.Random(order).choice, work)
+            read, work = problem, self.one_wrong(index, rng)
+            if rng.random() < 0.5:
+                read, work = self.misread(problem, rng), self._slipping(rng)
+            failed = self.solve(read, random.Random(order).choice, work)
             if answer_of(failed) != answer_of(repaired):
                 drawn = (self.solve(problem, rng.choice) for _ in range(ANCHOR_DRAWS))
                 anchor = next((text for text in drawn if text != repaired), repaired)
@@ -174,16 +186,15 @@ class WorkedTask(ABC, Generic[P]):
 
     def _line(self, step: WorkedStep) -> str:
         """The step done right: its whole line, or the answer line, which nothing may follow."""
-        return step.stem if step.fact is None else f"{step.stem}{self.compute(*step.fact)}\n"
+        return step.stem if step.fact is None else f"{step.stem}{self.compute(*step.fact)}{step.tail}\n"
 
     def _slipped(self, rest: str, steps: Sequence[WorkedStep]) -> str | None:
         """The line at the start of `rest` if it takes one of the steps with another result."""
         for step in steps:
-            end = len(step.stem) + 1
-            result = rest[len(step.stem) : end]
-            number = result.isascii() and result.isdigit()
-            if step.fact and number and rest.startswith(step.stem) and rest[end : end + 1] == "\n":
-                return rest[: end + 1]
+            if step.fact is not None and rest.startswith(step.stem):
+                result = self.RESULT.match(rest, len(step.stem))
+                if result and rest.startswith(f"{step.tail}\n", result.end()):
+                    return rest[: result.end() + len(step.tail) + 1]
         return None
 
     def _draw(self, rng: random.Random, *, evaluation: bool) -> P:

@@ -1,0 +1,208 @@
+"""Word problems: values and labels worked out by hand, splits, slips in digits and in words, repair pairs."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from itertools import islice
+
+import pytest
+from benchmarks.tasks.words import WordsTask
+
+from kintsugi.records import KintsugiError
+from kintsugi.tasks import load_task
+from kintsugi.tasks.base import Demonstrator, Task, in_evaluation
+from kintsugi.tasks.labels import Labelled
+from kintsugi.tasks.worked import EVALUATION_SHARE, answer_of, shared_length
+
+TASK = WordsTask(steps=[4, 8])
+LAB_WORDS = "benchmarks/tasks/words.py:WordsTask"
+
+# Mia: 3 * 4 = 12, 12 + 5 = 17. Tom: 20 - 6 = 14, 2 * 3 = 6, 14 + 6 = 20. Both: 17 + 20 = 37, 37 - 9 = 28.
+PROBLEM = (
+    "Mia has 3 bags of 4 shells. Tom is 8 years old. Tom starts with 20 shells. Then Tom sells 6 shells. "
+    "After lunch Mia finds 5 shells. Tom buys 2 jars of 3 shells. In the end they lose 9 shells. "
+    "How many shells do Mia and Tom have together?"
+)
+MIA_FIRST = """The bags of Mia hold 3 * 4 = 12 shells.
+Mia finds 5 shells, so she has 12 + 5 = 17 shells.
+Minus 6 shells, Tom has 20 - 6 = 14.
+Tom counts the jars: 2 * 3 = 6 shells.
+Tom now owns 6 more: 14 + 6 = 20.
+Together they have 17 + 20 = 37 shells.
+They lose 9 shells, so they have 37 - 9 = 28 shells left.
+#### 28"""
+MIXED = """That leaves 20 - 6 = 14 shells for Tom.
+3 bags of 4 shells are 3 * 4 = 12 shells for Mia.
+In 2 jars Tom has 2 * 3 = 6 shells.
+That makes 12 + 5 = 17 shells for Mia.
+Adding 6 gives Tom 14 + 6 = 20 shells.
+Mia and Tom have 20 + 17 = 37 shells.
+That leaves 37 - 9 = 28 shells for the two.
+#### 28"""
+
+
+def wrong(solution: str) -> list[str]:
+    """The rest of the line from each wrong character on."""
+    return [solution[at:].partition("\n")[0] for at in TASK.wrong_characters(PROBLEM, solution)]
+
+
+@pytest.mark.parametrize("solution", [MIA_FIRST, MIXED])
+def test_right_solutions_in_other_words_and_another_order(solution: str) -> None:
+    assert TASK.wrong_characters(PROBLEM, solution) == ()
+
+
+def test_the_first_way_by_hand() -> None:
+    story = TASK.parse(PROBLEM)
+    assert TASK.text(story) == PROBLEM
+    # Mia's two steps, then Tom's three, each in its first wording.
+    assert answer_of(TASK.solve(story)) == "28"
+    assert TASK.solve(story).startswith(
+        "3 bags of 4 shells are 3 * 4 = 12 shells for Mia.\nMia finds 5 shells, so"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        # 12 + 5 = 17: the 8 is wrong, and what follows is right given 18: 18 + 20 = 38, 38 - 9 = 29.
+        ("17 shells", "18 shells", ["8 shells."]),
+        # A wrong first digit; then 27 + 20 = 47, 47 - 9 = 38.
+        ("17 shells", "27 shells", ["27 shells."]),
+        # A result of another length: 1 instead of 17 is wrong at the space that follows; 1 + 20 = 21, 21 - 9 = 12.
+        ("17 shells", "1 shells", [" shells."]),
+    ],
+)
+def test_a_wrong_digit_is_the_one_wrong_character(old: str, new: str, expected: list[str]) -> None:
+    head, _, _ = MIA_FIRST.partition("Together")
+    value = int(new.split()[0])
+    tail = f"Together they have {value} + 20 = {value + 20} shells.\n"
+    tail += f"Now they have {value + 20} - 9 = {value + 11} shells.\n#### {value + 11}"
+    assert wrong(head.replace(old, new) + tail) == expected
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        # The other operation, in a formula and in a word: no step of Mia is left for "With".
+        ("has 20 - 6 = 14", "has 20 + 6 = 26", "+ 6 = 26."),
+        (
+            "Minus 6 shells, Tom",
+            "With 6 more shells, Tom",
+            "With 6 more shells, Tom has 20 - 6 = 14.",
+        ),
+        # The number of the aside: Tom is 8 years old.
+        ("Minus 6", "Minus 8", "8 shells, Tom has 20 - 6 = 14."),
+        # A step that is not due yet ("Tom counts" is right there), and a value that nobody has.
+        ("Tom counts the jars: 2 * 3 = 6 shells.\n", "", "now owns 6 more: 14 + 6 = 20."),
+        ("14 + 6 = 20", "15 + 6 = 21", "5 + 6 = 21."),
+        # An answer of its own, and more after it.
+        ("#### 28", "#### 27", "7"),
+        ("#### 28", "#### 280", "0"),
+    ],
+)
+def test_what_no_right_solution_has_is_the_last_wrong_character(old: str, new: str, expected: str) -> None:
+    assert old in MIA_FIRST
+    assert wrong(MIA_FIRST.replace(old, new)) == [expected]
+
+
+def test_a_text_that_stops_short() -> None:
+    assert TASK.wrong_characters(PROBLEM, MIA_FIRST[:40]) == (40,)
+    assert TASK.wrong_characters(PROBLEM, MIA_FIRST[:-1]) == (len(MIA_FIRST) - 1,)
+
+
+def test_splits_are_distinct_and_disjoint_and_no_constant_answer_scores() -> None:
+    assert isinstance(TASK, Task)
+    assert isinstance(TASK, Demonstrator)
+    assert isinstance(TASK, Labelled)
+    train, held_out = {p.prompt for p in TASK.train()}, {p.prompt for p in TASK.evaluation()}
+    assert (len(train), len(held_out)) == (4000, 400)
+    assert not train & held_out
+    assert all(in_evaluation(text, EVALUATION_SHARE) for text in held_out)
+    assert max(Counter(p.answer for p in TASK.train()).values()) < 0.15 * 4000
+
+
+def test_right_solutions_have_steps_in_range_and_no_wrong_character() -> None:
+    for problem in TASK.train()[:200]:
+        solution = TASK.solve(TASK.parse(problem.prompt), random.Random(0).choice)
+        assert TASK.wrong_characters(problem.prompt, solution) == ()
+        assert answer_of(solution) == problem.answer
+        assert 4 <= solution.count("\n") <= 8
+        assert all(0 <= int(n) < 100 for n in re.findall(r"\d+", solution))
+
+
+def test_one_wrong_step_spoils_the_answer_at_its_last_digit() -> None:
+    rng = random.Random(0)
+    for problem in TASK.train()[:200]:
+        parsed, order = TASK.parse(problem.prompt), rng.random()
+        right = TASK.solve(parsed, random.Random(order).choice)
+        index = rng.randrange(right.count("\n"))
+        failed = TASK.solve(parsed, random.Random(order).choice, TASK.one_wrong(index, rng))
+        (found,) = TASK.wrong_characters(problem.prompt, failed)
+        assert failed.count("\n", 0, found) == index
+        # The last digit of the result: only the rest of the sentence follows.
+        assert re.search(r"= \d?$", failed[:found])
+        assert not re.match(r"\d\d", failed[found:])
+        assert answer_of(failed) != problem.answer
+
+
+def test_demonstrations_slip_in_digits_and_in_words() -> None:
+    digits = words = shown = 0
+    for text, solution in islice(TASK.demonstrations(0), 400):
+        assert not in_evaluation(text, EVALUATION_SHARE)
+        shown += 1
+        for at in TASK.wrong_characters(text, solution)[:1]:
+            slip = re.search(r"= \d?$", solution[:at]) is not None
+            digits, words = digits + slip, words + (not slip)
+    assert digits > 0.25 * shown
+    assert words > 0.1 * shown
+    assert WordsTask(slip_words=0).misreadings == {}
+    assert Counter(TASK.misreadings.values()) == {"operation": 2, "number": 2}  # 0.25 of 16 verbs
+
+
+def test_repair_pairs_keep_to_the_failures_words() -> None:
+    for pair in islice(TASK.repair_pairs(0), 200):
+        assert not in_evaluation(pair.prompt, EVALUATION_SHARE)
+        assert TASK.wrong_characters(pair.prompt, pair.repaired) == ()
+        assert TASK.wrong_characters(pair.prompt, pair.anchor) == ()
+        assert answer_of(pair.failed) != answer_of(pair.repaired)
+        assert pair.anchor != pair.repaired
+        first = TASK.wrong_characters(pair.prompt, pair.failed)[0]
+        # They part in the line of the first error: at it, or before it in a word that another right wording shares.
+        parted = shared_length(pair.failed, pair.repaired)
+        assert parted <= first
+        assert "\n" not in pair.failed[parted:first]
+        assert pair.failed.count("\n") == pair.repaired.count("\n")
+
+
+def test_slips_go_by_last_digits() -> None:
+    """A pair of last digits slips alike in every fact below 100 that has it; 40 of 200 pairs and 13 of 64 products."""
+    sums = [fact for fact in TASK.slips if fact[1] != "*"]
+    assert len(sums) == 40 * 100
+    assert len(TASK.slips) - len(sums) == 13
+    for left, op, right in sums[:100]:
+        assert (left % 10, op, right % 10) in TASK.slips
+
+
+def test_problems_stay_what_they_were() -> None:
+    """Models are trained on these problems: changing the stream would mix the splits of old and new runs."""
+    (problem,) = WordsTask(steps=4, problems=1).train()
+    assert problem.prompt == (
+        "It rains for 2 hours. At first Nora has 15 beads. The walk takes 6 minutes. Tom has 20 beads. Tom collects 2 "
+        "trays of 2 beads. Then Nora hides 5 beads. How many beads do Nora and Tom have together?"
+    )
+    assert problem.answer == "34"  # 15 - 5 = 10, 20 + 4 = 24
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": 0}, "task words: steps must lie between 1 and 12, got 0"),
+        ({"slip_facts": 2}, "task words: slip_facts"),
+        ({"slip_words": -1}, "task words: slip_words"),
+    ],
+)
+def test_bad_arguments(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(KintsugiError, match=message):
+        load_task({"name": LAB_WORDS, **arguments})
