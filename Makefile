@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart compare-smoke results test test-all test-rest audit test-faults test-slow test-vllm test-trl test-verl lint gym verifiers smollm2 extras browser sandbox docs wheel locks nano-base nano-brackets nano-dot nano-chain law bench clean
+.PHONY: setup quickstart compare-smoke house results test test-all test-rest audit test-faults test-slow test-vllm test-trl test-verl lint gym verifiers smollm2 extras browser sandbox docs wheel locks nano-base nano-brackets nano-dot nano-chain law bench clean
 
 setup: $(STAMP)
 
@@ -93,6 +93,10 @@ compare-smoke: setup
 	rm -rf runs/compare-smoke
 	$(BIN)/kintsugi compare benchmarks/comparisons/smoke.yaml
 	test -s runs/compare-smoke/dag-smoke.md && test -s runs/compare-smoke/dag-smoke.svg
+
+# The picture of CONTRIBUTING.md, from the source's imports.
+house: setup
+	$(BIN)/python -m benchmarks.house
 
 # docs/results.md and its plots, from the rows in benchmarks/results.
 results: setup

@@ -5,14 +5,11 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from benchmarks.house import ORDER, PICTURE, SOURCE, imports, levels, picture, reduced, room_imports
 
-import kintsugi
-
-SOURCE = Path(kintsugi.__file__).parent
 HEAVY = {"torch", "transformers", "trl", "verl", "vllm"}
 LIGHT_ROOMS = ("mending", "algorithms", "tasks", "verifiers", "compare")
 LIGHT_FILES = {
@@ -37,30 +34,7 @@ LIGHT_FILES = {
         for name in ("__init__", "blocks", "figures", "foreign", "page", "reasons", "watch")
     ),
 }
-ORDER = (
-    "records", "names", "yamls", "plugins", "prompts", "config", "files", "verifiers", "tasks", "models",
-    "sampling", "learning", "mending", "algorithms", "assembly", "run", "trackers", "loop", "trainer",
-    "coldstart", "mender", "look", "notebook", "compare", "bridges", "cli_errors", "cli_solutions", "cli",
-)  # fmt: skip
-"""Rooms and single files, each of which may import those before it."""
 OUTERMOST = ("kintsugi.cli", "kintsugi.bridges")
-
-
-def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, wherever in it: at the top, in a function, by import_module."""
-    package = ["kintsugi", *path.relative_to(SOURCE).parts[:-1]]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            home = package[: len(package) - node.level + 1] if node.level else []
-            module = ".".join([*home, *([node.module] if node.module else [])])
-            yield from (f"{module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Call) and node.args:
-            name = ast.unparse(node.func).rpartition(".")[2]
-            argument = node.args[0]
-            if name in ("import_module", "__import__") and isinstance(argument, ast.Constant):
-                yield str(argument.value)
 
 
 def within(module: str, roots: tuple[str, ...]) -> bool:
@@ -80,7 +54,7 @@ def light_files() -> list[Path]:
     ]
 
 
-def test_the_reader_finds_every_kind_of_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reader_finds_every_kind_of_import(tmp_path: Path) -> None:
     source = (
         "import torch.nn as nn\nfrom . import align\nfrom ..loss import Objective\n"
         "def f():\n    from transformers import AutoModel\n"
@@ -89,8 +63,7 @@ def test_the_reader_finds_every_kind_of_import(tmp_path: Path, monkeypatch: pyte
     path = tmp_path / "mending" / "room.py"
     path.parent.mkdir()
     path.write_text(source, encoding="utf-8")
-    monkeypatch.setattr(sys.modules[__name__], "SOURCE", tmp_path)
-    assert sorted(imports(path)) == [
+    assert sorted(imports(path, tmp_path)) == [
         "kintsugi.loss.Objective",
         "kintsugi.mending.align",
         "torch.nn",
@@ -128,6 +101,18 @@ def test_rooms_import_one_way() -> None:
             if parts[1] in ORDER and ORDER.index(parts[1]) > ORDER.index(home):
                 wrong.append((str(path.relative_to(SOURCE)), module))
     assert wrong == []
+
+
+def test_the_picture_leaves_out_the_arrows_that_follow() -> None:
+    """d imports c, b and a; c imports b; b imports a: only the chain is left, and d stands three above a."""
+    edges = {"d": {"c", "b", "a"}, "c": {"b"}, "b": {"a"}, "a": set[str]()}
+    assert reduced(edges) == {"d": {"c"}, "c": {"b"}, "b": {"a"}, "a": set()}
+    assert levels(edges) == {"d": 3, "c": 2, "b": 1, "a": 0}
+
+
+def test_the_picture_of_the_house_is_its_imports() -> None:
+    """`make house` draws it again."""
+    assert PICTURE.read_text(encoding="utf-8") == picture(reduced(room_imports()))
 
 
 def test_every_room_says_what_it_is_for() -> None:
