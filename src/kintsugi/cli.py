@@ -33,12 +33,18 @@ RecipePath = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="A YAML recipe, such as recipes/quickstart.yaml.")
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as optim.lr=3e-5.")
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Changes to its keys, such as optim.lr=3e-5."),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Changes to its keys, such as budget=100000."),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print the resolved recipe and what it comes to; do nothing.")
+    bool,
+    typer.Option("--dry-run", help="Print the whole recipe and the sizes that follow from it, then stop."),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the run that is in output_dir.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the run that is in output_dir first.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in output_dir.")]
 
 
@@ -63,14 +69,14 @@ def options(
 def init_command(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="The file to write, such as my.yaml.")],
     data: Annotated[str, typer.Option(help="A file, a folder or a Hub id (docs/data.md).")],
-    model: Annotated[str, typer.Option(help="As a recipe names it.")],
-    eval_data: Annotated[str | None, typer.Option(help="Other data to be held out.")] = None,
-    subset: Annotated[str | None, typer.Option(help="As the Hub calls it.")] = None,
+    model: Annotated[str, typer.Option(help="The model, as a recipe names it.")],
+    eval_data: Annotated[str | None, typer.Option(help="Other data, for the held-out problems.")] = None,
+    subset: Annotated[str | None, typer.Option(help="The subset of the data, as the Hub calls it.")] = None,
     prompt: Annotated[str | None, typer.Option(help="The column of the questions.")] = None,
     answer: Annotated[str | None, typer.Option(help="The column of the gold answers.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Write a recipe for your data: columns, verifier and lengths as found in them."""
+    """Write a recipe for your data, with the columns, the verifier and the lengths that suit them."""
     from kintsugi.look.start import init
 
     named = {"eval_path": eval_data, "subset": subset, "prompt": prompt, "answer": answer}
@@ -125,7 +131,7 @@ def sft_command(
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Cold start: fine-tune on solutions and repair pairs."""
+    """Fine-tune on solutions and repairs, so that reinforcement has something to start from (cold start)."""
     from kintsugi.config import Recipe
 
     resolved = Recipe.load(recipe, overrides or ())
@@ -148,21 +154,21 @@ def eval_command(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="RECIPE... [KEY=VALUE]...", help="One or several recipes; overrides are for all."
+            metavar="RECIPE... [KEY=VALUE]...", help="Recipes, and changes to the keys of all of them."
         ),
     ],
     before: Annotated[
-        str | None, typer.Option(help="Another model, evaluated on the same problems: what changed since.")
+        str | None, typer.Option(help="Another model to compare with, evaluated on the same problems.")
     ] = None,
     text: Annotated[
-        Path | None, typer.Option(help="A text file: the model's perplexity on it, to see what it forgot.")
+        Path | None, typer.Option(help="A text file; the perplexity on it shows what the model forgot.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="A JSON file for every figure and every answer.")
+        Path | None, typer.Option(help="The JSON file to write, with every figure and every answer.")
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Evaluate the recipes' model on their held-out problems: pass@1, pass@k, maj@k, greedy, with 95% intervals."""
+    """Evaluate a model on held-out problems: pass@1, pass@k, maj@k and greedy, with 95% intervals."""
     from kintsugi.config import Recipe
 
     overrides = [word for word in words if "=" in word]
@@ -198,12 +204,12 @@ def eval_command(
 @app.command("compare")
 def compare_command(
     comparison: Annotated[
-        Path, typer.Argument(metavar="COMPARISON", help="A YAML file; see docs/compare.md.")
+        Path, typer.Argument(metavar="COMPARISON", help="A YAML file, as docs/compare.md describes it.")
     ],
-    overrides: Overrides = None,
+    overrides: Changes = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Several algorithms on one task at an equal budget of generated tokens: tuned, resumed, one table, one plot."""
+    """Compare algorithms on one task at an equal budget of generated tokens; ends with a table and a plot."""
     from kintsugi.compare.plan import load_plan, outline
     from kintsugi.compare.report import summary
     from kintsugi.compare.run import compare
@@ -223,9 +229,9 @@ def compare_command(
 def doctor_command(
     recipe: RecipePath,
     overrides: Overrides = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines, one line a check.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a check.")] = False,
 ) -> None:
-    """Examine a recipe before anything is spent: make one step and throw it away."""
+    """Examine a recipe before a run: ask its verifier, make one step, and throw the step away."""
     import json
     from dataclasses import asdict
 
@@ -257,16 +263,18 @@ def report_command(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="A run directory, or TRL's or verl's folder of rollouts.")
     ],
-    output: Annotated[Path | None, typer.Option(help="The file; RUN/report.html without it.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The file to write; by default RUN/report.html.")
+    ] = None,
     watch: Annotated[
         bool,
         typer.Option(
-            "--watch", help="Serve a page that renews itself while the run goes on, to this machine."
+            "--watch", help="Serve a page, to this machine alone, that renews itself while the run goes on."
         ),
     ] = False,
-    port: Annotated[int, typer.Option(help="Where --watch listens; 0: a free port.")] = 0,
+    port: Annotated[int, typer.Option(help="The port of --watch; 0 takes a free one.")] = 0,
 ) -> None:
-    """One HTML file that shows what a run learned and every mended failure. Needs no network."""
+    """Write one HTML file that shows what a run learned and every failure that it repaired. It needs no network."""
     if watch:
         from kintsugi.look.report.watch import LivePage
 
@@ -282,10 +290,10 @@ def report_command(
 @app.command("repeat")
 def repeat_command(
     run: RunPath,
-    output: Annotated[Path | None, typer.Option(help="The new run directory; RUN-again without it.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The new run directory; by default RUN-again.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """The same run again, and whether it came to the same bytes. Exit code 1 if it did not."""
+    """Make a run again and compare the bytes. The exit code is 1 if they differ."""
     from kintsugi.look.repeat import repeat
     from kintsugi.run.reading import Run
 
@@ -303,9 +311,9 @@ def repeat_command(
 
 @app.command("diagnose")
 def diagnose_command(
-    run: RunPath, as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False
+    run: RunPath, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
 ) -> None:
-    """Explain why a run does not learn: one cause, its evidence, one fix (exit code 1 if something was found)."""
+    """Explain why a run does not learn: one cause, its evidence, one fix. The exit code is 1 if there is a cause."""
     import json
     from dataclasses import asdict
 
@@ -332,13 +340,20 @@ def diagnose_command(
 @app.command("show")
 def show_command(
     run: RunPath,
-    step: Annotated[int | None, typer.Option(help="The step; the last one without it.")] = None,
-    problem: Annotated[str | None, typer.Option(help="Part of a problem's id.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Failures without an accepted repair, too.")] = False,
-    limit: Annotated[int, typer.Option(min=0, help="Failures shown at most; 0: all.")] = 5,
-    anchor: Annotated[bool, typer.Option("--anchor", help="The anchors, too.")] = False,
+    step: Annotated[int | None, typer.Option(help="The step to show; by default the last.")] = None,
+    problem: Annotated[str | None, typer.Option(help="Show problems whose id holds this text.")] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Show failures without an accepted repair, too.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=0, help="Show so many failures at most; 0 shows all.")] = 5,
+    anchor: Annotated[
+        bool,
+        typer.Option(
+            "--anchor", help="Show the passing solution that each repair was given (its anchor), too."
+        ),
+    ] = False,
 ) -> None:
-    """Failures beside their repairs, in the terminal: which tokens were trained on, and why."""
+    """Print failures beside their repairs: which tokens were trained on, and why."""
     from rich.console import Console
 
     from kintsugi.look.show import Selection, show

@@ -12,10 +12,10 @@ import typer
 from kintsugi.records import KintsugiError
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, such as runs/quickstart.")]
-StepOption = Annotated[int | None, typer.Option(help="Of which checkpoint; the last one without it.")]
-Best = Annotated[bool, typer.Option("--best", help="The checkpoint of the best held-out pass@1.")]
-Merge = Annotated[bool, typer.Option("--merge", help="Adapters (LoRA) merged into their base model.")]
-NameArgument = Annotated[str | None, typer.Option(help="Its column; the usual names without it.")]
+StepOption = Annotated[int | None, typer.Option(help="The checkpoint's step; by default the last.")]
+Best = Annotated[bool, typer.Option("--best", help="Take the checkpoint with the best held-out pass@1.")]
+Merge = Annotated[bool, typer.Option("--merge", help="Merge adapters (LoRA) into their base model.")]
+NameArgument = Annotated[str | None, typer.Option(help="Its column; by default the usual names.")]
 
 
 def mend_command(
@@ -26,8 +26,10 @@ def mend_command(
             help="Solutions: a table of prompt, completion, answer; TRL's completions; verl's dumps; or a run.",
         ),
     ],
-    model: Annotated[str, typer.Option(help="The model that mends: as in a recipe.")],
-    verifier: Annotated[str, typer.Option(help="exact, math, gym, code or my_file.py:function.")],
+    model: Annotated[str, typer.Option(help="The model that repairs, as a recipe names it.")],
+    verifier: Annotated[
+        str, typer.Option(help="The verifier: exact, math, gym, code or my_file.py:function.")
+    ],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -43,10 +45,10 @@ def mend_command(
     completion: NameArgument = None,
     answer: NameArgument = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Delete the run that is in --output.")
+        bool, typer.Option("--overwrite", help="Delete the run that is in --output first.")
     ] = False,
 ) -> None:
-    """Repair solutions that failed, without training: tables and report as of a run."""
+    """Repair failed solutions without training, and write tables and a report as a run does."""
     from kintsugi.config import apply_overrides
     from kintsugi.mender import USUAL, mend
     from kintsugi.notebook import reported_at
@@ -61,11 +63,16 @@ def mend_command(
 
 def harvest_command(
     run: RunPath,
-    kind: Annotated[Literal["stepwise", "preference", "sft"], typer.Option("--as", help="The form.")],
-    output: Annotated[Path | None, typer.Option(help="The file; RUN/harvest-KIND.jsonl without it.")] = None,
-    cut: Annotated[bool, typer.Option("--cut", help="Preferences end after the seam.")] = False,
+    kind: Annotated[Literal["stepwise", "preference", "sft"], typer.Option("--as", help="The kind of data.")],
+    output: Annotated[
+        Path | None, typer.Option(help="The file to write; by default RUN/harvest-KIND.jsonl.")
+    ] = None,
+    cut: Annotated[
+        bool,
+        typer.Option("--cut", help="End both texts of a preference after the tokens in which they differ."),
+    ] = False,
 ) -> None:
-    """Hand on what a run found, as TRL's PRMTrainer, DPOTrainer or SFTTrainer reads it."""
+    """Write a run's labels and repairs as data for TRL's PRMTrainer, DPOTrainer or SFTTrainer."""
     from kintsugi.run.harvest import harvest
 
     found = harvest(run, kind, output, cut=cut)
@@ -79,10 +86,10 @@ def export_command(
     output: Annotated[Path, typer.Option(help="The folder to write.")],
     step: StepOption = None,
     best: Best = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")] = False,
     merge: Merge = False,
 ) -> None:
-    """A checkpoint as a clean folder that transformers and vLLM load, with a model card."""
+    """Write a checkpoint as a clean folder that transformers and vLLM load, with a model card."""
     from kintsugi.run.export import export
     from kintsugi.run.reading import Run
 
@@ -103,7 +110,9 @@ def push_command(
     repo_id: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="A model repository on the Hub.")],
     step: StepOption = None,
     best: Best = False,
-    public: Annotated[bool, typer.Option("--public", help="For everyone to see, if it is new.")] = False,
+    public: Annotated[
+        bool, typer.Option("--public", help="Make the repository public, if it is new.")
+    ] = False,
     merge: Merge = False,
 ) -> None:
     """Upload what `export` writes to the Hugging Face Hub (needs a token; a new repository is private)."""

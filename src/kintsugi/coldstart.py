@@ -1,6 +1,6 @@
 """Cold start: supervised fine-tuning on solutions and on repair pairs, before any reinforcement.
 
-1. Where examples come from: a file (`sft.data`), or a task that can write solutions (Demonstrator), or
+1. Examples come from a file (`sft.data`), or a task that can write solutions (Demonstrator), or
    else the model's own verified samples (no outside model), drawn with the examples of `prompts` in view and
    learned without them: prompts are shorter from then on.
 2. Each step trains on `sft.batch` examples, a share of them in repair mode: repair prompt in, repair out.

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside, flushed to the disk, then renamed. No torch.
+"""Files that are whole or absent: written beside, flushed to the disk, then renamed. Loads no torch.
 
 Here is the door to the disk: `clean` makes any text one that a file can hold.
 """
@@ -92,7 +92,7 @@ def partial_of(path: Path) -> Path:
 
 
 def seal(folder: Path, leave_out: frozenset[str]) -> None:
-    """Writes the folder's checksums, and waits until all of it is on the disk. Who reads the folder reads its files."""
+    """Writes the folder's checksums, and waits until all of it is on the disk. Its readers may read them."""
     share(folder)
     files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name not in leave_out)
     sums = {str(f.relative_to(folder)): digest(f) for f in files}

@@ -157,7 +157,7 @@ def steps(
 
 
 def judged(problem: Problem, texts: Sequence[str], ctx: Context, codec: HFCodec) -> Group:
-    """The texts as the model's own answers to the problem, with fresh verdicts. Who wrote them is not known, so they
+    """The texts as the model's own answers to the problem, with fresh verdicts. Their author is not known, so they
     have no log-probabilities."""
     prompt = ctx.solve_prompt(problem)
     ids = [codec.answer(prompt, text) for text in texts]

@@ -1,6 +1,6 @@
 """Reinforcement: every problem of a batch plays the algorithm's run, and credit turns episodes into rows.
 
-How a step differs from GRPO's is said in algorithms/iop.py and kintsugi.py; the loop around it is kintsugi.loop.
+algorithms/iop.py and kintsugi.py say how a step differs from GRPO's; the loop around it is kintsugi.loop.
 
     kintsugi train recipes/quickstart.yaml
 """

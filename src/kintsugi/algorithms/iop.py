@@ -1,6 +1,6 @@
 """IOP (arXiv:2605.05226): mend failed rollouts, train on the seam between failure and repair.
 
-How this differs from GRPO, in the order of a step:
+The differences from GRPO, in the order of a step:
 1. Rollouts that pass get no gradient; they are anchors.
 2. The same model, in repair mode, repairs each failure beside the nearest anchor (G_rep candidates).
 3. Repairs are verified and audited; s_rep = h (r - 0.2 D) selects one per failure.

@@ -55,8 +55,8 @@ def repaired_row(episode: Episode, seam: Seam, praise: float) -> Row:
 def repair_rows(episode: Episode, weight: float, credit: Advantages = group_advantages) -> Iterator[Row]:
     """The rows of repair mode: its texts under its prompt, credited within groups by s_rep.
 
-    A group is the candidates of one failure. Where each failure has a single one it is the problem's
-    repairs [ours]: half the tokens, and still a baseline of the same question.
+    A group is the candidates of one failure. It is all repairs of the problem where each failure has a
+    single candidate [ours]: half the tokens, and still a baseline of the same question.
     """
     repairs = episode.repairs
     written = [j for j, r in enumerate(repairs) if r.written and not r.rollout.verdict.broken]

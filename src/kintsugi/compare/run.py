@@ -1,6 +1,6 @@
 """Runs a comparison: tuning, then the runs that count, side by side, each a process of its own.
 
-1. What the results file holds already is not run again; a run that was cut short goes on from its checkpoint.
+1. Runs that the results file holds are not made again; a run that was cut short goes on from its checkpoint.
 2. The settings of every algorithm are chosen from its tuning runs alone (kintsugi.compare.tuning).
 3. A run that fails leaves a row that says why, and the others go on. The next call tries it again.
 

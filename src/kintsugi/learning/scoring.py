@@ -1,7 +1,7 @@
 """log pi of completions under a model, computed once per sequence and only where it is asked for.
 
 1. Rows over the same completion share one forward pass, and completions of one prompt share its positions.
-2. What follows the last token asked for is never looked at: the model is causal.
+2. Tokens after the last one asked for are never looked at: the model is causal.
 3. Logits exist for the tokens asked for alone, in chunks where they would be many: memory does not grow
    with vocabulary x length.
 

@@ -96,7 +96,7 @@ def verifier_errors(view: View) -> Finding | None:
     return Finding(
         "the verifier breaks down",
         f"{errors:.0%} of the rollouts of {view.span} got the verdict error{view.example('error')}",
-        "read the messages of such rollouts and mend the verifier",
+        "read the messages of such rollouts and correct the verifier",
         view.commands.look("show", "--all"),
     )
 
@@ -140,7 +140,7 @@ def blow_up(view: View) -> Finding | None:
     return Finding(
         "rollouts get longer and no better",
         f"mean length {start:.0f} tokens at the start, {now:.0f} in {view.span}, accuracy {gained(view):+.0%}",
-        "half the learning rate",
+        "halve the learning rate",
         view.commands.again(f"optim.lr={lower(view, 2)}"),
     )
 
@@ -153,7 +153,7 @@ def truncation(view: View) -> Finding | None:
     return Finding(
         "rollouts are cut off",
         f"{cut:.0%} of the rollouts of {view.span} reached {longest} tokens without an end",
-        "twice the tokens",
+        "double sampling.max_new_tokens",
         view.commands.again(f"sampling.max_new_tokens={2 * longest}") if longest else "",
     )
 
@@ -188,7 +188,7 @@ def entropy_collapse(view: View) -> Finding | None:
     return Finding(
         "entropy collapsed: all rollouts of a group are the same",
         f"{start:.3f} nats a token at the start, {now:.3f} in {view.span}; accuracy {accuracy:.0%}",
-        "half the learning rate, at temperature 1",
+        "halve the learning rate and sample at temperature 1",
         view.commands.again(f"optim.lr={lower(view, 2)}", "sampling.temperature=1.0"),
     )
 
@@ -201,7 +201,7 @@ def all_fail(view: View) -> Finding | None:
     return Finding(
         "every group fails: there is no pass to learn from",
         f"{share:.0%} of the groups of {view.span} hold no pass",
-        "twice the rollouts find a pass by luck; easier problems, or a cold start on solutions (sft.data), do more",
+        "double the rollouts; easier problems, or a cold start on solutions (sft.data), do more",
         view.commands.again(f"sampling.group_size={2 * size}"),
     )
 
@@ -213,7 +213,7 @@ def all_pass(view: View) -> Finding | None:
     return Finding(
         "every group passes: nothing is left to learn",
         f"{share:.0%} of the groups of {view.span} hold no failure, and did from the start",
-        "harder problems: the task's options, or other data",
+        "take harder problems, by the task's options or from other data",
     )
 
 
@@ -226,7 +226,7 @@ def no_variance(view: View) -> Finding | None:
     return Finding(
         "groups do not vary: nothing to compare",
         f"{share:.0%} of the groups of {view.span} are mixed ({passed:.0%} all pass, {failed:.0%} all fail)",
-        "twice the rollouts at temperature 1, or problems of medium difficulty",
+        "double the rollouts at temperature 1, or take problems of medium difficulty",
         view.commands.again(f"sampling.group_size={2 * size}", "sampling.temperature=1.0"),
     )
 
@@ -271,7 +271,7 @@ def closed_seams(view: View) -> Finding | None:
         "seams are closed: the fix is out of the policy's reach, so repairs teach nothing",
         f"{opened:.0f} of the {known:.0f} seams of {view.span} are open; p(fix) {view.mean('reach/fix') or 0:.2f}, "
         f"entropy {view.mean('reach/entropy') or 0:.3f} nats, accuracy {gained(view):+.0%}",
-        "a higher temperature; a cold start on solutions (sft.data), or algorithm: grpo, do more",
+        "raise the temperature; a cold start on solutions (sft.data), or algorithm: grpo, do more",
         view.commands.again(f"sampling.temperature={1.2 * (view.setting('sampling.temperature') or 1):g}"),
     )
 
@@ -284,7 +284,7 @@ def empty_gates(view: View) -> Finding | None:
         return None
     return Finding(
         "gates are empty: no token is trained on",
-        f"{seams:.0f} seams in {view.span}, active tokens {trained or 0:.1%}",
+        f"{seams:.0f} seams in {view.span}; {trained or 0:.1%} of the rollouts' tokens are trained on",
         *view.commands.wider_gates(),
     )
 
@@ -296,7 +296,7 @@ def gates_everywhere(view: View) -> Finding | None:
         return None
     return Finding(
         "gates are everywhere: repairs are other solutions, not mended ones",
-        f"{kept:.0f} of {length:.0f} tokens are gated in the mean seam of {view.span}",
+        f"the mean seam of {view.span} trains {kept:.0f} of {length:.0f} tokens",
         "teach repairs with few edits by a cold start",
         view.commands.cold_start(),
     )
@@ -310,7 +310,7 @@ def clipped(view: View) -> Finding | None:
     return Finding(
         "the clip is out of range for the trained tokens",
         f"{share:.0%} of the ratios of {view.span} were clipped; active tokens {view.mean('active_ratio') or 0:.0%}",
-        "half the learning rate",
+        "halve the learning rate",
         view.commands.again(f"optim.lr={lower(view, 2)}"),
     )
 
@@ -326,7 +326,7 @@ def too_small(view: View) -> Finding | None:
         "updates are too small: the policy does not move",
         f"accuracy {gained(view):+.0%} and entropy {now / start - 1:+.0%} since the start, "
         f"lr {view.setting('optim.lr')}, active tokens {view.mean('active_ratio') or 0:.0%}",
-        "ten times the learning rate",
+        "multiply the learning rate by ten",
         view.commands.again(f"optim.lr={10 * (view.setting('optim.lr') or 1e-6):g}"),
     )
 

@@ -1,7 +1,7 @@
 """Texts to token ids and back, as a model's tokenizer and chat template do it.
 
-Three kinds of text meet here. What the template writes becomes its tokens. What data or users write is text, even
-where it spells a mark of the template. What a model writes holds its marks of thinking as the tokens they are.
+Three kinds of text meet here. Text of the template becomes its tokens. Text of data or users stays text, even
+where it spells a mark of the template. Text of a model holds its marks of thinking as the tokens they are.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The model card of a checkpoint: what was trained, how, on what, at which cost, and what came of it. No torch."""
+"""The model card of a checkpoint: what was trained, how, on what, at which cost, and what came of it.
+
+Loads no torch.
+"""
 
 from __future__ import annotations
 

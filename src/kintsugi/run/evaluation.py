@@ -133,7 +133,7 @@ def scores(verdicts: Sequence[Sequence[Verdict]], texts: Sequence[Sequence[str]]
 def bootstrap(values: Sequence[float], seed: int = 0) -> Estimate:
     """The mean with its 95% percentile interval over resampled problems; of those that are no NaN.
 
-    Where all values are equal resampling says nothing; the interval is then Wilson's, over problems.
+    Resampling says nothing of equal values; the interval is then Wilson's, over problems.
     """
     data = np.asarray(values, dtype=float)
     data = data[~np.isnan(data)]

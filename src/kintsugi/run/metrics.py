@@ -27,7 +27,7 @@ def step_metrics(
 ) -> dict[str, Any]:
     """One flat mapping for metrics.jsonl. Token counts are generated tokens; seconds are wall time by phase.
 
-    Where nothing was sampled (a cold start) it tells of the update alone.
+    Of a cold start, which samples nothing, it tells the update alone.
     """
     phases = ("rollout", "repair", "audit", "check") if episodes else ()
     return {

@@ -1,9 +1,9 @@
-"""A run directory read back: its metrics, and each problem's episode with the rows made of it. No torch.
+"""A run directory read back: its metrics, and each problem's episode with the rows made of it. Loads no torch.
 
 run = Run.open("runs/quickstart"); run.steps[-1]["accuracy"]
 problem = run.problems(step=1)[0]; problem.episode.seams; problem.credit("rollout", 0)
 
-What is read may be of a run that goes on, or that was killed: a step counts when its tables are all there.
+The run may still go on, or may have been killed: a step counts when its tables are all there.
 """
 
 from __future__ import annotations

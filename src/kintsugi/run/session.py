@@ -65,7 +65,7 @@ def measure(
 ) -> dict[str, Any] | None:
     """Evaluates, writes it down, says it; returns the summary. None where a signal came before or during it.
 
-    What was evaluated at this very step already is not evaluated again.
+    A step that was evaluated already is not evaluated again.
     """
     stop = Stop() if stop is None else stop
     if stop:
@@ -107,7 +107,7 @@ def accuracy(summary: Mapping[str, Any] | None) -> float | None:
 
 
 def due(every: int, step: int, last: int) -> bool:
-    """True if something done every so many steps is due. What the end of the run does anyway is not."""
+    """True if something done every so many steps is due; False at the last step, where the end of the run does it."""
     return bool(every) and step % every == 0 and step != last
 
 

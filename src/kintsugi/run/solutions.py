@@ -1,5 +1,5 @@
 """Solutions that exist already, by problem: a table of prompts and completions (any file that a task reads), TRL's
-completions, verl's dumps, or a run. No torch.
+completions, verl's dumps, or a run. Loads no torch.
 
     solutions = read_solutions("failures.jsonl")
     solutions["failures/1"].problem, solutions["failures/1"].texts

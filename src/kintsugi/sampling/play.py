@@ -109,7 +109,7 @@ def play(
 ) -> list[Result]:
     """Plays the runs and returns their results. Each resumes once its own asks are answered, whatever others wait for.
 
-    What is to be scored waits until all that can be sampled is, so that it is scored together. KintsugiError where
+    Scores wait until all that can be sampled is, so that they are computed together. KintsugiError where
     a run wants a score and there is no `scorer`; without a `reacher` nobody knows the reach of a seam.
     """
     player = Player(runs, sampler, meter or Meter(), scorer, reacher)

@@ -27,8 +27,8 @@ WIDEST = 32
 class Rows:
     """Rows side by side. `step_R1` tokens of each are drawn; the last of them waits in `pending_R1` to be read.
 
-    A greedy row has temperature 1 and top_p 1 here, because its log-probabilities are the unscaled ones. What follows
-    a row's end in `tokens_RT` and `logprobs_RT` means nothing.
+    A greedy row has temperature 1 and top_p 1 here, because its log-probabilities are the unscaled ones. Entries
+    after a row's end in `tokens_RT` and `logprobs_RT` mean nothing.
     """
 
     prompt_R1: Tensor

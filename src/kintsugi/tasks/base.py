@@ -91,7 +91,7 @@ def filled(
     """(train, evaluation, the last exception): both splits filled from a stream that may never end, without repeated
     texts, until they have these sizes or nothing new has come for PATIENCE. `share` of the texts go to evaluation.
 
-    What stands in a problem's place because making it failed is passed over.
+    An entry that stands for a problem whose making failed is passed over.
     """
     splits: tuple[list[Problem], list[Problem]] = ([], [])
     seen: set[object] = set()

@@ -5,7 +5,7 @@
     task: {name: table, path: SVAMP.json, prompt: [Body, Question], answer: Answer, id: ID}
     task: {name: table, path: openai/gsm8k, subset: main}
 
-Where tables lie and how they are read is in sources.py.
+sources.py finds and reads the tables.
 """
 
 from __future__ import annotations

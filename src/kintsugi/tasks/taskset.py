@@ -3,7 +3,7 @@
     task: {name: verifiers, taskset: my-taskset, config: {split: train}, eval_config: {split: test}}
     task: {name: verifiers, taskset: my_taskset.py:MyTaskset}
 
-Every taskset (v1) whose tasks are one question and one answer. What needs a container, tools or more turns is refused.
+Every taskset (v1) whose tasks are one question and one answer. Tasks with containers, tools or more turns are refused.
 """
 
 from __future__ import annotations

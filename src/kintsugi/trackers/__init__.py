@@ -1,4 +1,4 @@
-"""Trackers by name: TensorBoard, Weights & Biases, MLflow, trackio, or a class of your own. No torch.
+"""Trackers by name: TensorBoard, Weights & Biases, MLflow, trackio, or a class of your own. Loads no torch.
 
     trackers = load_trackers(["tensorboard", {"name": "wandb", "project": "mends", "mode": "offline"}])
     with tracking(trackers, log, recipe, progress.step, print): ...

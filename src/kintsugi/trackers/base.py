@@ -23,7 +23,7 @@ class Beginning:
 
 
 class Tracker(Protocol):
-    """Shows a run's numbers elsewhere. What it raises costs the tracker, never the run."""
+    """Shows a run's numbers elsewhere. An exception costs the tracker, never the run."""
 
     def start(self, beginning: Beginning) -> str | None:
         """Begins, or goes on with, the run; returns what it is called there, so that a resumed run finds it again."""

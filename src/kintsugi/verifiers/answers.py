@@ -3,7 +3,8 @@ r"""Answers as people, data and models write them, read into one of a few kinds.
     read("the answer is $\\frac{1}{2}$ cm")   Value(node=1/2, unit="centimeter")
     read("(3,4]")                            Region("", one interval)
 
-`undress` takes off what means nothing, then the first kind whose form fits is taken. What fits none is Unreadable.
+`undress` takes off what means nothing, then the first kind whose form fits is taken. An answer that fits
+none is Unreadable.
 """
 
 from __future__ import annotations

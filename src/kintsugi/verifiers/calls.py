@@ -12,7 +12,7 @@ from typing import Any
 
 
 def tried(calls: Sequence[Callable[[], Any]]) -> list[Any]:
-    """The results of the calls, an exception for one that raised. What is to be awaited is awaited together."""
+    """The results of the calls, an exception for one that raised. Awaitables are awaited together."""
     results: list[Any] = []
     for call in calls:
         try:

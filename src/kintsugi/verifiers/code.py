@@ -48,10 +48,10 @@ class CodeVerifier:
     timeout: seconds that a program may take for all of its tests, beside a quarter of a second for each time that it
     is started (once for assertions, once for each text for stdin). memory: MiB that it may use.
 
-    The program runs in a sandbox (kintsugi.verifiers.sandbox). What is expected of it never gets there, nor does
+    The program runs in a sandbox (kintsugi.verifiers.sandbox). Expected results never get there, nor does
     the verdict: stdout is compared out here, and assertions run in a second sandbox, where the program's functions
     are proxies that send arguments one way and get values back (kintsugi.verifiers.inside). So no code of the
-    program can touch the tests, the values it is compared with, or what is reported. What is left to it:
+    program can touch the tests, the values it is compared with, or what is reported. Three things are left to it:
 
     - Everything that its tests let through: it may know the tests' inputs and answer them by a table.
     - Names that tests use but neither define nor import are the program's, unless Python or the gold answer
@@ -59,7 +59,7 @@ class CodeVerifier:
     - Faults of the kernel or of Python's JSON reader. Kernel memory (of small files, pipes) is bounded by the
       time limit only.
 
-    What it costs: tests see values of built-in types and the standard library as copies, and other objects through
+    The price: tests see values of built-in types and the standard library as copies, and other objects through
     proxies, which equal no plain value unless they derive from a plain type. Only the standard library is there to
     import. Tests are read a little more strictly than by Python (kintsugi.verifiers.inside.rewriting): a nan against a
     tolerance, a `zip` cut short, an object equal to anything and an expected value computed from a changed argument

@@ -112,7 +112,7 @@ class Worker:
     def judge(self, payload: Any, texts: Sequence[str]) -> list[Verdict]:
         """One verdict per text. A text that hangs or kills the worker is `unscorable`, the others are judged.
 
-        What fails before any text is read (the worker does not start, the payload cannot be prepared) is an `error`.
+        A failure before any text is read (the worker does not start, the payload cannot be prepared) is an `error`.
         """
         return [reply if isinstance(reply, Verdict) else read(*reply) for reply in self._all(payload, texts)]
 

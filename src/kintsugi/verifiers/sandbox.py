@@ -190,7 +190,7 @@ class Sandbox:
     def watch(
         self, process: Process, readers: Sequence[StreamReader], tried: Process, deadline: float
     ) -> str:
-        """Waits until `process` has ended. Why it must be ended before, or ""."""
+        """Waits until `process` has ended; returns the reason why it must be ended before, or ""."""
         while process.poll() is None:
             open_ones = [reader for reader in readers if reader.is_alive()]
             if open_ones:

@@ -1,7 +1,7 @@
 """The system calls that a sandboxed program may not make, as a filter for `bwrap --seccomp`.
 
 A program may start threads but no process: it is then one process, whose memory one limit bounds and whose
-end ends everything. What else is refused reaches parts of the kernel that no answer to a problem needs.
+end ends everything. All else that is refused reaches parts of the kernel that no answer to a problem needs.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def gold(found: Rate, form: str, asked: int) -> CheckUp:
         "gold answers",
         "fail" if found.passed < RIGHT else "ok",
         f"{found.passed:.0%} of {asked} pass, written as {written!r}",
-        "another verifier, or the task's `answer` column: a model that is right would be told that it is wrong",
+        "take another verifier, or another `answer` column: a model that is right would be told that it is wrong",
         found.other if found.passed < RIGHT else "",
     )
 
@@ -133,9 +133,9 @@ def wrong(name: str, found: Rate) -> CheckUp:
         name,
         "warn" if state == "ok" and found.paid else state,
         f"{found.passed:.0%} pass{partly}",
-        "another verifier: what is paid without the answer will be learned"
+        "take another verifier: a model learns whatever is paid without the answer"
         if found.passed
-        else "only whole scores pass here; where you use the scores themselves, this is what gets learned",
+        else "only whole scores pass here; where you use the scores themselves, a model learns such texts",
         found.example,
     )
 
@@ -149,5 +149,5 @@ def constants(verifier: Verifier, asked: Sequence[Problem], answers: Counter[str
         "constant answers",
         graded(rates[best], 0.3, 0.5),
         f"{best[:40]!r} passes {rates[best]:.0%} of the problems",
-        "harder or more varied problems: a constant answer is learned before anything else",
+        "take harder or more varied problems: a model learns a constant answer before anything else",
     )

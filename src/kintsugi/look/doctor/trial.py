@@ -123,7 +123,7 @@ def judge(trial: TrialStep) -> Iterator[CheckUp]:
         "the same seed samples the same text"
         if trial.same_seed_same_text
         else "the same seed sampled two texts",
-        "engine=local, or device=cpu: a run cannot be repeated otherwise",
+        "set engine=local, or device=cpu: a run cannot be repeated otherwise",
     )
     yield batches(trial)
     yield memory(trial)
@@ -140,7 +140,7 @@ def lengths(trial: TrialStep) -> CheckUp:
         graded(cut, 0.05, 0.2),
         f"mean {sum(trial.lengths) / len(trial.lengths):.0f}, longest {max(trial.lengths)} of {longest} tokens; "
         f"{cut:.0%} cut off",
-        f"sampling.max_new_tokens={2 * longest}",
+        f"set sampling.max_new_tokens={2 * longest}",
         histogram(trial.lengths, longest),
     )
 
@@ -154,7 +154,7 @@ def verdicts(trial: TrialStep) -> CheckUp:
         "verdicts at the start",
         graded(share, 0.0, 0.2) if odd == "error" else graded(share, 0.2, 0.9),
         ", ".join(f"{state} {count}" for state, count in sorted(counts.items()) if count),
-        "mend the verifier where it raises"
+        "correct the verifier where it raises"
         if odd == "error"
         else f"ask for the form of answer that the verifier reads (prompts), or first {COLD_START}",
         visible(next((f"problem {name}: {v.said}" for name, v in trial.verdicts if v.state == odd), "")),
@@ -181,8 +181,8 @@ def groups(trial: TrialStep) -> CheckUp:
         "groups at the start",
         "fail" if not mixed else graded(1 - mixed / whole, 0.75, 1.0),
         f"{mixed} mixed, {passed} all pass, {failed} all fail{known}",
-        f"easier problems or a cold start ({COLD_START}) where all fail, harder ones where all pass, or a larger "
-        "sampling.group_size: only mixed groups teach",
+        f"only mixed groups teach: take easier problems or a cold start ({COLD_START}) where all fail, "
+        "harder problems where all pass, or a larger sampling.group_size",
     )
 
 
@@ -192,7 +192,7 @@ def repairs(trial: TrialStep) -> CheckUp:
         "repairs at the start",
         "ok" if success >= 0.1 else "warn",
         f"{success:.0%} of {trial.metrics['repair/tried']} failures mended",
-        f"a cold start of repair mode: {COLD_START}",
+        f"teach the model to write repairs by a cold start: {COLD_START}",
     )
 
 
@@ -211,7 +211,7 @@ def forecast(trial: TrialStep) -> CheckUp:
             f"fix p {seen['reach/fix']:.2f}, entropy {seen['reach/entropy']:.2f} nats)"
         )
     if known < FEW_SEAMS and mended >= 0.1:
-        fix = f"more of them: sampling.problems={4 * trial.recipe.sampling.problems}"
+        fix = f"set sampling.problems={4 * trial.recipe.sampling.problems}"
         return CheckUp("forecast", "warn", f"too few seams to say: {numbers}", fix)
     if known and opened >= HALF_OPEN and mended >= 0.1:
         return CheckUp("forecast", "ok", f"seams are open here: expect more than GRPO: {numbers}")
@@ -232,7 +232,7 @@ def parity(trial: TrialStep) -> CheckUp:
         "ok" if trial.gap <= most else "fail",
         f"log-probabilities of {sum(trial.lengths):,} sampled tokens differ by at most {trial.gap:.1g} nats "
         f"(tolerated in {trial.dtype}: {most:g})",
-        "engine=local, or dtype=float32",
+        "set engine=local, or dtype=float32",
     )
 
 
@@ -262,7 +262,7 @@ def memory(trial: TrialStep) -> CheckUp:
         graded(trial.peak_bytes / trial.memory_bytes, 0.8, 0.95),
         f"peak {size(trial.peak_bytes)} of {size(trial.memory_bytes)} in this step (measured), of which "
         f"{size(16 * trial.parameters)} weights, gradients and optimizer in float32; completions may get longer",
-        "a smaller optim.token_budget, optim.gradient_checkpointing=true, or optim.lora=16",
+        "set a smaller optim.token_budget, optim.gradient_checkpointing=true, or optim.lora=16",
     )
 
 
@@ -277,7 +277,7 @@ def disk(trial: TrialStep) -> CheckUp:
         graded(need / max(1, trial.free_bytes), 0.5, 1.0),
         f"about {size(need)} of {size(trial.free_bytes)} free: {saved} {word} {size(checkpoints)}, "
         f"tables {size(trial.table_bytes * recipe.steps)}",
-        "a larger save_every, or an output_dir on another disk",
+        "set a larger save_every, or an output_dir on another disk",
     )
 
 

@@ -203,7 +203,7 @@ for operation in BINARY:
 def plain_class(base: Any) -> type:
     """The class of proxies of objects that derive from `base`, which are instances of it for isinstance.
 
-    What cannot change is one in fact, so that all of Python takes it for one.
+    An immutable one is an instance in fact, so that all of Python takes it for one.
     """
     if base in MUTABLE:
         return type(

@@ -38,7 +38,7 @@ class Tests(Peer):
         self.given: deque[Any] = deque(maxlen=REMEMBERED)
 
     def ask(self, request: str, *values: Any, **named: Any) -> Any:
-        """The program's answer, or the exception it raised. What a call changed is changed in `values`."""
+        """The program's answer, or the exception it raised. Changes that a call made are made in `values`."""
         self.used |= request not in ("compile", "load", "name")
         with self.lock:
             try:

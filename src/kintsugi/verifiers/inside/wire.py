@@ -57,7 +57,7 @@ class ProgramError(Exception):
 
 
 class Peer:
-    """One end of the line. What has no form in JSON goes as a handle, which the two sides make differently."""
+    """One end of the line. A value without a form in JSON goes as a handle, which the two sides make differently."""
 
     def __init__(self, receive: int, send: int) -> None:
         self.incoming, self.outgoing = os.fdopen(receive, "rb"), os.fdopen(send, "wb")
