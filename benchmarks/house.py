@@ -18,7 +18,7 @@ SOURCE = ROOT / "src" / "kintsugi"
 PICTURE = ROOT / "docs" / "images" / "house.svg"
 
 ORDER = (
-    "records", "names", "yamls", "plugins", "prompts", "config", "files", "verifiers", "tasks", "models",
+    "records", "names", "files", "yamls", "plugins", "prompts", "config", "verifiers", "tasks", "models",
     "sampling", "learning", "mending", "algorithms", "assembly", "run", "trackers", "loop", "trainer",
     "coldstart", "mender", "look", "notebook", "compare", "bridges", "cli_errors", "cli_solutions", "cli",
 )  # fmt: skip

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from kintsugi import loop
 from kintsugi.assembly import Ground, Parts
 from kintsugi.config import Recipe
-from kintsugi.files import write_whole
+from kintsugi.files import sought_in, write_whole
 from kintsugi.learning.learner import LocalLearner
 from kintsugi.learning.objective import Objective
 from kintsugi.loop import Batch, Lessons, OnStep
@@ -235,7 +235,7 @@ def read_examples(path: Path) -> tuple[list[Solution], list[RepairPair]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise KintsugiError(f"sft.data: {path} cannot be read ({error.strerror})") from None
+        raise KintsugiError(f"sft.data: {path} cannot be read ({error.strerror}{sought_in(path)})") from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

@@ -91,6 +91,12 @@ def partial_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 
 
+def sought_in(path: str | Path) -> str:
+    """` in FOLDER`, the folder in which a relative path was looked for; "" of an absolute path."""
+    absolute = Path(path).is_absolute() or str(path).startswith("~")
+    return "" if absolute else f" in {Path.cwd()}"
+
+
 def seal(folder: Path, leave_out: frozenset[str]) -> None:
     """Writes the folder's checksums, and waits until all of it is on the disk. Its readers may read them."""
     share(folder)

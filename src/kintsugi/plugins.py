@@ -27,6 +27,7 @@ from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 from rapidfuzz import fuzz, process
 
+from kintsugi.files import sought_in
 from kintsugi.names import translated
 from kintsugi.records import KintsugiError
 
@@ -141,7 +142,7 @@ def load_object(name: str, what: str) -> Any:
     path_text, _, attribute = (f"{name}:" if name.endswith(".py") else name).rpartition(":")
     path = Path(path_text)
     if not path.is_file():
-        raise KintsugiError(f"{what} {name!r}: no such file {path_text!r}")
+        raise KintsugiError(f"{what} {name!r}: no such file {path_text!r}{sought_in(path)}")
     if not attribute:
         kind, names = defined(path, what)
         example = f"{path_text}:{names[0] if names else 'NAME'}"

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from kintsugi.files import sought_in
 from kintsugi.records import KintsugiError
 
 MERGE = "tag:yaml.org,2002:merge"
@@ -52,7 +53,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         data = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise KintsugiError(f"{path}: no such recipe file") from None
+        raise KintsugiError(f"{path}: no such recipe file{sought_in(path)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise KintsugiError(f"{path}: cannot be read ({error})") from None
     except yaml.YAMLError as error:

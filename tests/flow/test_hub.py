@@ -116,6 +116,10 @@ def test_push_then_load_by_id(tmp_path: Path, hub: Hub) -> None:
     again = command(tmp_path, hub, "eval", "recipes/quickstart.yaml", *SMALL, "model=acme/mended")
     assert again.returncode == 0, again.stderr
     assert "acme/mended" in again.stdout
+    away = {"HF_ENDPOINT": "http://127.0.0.1:9"}  # nobody listens there: its files are in the cache
+    third = command(tmp_path, hub, "eval", "recipes/quickstart.yaml", *SMALL, "model=acme/mended", **away)
+    assert third.returncode == 0, third.stderr
+    assert "Retrying" not in third.stderr
 
 
 def test_push_refuses_without_a_token_and_says_why(tmp_path: Path, hub: Hub) -> None:

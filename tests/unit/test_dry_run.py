@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,19 +22,24 @@ def quickstart(*overrides: str) -> Recipe:
     ("outline", "override", "message"),
     [
         (trainer.outline, "sampling.group_size=1", "sampling.group_size: kintsugi compares the rollouts"),
-        (trainer.outline, "task={name: table, path: nowhere.csv}", "task table: path: no such file"),
-        (trainer.outline, "verifier=rewards.py:score", "no such file 'rewards.py'"),
+        (
+            trainer.outline,
+            "task={name: table, path: nowhere.csv}",
+            "task table: path: no such file 'nowhere.csv' in HERE",
+        ),
+        (trainer.outline, "verifier=rewards.py:score", "no such file 'rewards.py' in HERE"),
         (trainer.outline, "eval.skip=500", "held-out problems beyond eval.skip=500"),
         (trainer.outline, "trackers=wandbb", "unknown 'wandbb'"),
         (trainer.outline, "engine=vlm", "engine: unknown 'vlm'"),
         (coldstart.outline, "task.steps=0", "steps"),
-        (coldstart.outline, "sft.data=nowhere.jsonl", "sft.data: nowhere.jsonl cannot be read"),
+        (coldstart.outline, "sft.data=nowhere.jsonl", "nowhere.jsonl cannot be read .* in HERE"),
     ],
 )
 def test_what_a_run_would_refuse_is_refused(
     outline: Callable[[Recipe], list[str]], override: str, message: str
 ) -> None:
-    with pytest.raises(KintsugiError, match=message):
+    """HERE stands for the working directory, in which relative paths are looked for."""
+    with pytest.raises(KintsugiError, match=message.replace("HERE", re.escape(str(Path.cwd())))):
         outline(quickstart(override))
 
 

@@ -13,7 +13,7 @@ from fakes import make_recipe
 from runs import make_episode, with_question, write_run
 from tokenizers import Tokenizer, models
 
-from kintsugi.files import clean, cleaned, lock, locked, numbered, seal, write_whole
+from kintsugi.files import clean, cleaned, lock, locked, numbered, seal, sought_in, write_whole
 from kintsugi.look.repeat import repeat
 from kintsugi.look.report import write_report
 from kintsugi.records import KintsugiError
@@ -24,6 +24,12 @@ from kintsugi.run.owned import apart, kind_of, mark, may_replace
 from kintsugi.run.reading import Run
 
 HALF, WHOLE = "\ud83d", "\ud83d\ude00"
+
+
+def test_a_relative_path_is_told_with_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert sought_in("data/a.jsonl") == f" in {tmp_path}"
+    assert sought_in(tmp_path / "a.jsonl") == sought_in("~/a.jsonl") == sought_in("~nobody/a.jsonl") == ""
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kintsugi.files import sought_in
 from kintsugi.models.codec import SWITCH
 from kintsugi.models.codec import HFCodec as HFCodec
+from kintsugi.models.hub import hub_place
 from kintsugi.models.smollm2 import SMOLLM2, smollm2
 from kintsugi.plugins import Spec, made, split_spec, with_name
 from kintsugi.records import KintsugiError
@@ -169,13 +171,15 @@ def load_pretrained(
     looks_local = is_local(name)
     if looks_local and not Path(path).is_dir():
         raise KintsugiError(
-            f"model {name!r}: no such directory; expected nano, nano-random, {SMOLLM2}, "
+            f"model {name!r}: no such directory{sought_in(name)}; expected nano, nano-random, {SMOLLM2}, "
             "a local path or a Hub id (owner/name)"
         )
     if looks_local and not (Path(path) / "config.json").is_file():
         raise KintsugiError(
             f"model {name!r} could not be loaded: no config.json there (a run's model is in RUN/checkpoints/step-...)"
         )
+    if not looks_local and not Path(path).is_dir():
+        path = hub_place(path)
     try:
         # Weights come as safetensors: a pickle is code, and nobody has asked for that.
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trusted)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kintsugi.files import sought_in
 from kintsugi.names import ANSWERS
 from kintsugi.records import KintsugiError, Problem
 from kintsugi.run.directory import MARKS
@@ -80,7 +81,7 @@ def read_solutions(
     """
     path = Path(place).expanduser()
     if not path.exists():
-        raise KintsugiError(f"mend: no such file or folder {str(place)!r}")
+        raise KintsugiError(f"mend: no such file or folder {str(place)!r}{sought_in(path)}")
     own = any((path / mark).is_file() for mark in MARKS)
     lines = of_run(Run.open(path)) if own else of_table(path, prompt, completion, answer)
     known = Known(data) if data else None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from kintsugi.files import sought_in
 from kintsugi.records import KintsugiError
 
 Numbered = Iterator[tuple[int, str, Any]]
@@ -55,7 +56,7 @@ def find(path: object, subset: str | None, what: str, text: Collection[str]) -> 
             raise KintsugiError(f"{what}: {path}: expected a file that ends in {', '.join(READERS)}")
         return Files({"train": [place]}, place.parent, place.resolve().parent.name, text)
     if ending(place) in READERS or not HUB_ID.fullmatch(str(path)):
-        raise KintsugiError(f"{what}: no such file {str(path)!r}")
+        raise KintsugiError(f"{what}: no such file {str(path)!r}{sought_in(place)}")
     return HubSet(str(path), subset, dataset_loaders(str(path)))
 
 
@@ -270,7 +271,8 @@ class HubSet:
             # `datasets` raises a dozen unrelated types here: network, permissions, unknown names, broken files.
             reason = " ".join(str(error).split())
             raise KintsugiError(
-                f"task table: {self.where}, {what}: {type(error).__name__}: {reason} (no file or folder has that name)"
+                f"task table: {self.where}, {what}: {type(error).__name__}: {reason} "
+                f"(no file or folder has that name{sought_in(self.path)})"
             ) from error
 
 
@@ -280,7 +282,7 @@ def dataset_loaders(path: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
         from datasets import get_dataset_split_names, load_dataset
     except ImportError as error:
         raise KintsugiError(
-            f"task table: no file or folder {path!r}, and a data set of the Hub needs the datasets package: "
-            f"pip install -e '.[hub]' ({error})"
+            f"task table: no file or folder {path!r}{sought_in(path)}, and a data set of the Hub needs the datasets "
+            f"package: pip install -e '.[hub]' ({error})"
         ) from None
     return get_dataset_split_names, load_dataset

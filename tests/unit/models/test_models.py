@@ -149,8 +149,19 @@ def test_a_tokenizer_without_an_end_token_is_refused(pad: str | None) -> None:
 
 @pytest.mark.parametrize("name", ["./nowhere", "nowhere", "/no/such/dir"])
 def test_an_unknown_model_is_one_line(name: str) -> None:
-    with pytest.raises(KintsugiError, match=r"no such directory; expected nano, .*nano-random"):
+    with pytest.raises(KintsugiError, match=r"no such directory.*; expected nano, .*nano-random"):
         load_model(name)
+
+
+def test_a_hub_that_is_away_is_said_without_a_second_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: float) -> None:
+        raise AssertionError("the Hub's client waits to try again")
+
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setattr("time.sleep", refuse)
+    with pytest.raises(KintsugiError, match=r"cache, and http://127\.0\.0\.1:9 cannot be reached") as error:
+        load_model("acme/nowhere")
+    assert "\n" not in str(error.value)
 
 
 def test_a_directory_that_holds_no_model_is_one_line(tmp_path: Path) -> None:
