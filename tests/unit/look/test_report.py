@@ -90,6 +90,19 @@ def test_charts_that_say_nothing_are_words(tmp_path: Path) -> None:
     assert quiet == {"Clip fraction": "0 in every step", "Edits trained on (K*)": "those of all 3 seams by K"}
 
 
+def test_charts_of_one_step_name_its_place_and_nothing_around_it(tmp_path: Path) -> None:
+    place = write_run(tmp_path / "run", tokenizer=False)
+    line = {"step": 1, "tokens/total": 5508, "entropy": 0.07, "tokens/rollout": 4900, "tokens/repair": 608}
+    (place / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    drawn = {f.title: f for f in figures(Run.open(place))}
+    # 5508 tokens stand at 5.508 thousand; the entropy's own ticks are 0.00, 0.02, ... 0.06.
+    ticks = re.findall(r">([\d.]+)</text>", drawn["Entropy"].svg)
+    assert [tick for tick in ticks if float(tick) > 0.1] == ["5.508"]
+    bars = drawn["Generated tokens by phase"]
+    assert bars.about == "generated tokens of step 1 by phase"
+    assert ">rollout<" in bars.svg and "thousand" not in bars.svg
+
+
 def test_reasons_are_explained_with_the_numbers_of_the_recipe(tmp_path: Path) -> None:
     algorithm = {"name": "kintsugi", "seam": 4, "lambda_rep": 0.3}
     log = RunLog.open(make_recipe(output_dir=str(tmp_path / "run"), algorithm=algorithm))

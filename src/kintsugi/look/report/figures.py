@@ -26,8 +26,8 @@ INK, FAINT, GOLD, BLUE, ORANGE, GREEN = COLOURS
 STYLE = {
     "font.family": "sans-serif", "font.size": 11, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": FAINT,
     "axes.spines.top": False, "axes.spines.right": False, "xtick.color": INK, "ytick.color": INK, "axes.grid": True,
-    "axes.grid.axis": "y", "grid.color": FAINT, "grid.linewidth": 0.6, "xtick.major.size": 0, "ytick.major.size": 0,
-    "xtick.major.pad": 7,
+    "axes.grid.axis": "y", "axes.axisbelow": True, "grid.color": FAINT, "grid.linewidth": 0.6,
+    "xtick.major.size": 0, "ytick.major.size": 0, "xtick.major.pad": 7,
     "svg.fonttype": "none", "legend.frameon": False, "lines.linewidth": 2,
 }  # fmt: skip
 
@@ -105,8 +105,13 @@ def figures(source: Shown) -> list[Figure]:
             found.append(drawn(panel.title, panel.about, source, draw, panel.share))
     for name, what in (("tokens", "Generated tokens"), ("seconds", "Seconds")):
         if has(source.steps, f"{name}/rollout"):
-            about = f"{what.lower()} of each step by phase, stacked"
-            found.append(drawn(f"{what} by phase", about, source, partial(stacked, source=source, name=name)))
+            draw = partial(by_phase, source=source, name=name)
+            if len(source.steps) > 1:
+                about = f"{what.lower()} of each step by phase, stacked"
+                found.append(drawn(f"{what} by phase", about, source, draw))
+            else:
+                about = f"{what.lower()} of step {source.steps[0]['step']} by phase"
+                found.append(drawn(f"{what} by phase", about, None, draw))
     kept = {name: sum(line.get(f"kstar/{name}") or 0 for line in source.steps) for name in KSTAR}
     if len(used := {name: count for name, count in kept.items() if count}) == 1:
         ((name, count),) = used.items()
@@ -140,7 +145,7 @@ def accuracy(source: Shown) -> Figure:
             axes.plot(
                 xs,
                 ys,
-                "D--" if len(xs) == 2 else "D-",
+                {1: "D", 2: "D--"}.get(len(xs), "D-"),
                 color=GOLD,
                 label="held out, with 95% interval",
                 markersize=6,
@@ -156,7 +161,7 @@ def curves_on(axes: Any, source: Shown, curves: Sequence[Trace]) -> None:
     for curve in curves:
         lines = [line for line in source.steps if line.get(curve.key) is not None]
         xs, ys = [along(line) for line in lines], [line[curve.key] for line in lines]
-        axes.plot(xs, ys, curve.look, color=curve.colour, label=curve.label)
+        axes.plot(xs, ys, curve.look if len(xs) > 1 else ".", color=curve.colour, label=curve.label)
         every = max(1, -(-len(lines) // LINKED))
         dots = axes.scatter(xs[::every], ys[::every], s=22, color=curve.colour, zorder=3)
         dots.set_urls([f"#step={line['step']}" for line in lines[::every]])
@@ -164,7 +169,8 @@ def curves_on(axes: Any, source: Shown, curves: Sequence[Trace]) -> None:
         above(axes)
 
 
-def stacked(axes: Any, source: Shown, name: str) -> None:
+def by_phase(axes: Any, source: Shown, name: str) -> None:
+    """Areas over the run, a bar for each phase where the run has one step."""
     xs = [along(line) for line in source.steps]
     phases = [
         p for p in PHASES if has(source.steps, f"{name}/{p}") and not (p == "train" and name == "tokens")
@@ -216,6 +222,8 @@ def drawn(
         if source is not None:
             tokens = has(source.steps, "tokens/total") or has(source.evals, "tokens/total")
             axes.set_xlabel("thousand generated tokens" if tokens else "step")
+            if axes.dataLim.x0 == axes.dataLim.x1:  # matplotlib would spread ticks around a single place
+                axes.set_xticks([axes.dataLim.x0], [f"{axes.dataLim.x0:g}"])
         out = io.StringIO()
         canvas.savefig(
             out, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None, "Creator": None}
