@@ -92,7 +92,14 @@ def test_charts_that_say_nothing_are_words(tmp_path: Path) -> None:
 
 def test_charts_of_one_step_name_its_place_and_nothing_around_it(tmp_path: Path) -> None:
     place = write_run(tmp_path / "run", tokenizer=False)
-    line = {"step": 1, "tokens/total": 5508, "entropy": 0.07, "tokens/rollout": 4900, "tokens/repair": 608}
+    line = {
+        "step": 1,
+        "loss": 0.0,
+        "tokens/total": 5508,
+        "entropy": 0.07,
+        "tokens/rollout": 4900,
+        "tokens/repair": 608,
+    }
     (place / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     drawn = {f.title: f for f in figures(Run.open(place))}
     # 5508 tokens stand at 5.508 thousand; the entropy's own ticks are 0.00, 0.02, ... 0.06.
