@@ -81,6 +81,9 @@ class RecordedSession:
             self.tape.recorded[self.prompts[ticket]] += found
         return answers
 
+    def close(self) -> None:
+        self.session.close()
+
 
 @dataclass(frozen=True, slots=True)
 class Scene:

@@ -104,6 +104,9 @@ class ScriptSession:
         ticket, request = self.waiting.pop(0)
         return [(ticket, self.sampler.answer(request))]
 
+    def close(self) -> None:
+        self.waiting.clear()
+
 
 def cut(completion: Completion, longest: int) -> Completion:
     if len(completion.token_ids) <= longest:

@@ -14,11 +14,17 @@ from typing import TYPE_CHECKING, Any
 from kintsugi.records import KintsugiError
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 ADAPTER = "adapter_config.json"
 ALPHA = 2
 """alpha / r: what adapters are scaled by."""
+BEYOND = (
+    "use_dora", "use_qalora", "use_bdlora", "lora_bias", "alora_invocation_tokens", "modules_to_save",
+    "target_parameters", "trainable_token_indices",
+)  # fmt: skip
+"""Settings of peft's LoRA with which a layer is more than W + (alpha / r) B A, or other weights are trained too."""
 
 
 def adapted(model: PreTrainedModel, home: str, rank: int, seed: int) -> Any:
@@ -47,6 +53,39 @@ def adapter_base(path: Path) -> str | None:
     if not settings.is_file():
         return None
     return str(json.loads(settings.read_text(encoding="utf-8"))["base_model_name_or_path"])
+
+
+def without_adapters(model: Any) -> Any:
+    """The model below the adapters, if there are any: its layers go on computing with them."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def mergeable(model: Any) -> bool:
+    """True if the model has no adapters, or plain LoRA on layers: its weights are then what `merged_weights` says."""
+    kinds = getattr(model, "peft_config", {}).values()
+    return all(
+        kind.peft_type == "LORA" and not any(getattr(kind, name, None) for name in BEYOND) for kind in kinds
+    )
+
+
+def merged_weights(model: Any) -> dict[str, Tensor]:
+    """The weights by the names they have without adapters, in memory of their own where adapters changed them.
+
+    Of a layer with adapters it is W + (alpha / r) B A.
+    """
+    import torch
+
+    bare = without_adapters(model)
+    weights = {
+        name.replace(".base_layer.", "."): tensor
+        for name, tensor in bare.state_dict().items()
+        if ".lora_" not in name
+    }
+    with torch.no_grad():
+        for name, layer in bare.named_modules():
+            for adapter in layer.active_adapters if hasattr(layer, "get_delta_weight") else ():
+                weights[f"{name}.weight"] = weights[f"{name}.weight"] + layer.get_delta_weight(adapter)
+    return weights
 
 
 def import_peft() -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -108,6 +109,10 @@ class Session(Protocol):
         """Waits until something has ended: tickets with their completions. Whatever goes wrong is raised here."""
         ...
 
+    def close(self) -> None:
+        """Ends the session: whatever is still on its way is dropped. The engine may give up memory until the next."""
+        ...
+
 
 Pulse = Callable[[Callable[[], float]], None]
 """Called while sampling goes on, with what tells which share of it is done: asking costs more than calling."""
@@ -121,12 +126,12 @@ class Sampler(Protocol):
 
 def generate(sampler: Sampler, requests: Sequence[Request]) -> list[list[Completion]]:
     """The completions of each request."""
-    session = sampler.session()
     found: dict[int, list[Completion]] = {}
-    for ticket, request in enumerate(requests):
-        session.put(ticket, request)
-    while len(found) < len(requests):
-        found |= dict(session.take())
+    with closing(sampler.session()) as session:
+        for ticket, request in enumerate(requests):
+            session.put(ticket, request)
+        while len(found) < len(requests):
+            found |= dict(session.take())
     return [found[ticket] for ticket in range(len(requests))]
 
 

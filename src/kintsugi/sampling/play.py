@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Generic, TypeVar
@@ -113,16 +113,17 @@ def play(
     a run wants a score and there is no `scorer`; without a `reacher` nobody knows the reach of a seam.
     """
     player = Player(runs, sampler, meter or Meter(), scorer, reacher)
-    for i in range(len(runs)):
-        player.resume(i, None)
-    while player.sampling or player.scoring:
-        touched: dict[int, None] = {}
-        for i, place, answer in player.sampled() if player.sampling else player.scored():
-            player.found[i][place] = answer
-            touched[i] = None
-        for i in touched:
-            if len(player.found[i]) == len(player.asked[i]):
-                player.resume(i, [player.found[i][place] for place in range(len(player.asked[i]))])
+    with closing(player.session):
+        for i in range(len(runs)):
+            player.resume(i, None)
+        while player.sampling or player.scoring:
+            touched: dict[int, None] = {}
+            for i, place, answer in player.sampled() if player.sampling else player.scored():
+                player.found[i][place] = answer
+                touched[i] = None
+            for i in touched:
+                if len(player.found[i]) == len(player.asked[i]):
+                    player.resume(i, [player.found[i][place] for place in range(len(player.asked[i]))])
     return [player.results[i] for i in range(len(runs))]
 
 

@@ -34,3 +34,6 @@ class Rounds:
         wanted = list(dict.fromkeys(sample for _, samples in waiting for sample in samples))
         found = dict(zip(wanted, self._answer(wanted), strict=True)) if wanted else {}
         return [(ticket, [found[sample] for sample in samples]) for ticket, samples in waiting]
+
+    def close(self) -> None:
+        self._waiting = []

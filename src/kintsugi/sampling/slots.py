@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 
 from kintsugi.records import Completion, KintsugiError
+from kintsugi.sampling.asked import Asked
 from kintsugi.sampling.base import Pulse, Request
 from kintsugi.sampling.batch import Decoding, Ended, chunks, join, overhead, read
 from kintsugi.sampling.forward import Forward
@@ -45,39 +46,26 @@ class Slots:
         version: int = 0,
         pulse: Pulse = lambda _: None,
     ) -> None:
-        self._forward, self._samples, self._pad_id = forward, samples, pad_id
+        self._forward, self._asked, self._pad_id = forward, Asked(samples), pad_id
         self._token_budget, self._version, self._pulse = token_budget, version, pulse
-        self._total = 0
-        self._asked: dict[int, tuple[Sample, ...]] = {}
-        self._missing: dict[int, set[Sample]] = {}
-        self._users: dict[Sample, list[int]] = {}
-        self._found: dict[Sample, Completion] = {}
-        self._done: list[int] = []
         self._waiting: list[Sample] = []
         self._batch: Decoding | None = None
 
     def put(self, ticket: int, request: Request) -> None:
-        samples = self._samples(request)
-        self._asked[ticket] = samples
-        self._missing[ticket] = {sample for sample in samples if sample not in self._found}
-        if not self._missing[ticket]:
-            self._done.append(ticket)
-        for sample in dict.fromkeys(samples):
-            if sample not in self._users:
-                self._waiting.append(sample)
-                self._total += 1
-            self._users.setdefault(sample, []).append(ticket)
+        self._waiting += self._asked.put(ticket, request)
         # Longest prompts first: samples of like lengths side by side, and if memory does not suffice, it shows at once.
         self._waiting.sort(key=lambda s: (len(s.prompt_ids), s.prompt_ids, s.limit), reverse=True)
 
     def take(self) -> list[tuple[int, list[Completion]]]:
         with self._forward.sampling():
-            while self._asked and not self._done:
+            while self._asked.waiting:
                 entered = self._enter()
                 self._settle(self._batch.step() if entered is None and self._batch else entered or [])
                 self._pulse(self._share)
-        done, self._done = self._done, []
-        return [(ticket, self._answer(ticket)) for ticket in done]
+        return self._asked.answers()
+
+    def close(self) -> None:
+        self._waiting, self._batch = [], None
 
     def _enter(self) -> Ended | None:
         """Lets enter what waits and fits, and lets go what has ended, once it is worth the copying.
@@ -112,22 +100,8 @@ class Slots:
                 raise KintsugiError(
                     "the model's logits are not finite (NaN or infinity): its weights have diverged"
                 )
-            self._found[sample] = sample.completion(tokens, logprobs, self._version)
-            for ticket in self._users[sample]:
-                self._missing[ticket].discard(sample)
-                if not self._missing[ticket]:
-                    self._done.append(ticket)
+            self._asked.settle(sample, sample.completion(tokens, logprobs, self._version))
 
     def _share(self) -> float:
         going, drawn = (self._batch.going, self._batch.drawn()) if self._batch else (0, 0.0)
-        return 1 - (going - drawn + len(self._waiting)) / self._total
-
-    def _answer(self, ticket: int) -> list[Completion]:
-        samples = self._asked.pop(ticket)
-        answer = [self._found[sample] for sample in samples]
-        del self._missing[ticket]
-        for sample in dict.fromkeys(samples):
-            self._users[sample].remove(ticket)
-            if not self._users[sample]:
-                del self._users[sample], self._found[sample]
-        return answer
+        return 1 - (going - drawn + len(self._waiting)) / self._asked.total

