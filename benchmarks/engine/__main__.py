@@ -7,10 +7,11 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 from benchmarks.engine import benches, report
-from benchmarks.engine.lab import Lab, Work, default_peer
+from benchmarks.engine.lab import VLLM, Lab, Work, default_peer
 from benchmarks.engine.pipes import ROOT
 from benchmarks.engine.results import RESULTS, Book, Row, commit, machine
 
@@ -20,6 +21,7 @@ Plan = dict[str, Callable[[Lab], Row]]
 def plan() -> Plan:
     """Every bench by `bench/size`, quick ones first."""
     step, generate, learner = benches.step, benches.generate, benches.learner
+    engines = benches.ENGINES if VLLM.is_file() else ("local",)
     benchmarks: Plan = {
         f"align/{length}-{name}": partial(benches.align, length=length, edited=share)
         for name, share in (("few", 0.001), ("tenth", 0.1), ("unrelated", 1.0))
@@ -31,9 +33,8 @@ def plan() -> Plan:
         "step/nano-ragged": partial(step, work=Work("nano-dag", 12, 8, 80, None, (1, 6)), pairs=9),
         "step/3m": partial(step, work=Work("3m", 8, 8, 64), pairs=7),
         **{
-            f"mending/nano-{name}-{workload}": partial(benches.mending, name=name, workload=workload, pairs=9)
-            for name in benches.MENDERS
-            for workload in benches.WORKLOADS
+            f"mending/{benches.mending_name(*which)}": partial(benches.mending, *which, pairs=9)
+            for which in product(benches.MENDERS, benches.WORKLOADS, engines)
         },
         "continuous/nano": partial(benches.continuous, work=Work("nano", 8, 8, 64)),
         "malloc/nano": partial(benches.malloc, work=Work("nano-dag", 12, 8, 80, None), pairs=9),

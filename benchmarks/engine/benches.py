@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from statistics import median
@@ -26,6 +27,10 @@ MENDERS: dict[str, Mapping[str, Any]] = {
 }
 WORKLOADS = {"equal": (6, 6), "ragged": (1, 13)}
 """The fewest and most steps of a problem, eight tokens each: ragged completions have 11 to 107 tokens."""
+ENGINES: dict[str, Mapping[str, Any]] = {
+    "local": {"name": "local"},
+    "vllm": {"name": "vllm", "memory": 1.0, "max_model_len": 1024},
+}
 
 
 def step(lab: Lab, work: Work, pairs: int, tune: bool = True) -> Row:
@@ -87,10 +92,10 @@ def generate(lab: Lab, work: Work, pairs: int) -> Row:
     }
 
 
-def mending(lab: Lab, name: str, workload: str, pairs: int) -> Row:
+def mending(lab: Lab, name: str, workload: str, engine: str, pairs: int) -> Row:
     """A mending step beside a GRPO step of the same tokens, per generated token; shares of it by phase.
 
-    Both with the quickstart's task and the shipped model. GRPO's group is as large as makes it generate
+    Both on one engine, with the quickstart's task and the shipped model. GRPO's group is as large as makes it generate
     what the other does with repairs and checks; what is left of the difference is taken out per token. IOP keeps
     K = 1 edits, for one wrong digit is one token.
     """
@@ -100,9 +105,10 @@ def mending(lab: Lab, name: str, workload: str, pairs: int) -> Row:
         "task": {"name": "dag", "steps": list(steps)},
         "verifier": None,
         "optim": {"token_budget": 16384},
+        "engine": dict(ENGINES[engine]),
     }
     mend = {"algorithm": dict(algorithm)}
-    with lab.ours() as a, lab.ours() as b:
+    with lab.ours(engine) as a, lab.ours(engine) as b:
         lab.set_up_ours(a, work, **common, **mend)
         a.ask("time_alignment")
         first = [a.ask("step")["tokens"] for _ in range(5)]
@@ -126,11 +132,12 @@ def mending(lab: Lab, name: str, workload: str, pairs: int) -> Row:
     shares = medians([shares_of(answer) for answer in found[0]])
     return {
         **compared(found[0], level),
-        "name": f"nano-{name}-{workload}",
+        "name": mending_name(name, workload, engine),
         "size": "nano",
         "algorithm": name,
         "workload": workload,
-        "engine": "local",
+        "engine": engine,
+        "load": rounded(os.getloadavg()[1]),
         "passes": [ours["passes"], theirs["passes"]],
         "fed": [ours["fed"], theirs["fed"]],
         "peer": f"grpo, group of {group}, seconds per generated token",
@@ -143,6 +150,11 @@ def mending(lab: Lab, name: str, workload: str, pairs: int) -> Row:
             k: rounded(ours["tokens"][k] / ours["generated"]) for k in ("rollout", "repair", "check")
         },
     }
+
+
+def mending_name(name: str, workload: str, engine: str) -> str:
+    """What the plan calls this bench."""
+    return f"nano-{name}-{workload}" + f"-{engine}" * (engine != "local")
 
 
 def shares_of(answer: Answer) -> dict[str, float]:

@@ -15,6 +15,7 @@ from benchmarks.engine.ours import REWARD
 from benchmarks.engine.pipes import ROOT, Worker
 
 OURS, THEIRS = "benchmarks.engine.ours", "benchmarks.engine.theirs"
+VLLM = ROOT / ".venv-vllm" / "bin" / "python"
 LEARNING_RATE = 1e-9
 """So small that the policy stays what it is: every step of a bench then has the same work."""
 SPLITS = (1, 2, 4)
@@ -62,8 +63,9 @@ class Lab:
     def dtype(self) -> str:
         return "bfloat16" if self.device == "cuda" else "float32"
 
-    def ours(self) -> Worker:
-        return Worker(Path(sys.executable), OURS, self.threads)
+    def ours(self, engine: str = "local") -> Worker:
+        """Our side, in the environment that has the engine."""
+        return Worker(VLLM if engine == "vllm" else Path(sys.executable), OURS, self.threads)
 
     def theirs(self) -> Worker:
         return Worker(self.peer, THEIRS, self.threads)

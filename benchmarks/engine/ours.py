@@ -57,6 +57,7 @@ class Ours:
         from kintsugi.assembly import assemble
         from kintsugi.config import Recipe
         from kintsugi.loop import build_learner
+        from kintsugi.plugins import spec_name
         from kintsugi.run.checkpoint import Progress
         from kintsugi.run.console import Reporter
         from kintsugi.run.directory import RunLog
@@ -66,13 +67,14 @@ class Ours:
         self.run = tempfile.TemporaryDirectory(prefix="bench-run-")
         parsed = Recipe.parse({**recipe, "output_dir": self.run.name})
         self.lessons = Reinforcement(check_algorithm(parsed))
-        self.parts = assemble(parsed, version=lambda: 0)
+        self.parts = assemble(parsed, version=lambda: self.learner.version, pulse=self.count_step)
         self.learner = build_learner(self.parts, self.lessons)
         self.log = RunLog.open(parsed, overwrite=True, machine=self.parts.machine)
         self.progress, self.out = Progress(), Reporter(parsed.steps, console=Console(quiet=True))
         self.mismatch = MismatchWatch(self.parts.machine["dtype"].removeprefix("torch."))
         self.device = self.parts.loaded.model.device.type
-        self.passes = self.fed = 0
+        self.steps_only = spec_name(parsed.engine) != "local"  # it samples from a model of its own
+        self.passes = self.fed = self.engine_steps = 0
         self.parts.loaded.model.register_forward_pre_hook(self.count)
         reset_peak(self.device)
         return {"dtype": self.parts.machine["dtype"], **memory(self.device)}
@@ -85,12 +87,15 @@ class Ours:
             self.passes += 1
             self.fed += args[0].numel()
 
+    def count_step(self, share: Callable[[], float]) -> None:
+        self.engine_steps += 1
+
     def do_step(self) -> dict[str, Any]:
         """One step of training: wall seconds, phases and tokens as its own log has them, memory."""
         from kintsugi.loop import one_step
         from kintsugi.run.reading import read_metrics
 
-        self.passes = self.fed = 0
+        self.passes = self.fed = self.engine_steps = 0
         watch = Watch(self.device)
         one_step(self.parts, self.lessons, self.learner, self.mismatch, self.progress, self.log, self.out)
         spent = watch.read()
@@ -104,7 +109,7 @@ class Ours:
             "training": phases["train"],
             "generated": metrics["tokens/generated"],
             "credited_rows": metrics["rows/credited"],
-            "passes": self.passes,
+            "passes": self.engine_steps if self.steps_only else self.passes,
             "fed": self.fed,
             "phases": phases,
             "tokens": tokens,

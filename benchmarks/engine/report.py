@@ -123,7 +123,7 @@ def mending(rows: Sequence[Row]) -> str:
         seconds, tokens = r["share_of_seconds"], r["share_of_tokens"]
         lines.append(
             (
-                f"{r['algorithm']}, {r['size']}, {r['workload']}",
+                f"{r['algorithm']}, {r['size']}, {r['workload']}" + ", vllm" * (r["engine"] == "vllm"),
                 ratio(r),
                 r["peer"],
                 " / ".join(number(v) for v in r["passes"]),

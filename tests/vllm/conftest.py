@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -12,16 +12,19 @@ import torch
 from kintsugi.models.loading import LoadedModel, load_model
 from kintsugi.records import Completion
 from kintsugi.sampling.base import Request, Sampler, SamplingParams, generate
-from kintsugi.sampling.registry import load_engine
+from kintsugi.sampling.sample import Limits
+from kintsugi.sampling.vllm import VllmEngine, VllmSampler, start
 
 
 @dataclass(slots=True)
 class Bench:
-    """A model, a sampler over it, and the version that the sampler is told."""
+    """A model, a sampler over it with its vllm.LLM, the version that it is told, and how far it said it was."""
 
     loaded: LoadedModel
     sampler: Any = None
+    llm: Any = None
     version: int = 0
+    told: list[float] = field(default_factory=list)
 
     def change(self, seed: int, size: float = 0.02) -> None:
         """Moves every weight by normal noise."""
@@ -34,13 +37,16 @@ class Bench:
 @pytest.fixture(scope="session")
 def shared() -> Bench:
     bench = Bench(load_model("nano", device="cpu"))
-    bench.sampler = load_engine({"name": "vllm", "memory": 0.25, "max_model_len": 256}).sampler(
+    engine = VllmEngine(memory=0.25, max_model_len=256)
+    bench.llm = start(bench.loaded.model, engine, torch.float32, 256)
+    limits = Limits(bench.loaded.model.config.vocab_size, 256)
+    bench.sampler = VllmSampler(
         bench.loaded.model,
-        pad_id=0,
-        token_budget=1,
-        version=lambda: bench.version,
-        autocast=None,
-        pulse=lambda _: None,
+        engine,
+        bench.llm,
+        limits,
+        lambda: bench.version,
+        lambda share: bench.told.append(share()),
     )
     return bench
 

@@ -7,10 +7,15 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
+from transformers import AutoModelForCausalLM
 
 from kintsugi import Recipe, train
+from kintsugi.models.loading import load_model
 from kintsugi.run.console import Reporter
+from kintsugi.run.export import export
+from kintsugi.run.reading import Run
 from kintsugi.run.session import TrainResult
 from kintsugi.sampling.vllm import VllmSampler
 
@@ -57,3 +62,19 @@ def test_weights_that_are_not_pushed_are_warned_of_with_numbers(
     assert steps_of(run)[0]["sampler_gap"] < 1e-3 < 1e-1 < steps_of(run)[2]["sampler_gap"]
     assert "warning: sampler and learner disagree: their log-probabilities of" in said
     assert "the sampler's weights are out of date" in said
+
+
+def test_adapters_are_sampled_merged_and_their_export_loads_in_plain_transformers(tmp_path: Path) -> None:
+    run, said = quickstart(tmp_path / "run", "steps=3", "optim.lora=8", "optim.lr=2e-3", "optim.warmup=0")
+    # Not pushed, or without the adapters, the third step would be off by far more than rounding.
+    assert all(m["sampler_gap"] < 1e-3 for m in steps_of(run))
+    assert "warning" not in said
+    export(Run.open(run.directory), tmp_path / "merged", merge=True)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    adapters = load_model(str(run.directory / "checkpoints" / "step-000003"), device="cpu").model
+    ids = torch.tensor([[5, 9, 2, 40, 7]])
+    with torch.no_grad():
+        assert torch.allclose(plain(ids).logits, adapters(ids).logits, atol=1e-3)
+        assert not torch.allclose(
+            plain(ids).logits, load_model("nano", device="cpu").model(ids).logits, atol=0.1
+        )

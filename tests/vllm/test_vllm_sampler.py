@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 
 import pytest
 import torch
@@ -10,13 +11,16 @@ from conftest import Bench, call, run
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from kintsugi.records import Completion, KintsugiError
-from kintsugi.sampling.base import SamplingParams
+from kintsugi.sampling.base import Request, SamplingParams, generate
 from kintsugi.sampling.local import LocalSampler
 from kintsugi.sampling.registry import load_engine
+from kintsugi.sampling.sample import Limits
+from kintsugi.sampling.vllm import wanted
 
 PROBLEMS = ("a=4+7,b=a-3", "a=2*3,b=a+9,c=b-a", "a=1+1", "a=9-4,b=a*2,c=b+a,d=c-1", "a=0+7,b=a-3,c=b*2")
 ROUNDING = 1e-3
 """What two fp32 implementations may differ by at one token; measured 4e-5 at most."""
+LIMITS = Limits(2048, 256)
 
 
 def prompts(bench: Bench) -> list[tuple[int, ...]]:
@@ -91,6 +95,53 @@ def test_seed_and_index_alone_decide(bench: Bench) -> None:
     assert [c.token_ids for c in among[1]] == [first.token_ids, second.token_ids]
     assert among[3][0].token_ids == first.token_ids[:6]
     assert len({c.token_ids for c in (first, second, third, among[2][0])}) == 4
+
+
+def test_samples_are_those_of_vllm_s_own_generate(bench: Bench) -> None:
+    params = SamplingParams(30, temperature=1.2, seed=5, stop_ids=bench.loaded.codec.stop_ids)
+    samples = [s for p in prompts(bench) for s in LIMITS.samples(Request(p, params, 3))]
+    found = run(*[call(bench.sampler, p, params, 3) for p in prompts(bench)])
+    outputs = bench.llm.generate(
+        [{"prompt_token_ids": list(s.prompt_ids)} for s in samples],
+        list(map(wanted, samples)),
+        use_tqdm=False,
+    )
+    assert [c.token_ids for group in found for c in group] == [
+        tuple(out.outputs[0].token_ids) for out in outputs
+    ]
+
+
+def test_asks_are_answered_as_they_end_and_others_enter_meanwhile(bench: Bench) -> None:
+    first, second, third = prompts(bench)[:3]
+    lengths = {1: (first, 40), 2: (second, 3), 3: (third, 5)}
+    asked = {ticket: Request(p, SamplingParams(n, seed=ticket), 2) for ticket, (p, n) in lengths.items()}
+    alone = {ticket: generate(bench.sampler, [request])[0] for ticket, request in asked.items()}
+    bench.told.clear()
+    with closing(bench.sampler.session()) as session:
+        session.put(1, asked[1])
+        session.put(2, asked[2])
+        answers = session.take()
+        session.put(3, asked[3])  # while the first goes on
+        answers += session.take() + session.take()
+    assert [ticket for ticket, _ in answers] == [2, 3, 1]
+    assert {t: [c.token_ids for c in drawn] for t, drawn in answers} == {
+        t: [c.token_ids for c in drawn] for t, drawn in alone.items()
+    }
+    # Two of four samples have ended after three steps, four of six after eight, all after forty.
+    assert bench.told == pytest.approx([0, 0, 1 / 2, *[1 / 3] * 4, *[2 / 3] * 32, 1])
+
+
+def test_what_a_session_leaves_running_is_dropped(bench: Bench) -> None:
+    prompt, params = prompts(bench)[0], SamplingParams(6, seed=3)
+    ((expected,),) = run(call(bench.sampler, prompt, params))
+    with closing(bench.sampler.session()) as session:
+        session.put(1, Request(prompt, SamplingParams(80, seed=1), 4))
+        session.put(2, Request(prompt, params))
+        assert [ticket for ticket, _ in session.take()] == [2]
+    assert not bench.llm.llm_engine.has_unfinished_requests()
+    bench.version += 1  # a push refuses to run beside requests
+    ((again,),) = run(call(bench.sampler, prompt, params))
+    assert again.token_ids == expected.token_ids
 
 
 def test_a_round_of_more_prompts_than_a_step_takes(bench: Bench) -> None:
