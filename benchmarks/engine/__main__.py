@@ -33,8 +33,10 @@ def plan() -> Plan:
         "step/nano-ragged": partial(step, work=Work("nano-dag", 12, 8, 80, None, (1, 6)), pairs=9),
         "step/3m": partial(step, work=Work("3m", 8, 8, 64), pairs=7),
         **{
-            f"mending/{benches.mending_name(*which)}": partial(benches.mending, *which, pairs=9)
-            for which in product(benches.MENDERS, benches.WORKLOADS, engines)
+            f"mending/{benches.mending_name(name, workload, engine)}": partial(
+                benches.mending, name=name, workload=workload, engine=engine, pairs=9
+            )
+            for name, workload, engine in product(benches.MENDERS, benches.WORKLOADS, engines)
         },
         "continuous/nano": partial(benches.continuous, work=Work("nano", 8, 8, 64)),
         "malloc/nano": partial(benches.malloc, work=Work("nano-dag", 12, 8, 80, None), pairs=9),
