@@ -15,7 +15,7 @@ from kintsugi.sampling.base import Request, SamplingParams, generate
 from kintsugi.sampling.local import LocalSampler
 from kintsugi.sampling.registry import load_engine
 from kintsugi.sampling.sample import Limits
-from kintsugi.sampling.vllm import wanted
+from kintsugi.sampling.vllm import VllmEngine, stance, wanted
 
 PROBLEMS = ("a=4+7,b=a-3", "a=2*3,b=a+9,c=b-a", "a=1+1", "a=9-4,b=a*2,c=b+a,d=c-1", "a=0+7,b=a-3,c=b*2")
 ROUNDING = 1e-3
@@ -101,11 +101,9 @@ def test_samples_are_those_of_vllm_s_own_generate(bench: Bench) -> None:
     params = SamplingParams(30, temperature=1.2, seed=5, stop_ids=bench.loaded.codec.stop_ids)
     samples = [s for p in prompts(bench) for s in LIMITS.samples(Request(p, params, 3))]
     found = run(*[call(bench.sampler, p, params, 3) for p in prompts(bench)])
-    outputs = bench.llm.generate(
-        [{"prompt_token_ids": list(s.prompt_ids)} for s in samples],
-        list(map(wanted, samples)),
-        use_tqdm=False,
-    )
+    asked = [{"prompt_token_ids": list(s.prompt_ids)} for s in samples]
+    with stance(VllmEngine()):
+        outputs = bench.llm.generate(asked, list(map(wanted, samples)), use_tqdm=False)
     assert [c.token_ids for group in found for c in group] == [
         tuple(out.outputs[0].token_ids) for out in outputs
     ]
