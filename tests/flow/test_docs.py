@@ -284,7 +284,7 @@ SPECS = {"task", "verifier", "prompts", "algorithm", "engine"}
 def test_every_recipe_key_of_the_pages_exists() -> None:
     known = set(known_keys()) | {f"algorithm.{key}" for key in OPTIONS}
     known |= {f"prompts.{key}" for key in ("solve", "system", "thinking")}
-    known |= {f"engine.{key}" for key in ("memory", "max_model_len", "eager")}
+    known |= {f"engine.{key}" for key in ("memory", "max_model_len", "eager", "sleep")}
     known |= {f"task.{key}" for key in ("steps", "path", "name")} | {"sampling", "optim", "eval", "sft"}
     known |= set(known_keys(Tuning, "tuning."))
     heads = {key.partition(".")[0] for key in known}
