@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart compare-smoke house results test test-all test-rest audit test-faults test-slow test-vllm test-trl test-verl lint gym verifiers smollm2 extras browser sandbox docs wheel locks nano-base nano-brackets nano-dot nano-chain law bench clean
+.PHONY: setup quickstart compare-smoke house results test test-all test-rest audit test-faults test-slow test-vllm test-trl test-verl lint gym verifiers smollm2 extras browser sandbox docs pages wheel locks nano-base nano-brackets nano-dot nano-chain law bench clean
 
 setup: $(STAMP)
 
@@ -49,6 +49,10 @@ $(VENV)/.extras: $(STAMP) locks/extras.txt
 # A wheel in dist/, which pip installs anywhere.
 wheel: setup
 	$(BIN)/python -m pip wheel -q --no-deps --no-build-isolation -w dist .
+
+# What the pages quote from the source, written anew.
+pages: setup
+	$(BIN)/python .ci/pages
 
 # The site, in site/: opens from the folder, fetches nothing. A broken link or an unknown name fails it.
 docs: $(VENV)/.docs
@@ -101,6 +105,7 @@ house: setup
 # docs/results.md and its plots, from the rows in benchmarks/results.
 results: setup
 	$(BIN)/python -m benchmarks.page
+	$(BIN)/python -m benchmarks.headline
 
 lint: setup
 	$(BIN)/ruff check .
@@ -173,7 +178,7 @@ PEER := .venv-trl$(patsubst %,-%,$(filter-out 1.16,$(TRL)))
 test-trl: $(PEER)/.ready
 	OMP_NUM_THREADS=1 $(PEER)/bin/python -m pytest -s tests/trl
 
-# Engine benchmarks beside TRL; docs/performance.md says what they measure.
+# Engine benchmarks beside TRL; benchmarks/performance.md says what they measure.
 bench: setup $(PEER)/.ready
 	$(BIN)/python -m benchmarks.engine $(BENCH)
 

@@ -1,4 +1,4 @@
-"""The benches: each returns the fields of one row. See docs/performance.md for what they are to show."""
+"""The benches: each returns the fields of one row. See benchmarks/performance.md for what they are to show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""docs/performance.md: its tables and plots, made anew from the rows. The words around them are written by hand.
+"""The tables of docs/engines.md and benchmarks/performance.md, and their plots, from the rows. The words are written
+by hand.
 
 python -m benchmarks.engine.report
 """
@@ -12,7 +13,7 @@ from typing import Any
 from benchmarks.engine.pipes import ROOT
 from benchmarks.engine.results import Row, named, read
 
-DOCUMENT = ROOT / "docs" / "performance.md"
+DOCUMENTS = (ROOT / "docs" / "engines.md", ROOT / "benchmarks" / "performance.md")
 IMAGES = ROOT / "docs" / "images"
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CURVES = {"group": "group size", "length": "tokens per completion", "model": "parameters"}
@@ -262,11 +263,12 @@ def plot(rows: Sequence[Row]) -> None:
 
 
 def write() -> None:
-    """Brings the document's tables and the plots up to date."""
+    """Brings the documents' tables and the plots up to date."""
     rows = list(newest(read()).values())
-    text = DOCUMENT.read_text(encoding="utf-8")
-    text = BLOCK.sub(lambda m: f"{m[1]}{block(m[2], rows)}{m[3]}", text)
-    DOCUMENT.write_text(text, encoding="utf-8")
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        text = BLOCK.sub(lambda m: f"{m[1]}{block(m[2], rows)}{m[3]}", text)
+        document.write_text(text, encoding="utf-8")
     plot(rows)
 
 

@@ -204,7 +204,7 @@ def eval_command(
 @app.command("compare")
 def compare_command(
     comparison: Annotated[
-        Path, typer.Argument(metavar="COMPARISON", help="A YAML file, as docs/compare.md describes it.")
+        Path, typer.Argument(metavar="COMPARISON", help="A YAML file, as docs/report.md describes it.")
     ],
     overrides: Changes = None,
     dry_run: DryRun = False,

@@ -1,4 +1,4 @@
-"""The names that TRL, verl and verifiers have for a recipe's keys: errors explain by them, docs/names.md prints them.
+"""The names that TRL, verl and verifiers have for a recipe's keys: errors explain by them, docs/recipe.md prints them.
 
 kintsugi train my.yaml learning_rate=1e-5
 kintsugi: my.yaml: unknown key 'learning_rate': TRL's learning_rate is optim.lr here
@@ -204,7 +204,7 @@ def said(whose: str, name: Name) -> str:
 
 
 def names_table() -> Iterator[str]:
-    """One Markdown table line per name: theirs, whose, ours, note. `docs/names.md` holds them."""
+    """One Markdown table line per name: theirs, whose, ours, note. `docs/recipe.md` holds them."""
     for whose, table in NAMES.items():
         for name in table:
             yield f"| `{name.theirs}` | {whose} | {f'`{name.ours}`' if name.ours else 'none'} | {name.note} |"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -20,12 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from forks import Forks, forking
 from hub_server import Hub, serving
 
 from kintsugi.algorithms import ALGORITHMS, load_algorithm
 from kintsugi.cli import app
 from kintsugi.compare.plan import Tuning
-from kintsugi.config import Recipe, fields_table, known_keys
+from kintsugi.config import Recipe, known_keys
 from kintsugi.names import NAMES
 from kintsugi.plugins import arguments_of
 from kintsugi.prompts import load_prompts
@@ -49,6 +51,8 @@ TOY_COMPARISON = [
     "jobs=1",
 ]
 RUN = re.compile(r"step-\d{6}")
+QUOTED = re.compile(r"<!-- quote: .*?<!-- end -->", re.DOTALL)
+"""Copied from the source by `make pages`."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +68,20 @@ class Snippet:
 
 
 def blocks(page: Path) -> Iterator[Snippet]:
-    """The code blocks of a page: lines indented by four spaces, after a line that is no list."""
-    lines = page.read_text(encoding="utf-8").splitlines()
+    """The code blocks of a page that people write: what stands between fences, or is indented by four spaces."""
+    lines = QUOTED.sub(
+        lambda found: "\n" * found[0].count("\n"), page.read_text(encoding="utf-8")
+    ).splitlines()
     block: list[str] = []
+    fenced = False
     for number, line in enumerate([*lines, "end"], 1):
-        if line.startswith("    ") or (block and not line):
-            block.append(line[4:])
+        fence = line.startswith("```")
+        if not fence and (fenced or line.startswith("    ") or (block and not line)):
+            block.append(line if fenced else line[4:])
         elif block:
             yield Snippet(page, number - len(block), "\n".join(block).rstrip() + "\n")
             block = []
+        fenced ^= fence
 
 
 def commands() -> list[Snippet]:
@@ -81,8 +90,8 @@ def commands() -> list[Snippet]:
     for page in PAGES:
         for block in blocks(page):
             for i, line in enumerate(block.text.splitlines()):
-                if re.match(r"(kintsugi|make|pip|\.venv-vllm/bin/kintsugi) [^-]", line):
-                    found.append(Snippet(page, block.line + i, line.split("   #")[0].split("  #")[0].strip()))
+                if re.match(r"(kintsugi|make|pip|\.venv(?:-vllm)?/bin/kintsugi) [^-]", line):
+                    found.append(Snippet(page, block.line + i, re.split(r"\s#", line)[0].strip()))
     return found
 
 
@@ -103,14 +112,10 @@ class Place:
 
     folder: Path
     hub: Hub
+    forks: Forks
 
     def run(self, words: list[str]) -> subprocess.CompletedProcess[str]:
-        own = os.environ | {
-            "HF_HOME": str(self.folder / "hf"), "HF_ENDPOINT": self.hub.address, "HF_TOKEN": "hf_toy",
-            "HF_HUB_DISABLE_XET": "1",
-        }  # fmt: skip
-        command = [sys.executable, "-m", "kintsugi.cli", *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=self.folder, env=own)
+        return self.forks.command(words)
 
 
 @pytest.fixture(scope="module")
@@ -150,8 +155,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     trace = {"task": {"data": {}}, "nodes": [said[0], said[1] | {"parent": 0, "sampled": True}]}
     (folder / "path/to/traces").mkdir()
     (folder / "path/to/traces/traces.jsonl").write_text(json.dumps({"traces": [trace]}) + "\n")
-    with serving() as hub:
-        found = Place(folder, hub)
+    with ExitStack() as stack:
+        hub = stack.enter_context(serving())
+        hub_env = {"HF_HOME": str(folder / "hf"), "HF_ENDPOINT": hub.address, "HF_TOKEN": "hf_toy"}
+        forks = stack.enter_context(forking(folder, os.environ | hub_env | {"HF_HUB_DISABLE_XET": "1"}))
+        found = Place(folder, hub, forks)
         for name in ("quickstart", "mine"):
             recipe = "recipes/quickstart.yaml" if name == "quickstart" else "my.yaml"
             done = found.run(["train", recipe, *TOY, f"output_dir=runs/{name}"])
@@ -165,11 +173,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 def toy(words: list[str], place: Place) -> list[str]:
     """A command of the pages at toy size, on the files there are."""
     words = [RUN.sub("step-000002", word) for word in words]
+    if words[0] == "init":
+        (place.folder / words[1]).unlink(missing_ok=True)  # several pages write it
+    else:
+        words = ["my.yaml" if word == "mine.yaml" else word for word in words]
     if "--step" in words:
         words[words.index("--step") + 1] = "1"
     if "--problem" in words:
-        some = pq.read_table(place.folder / "runs/quickstart/rollouts").column("problem_id")[-1].as_py()
-        words[words.index("--problem") + 1] = some
+        tables = sorted((place.folder / "runs/quickstart/seams").glob("*.parquet"))
+        shown = tables[0] if "--step" in words else tables[-1]
+        words[words.index("--problem") + 1] = pq.read_table(shown).column("problem_id")[0].as_py()
     if words[0] in ("train", "sft", "eval", "doctor"):
         own = "output_dir=runs/other" if "my.yaml" in words and words[0] == "train" else None
         again = "--resume" in words or any(word.startswith("output_dir=") for word in words) or own is None
@@ -190,7 +203,6 @@ def toy(words: list[str], place: Place) -> list[str]:
     return words
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("snippet", [c for c in commands() if "kintsugi " in c.text[:25]], ids=str)
 def test_every_command_of_the_pages_runs(snippet: Snippet, place: Place) -> None:
     executable, *words = shlex.split(snippet.text)
@@ -249,7 +261,7 @@ APART = {"trl", "verl"}
 
 
 def test_every_dotted_name_of_the_pages_resolves() -> None:
-    pattern = re.compile(r"\bkintsugi(?:\.[A-Za-z_]\w*)+")
+    pattern = re.compile(r"(?<![\w-])kintsugi(?:\.[A-Za-z_]\w*)+")
     names = {n for page in PAGES for n in pattern.findall(page.read_text(encoding="utf-8"))}
     assert len(names) > 20
     for name in sorted(names):
@@ -298,9 +310,14 @@ def test_every_recipe_key_of_the_pages_exists() -> None:
     assert [str(s) for s in named if s.text not in known] == []
 
 
-def test_the_table_of_keys_is_the_recipes() -> None:
-    page = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8")
-    assert [line for line in fields_table() if line not in page] == []
+def test_what_the_pages_quote_is_what_the_source_says() -> None:
+    pages = runpy.run_path(str(ROOT / ".ci" / "pages"))
+    found = {page.name: page.read_text(encoding="utf-8") for page in pages["PAGES"]}
+    options = {f"options {name}" for name in ALGORITHMS.built_in if arguments_of(ALGORITHMS.find(name))[0]}
+    quoted = set(re.findall(r"<!-- quote: (.*?) -->", "".join(found.values())))
+    assert {"recipe", "comparison", "names", *options} <= quoted
+    stale = [name for name, text in found.items() if pages["renewed"](text) != text]
+    assert stale == [], "make pages"
 
 
 def recipe_lines() -> list[Snippet]:
@@ -312,11 +329,11 @@ def recipe_lines() -> list[Snippet]:
             for i, line in enumerate(block.text.splitlines()):
                 if re.match(r"[a-z_]+: \S", line) and line.partition(":")[0] in fields:
                     found.append(Snippet(page, block.line + i, line))
-    return [s for s in found if s.page.name != "compare.md"]
+    return found
 
 
 def test_every_recipe_line_of_the_pages_is_valid() -> None:
-    assert len(recipe_lines()) > 25
+    assert len(recipe_lines()) > 20
     for snippet in recipe_lines():
         recipe = Recipe.parse({"model": "nano", "task": "dag"} | yaml.safe_load(snippet.text), str(snippet))
         load_prompts(recipe.prompts)
@@ -329,19 +346,14 @@ def python_blocks() -> list[Snippet]:
     return [b for b in found if re.match(r"(from kintsugi import|class |def |# \w+\.py)", b.text)]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("snippet", python_blocks(), ids=str)
 def test_every_python_example_of_the_pages_runs(snippet: Snippet, place: Place) -> None:
-    small = ", ".join(f'"{word}"' for word in [*TOY, "output_dir=runs/python"])
-    code = re.sub(r'\["steps=20", "output_dir=runs/mine"\]', f"[{small}]", snippet.text)
+    code = snippet.text
     code = code.replace('"steps": 20', '"steps": 2, "eval": {"problems": 4, "samples": 1}')
     code = code.replace('"output_dir": "runs/mine"', '"output_dir": "runs/python"')
     (place.folder / "runs" / "python").mkdir(exist_ok=True)
-    code = code.replace("train(recipe)", "train(recipe, overwrite=True)")
-    own = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=place.folder, env=own
-    )
+    code = code.replace("train(recipe", "train(recipe, overwrite=True")
+    done = place.forks.code(code)
     assert done.returncode == 0, done.stderr
 
 

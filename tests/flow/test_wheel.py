@@ -50,8 +50,7 @@ def within(fresh: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def example() -> str:
     """The README's first Python block, with two small steps."""
     page = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = page[page.index("    from kintsugi import") :].split("\n\n`", 1)[0]
-    code = "\n".join(line.removeprefix("    ") for line in block.splitlines())
+    code = page.partition("```python\n")[2].partition("```")[0]
     small, count = re.subn(r'"steps": 20', '"steps": 2, "eval": {"problems": 4, "samples": 1}', code)
     assert count == 1
     return small

@@ -48,7 +48,7 @@ def test_every_setting_of_the_table_is_one_of_trls_and_every_refused_one_is_ther
 
 def test_the_three_lines_are_the_examples() -> None:
     example = (ROOT / "examples" / "trl_grpo.py").read_text(encoding="utf-8")
-    added = [line[5:].strip() for line in PAGE.splitlines() if line.startswith("    +")]
+    added = [line[1:].strip() for line in PAGE.splitlines() if line.startswith("+")]
     assert len(added) == 4  # the import is two lines
     for line in added:
         assert any(own.strip().startswith(line) for own in example.splitlines()), line

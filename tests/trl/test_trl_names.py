@@ -1,4 +1,4 @@
-"""The names that docs/names.md says are TRL's are TRL's."""
+"""The names that docs/recipe.md says are TRL's are TRL's."""
 
 from __future__ import annotations
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kintsugi.algorithms import ALGORITHMS
 from kintsugi.config import Recipe, apply_overrides, derived, fields_table, known_keys
 from kintsugi.loop import same_run
-from kintsugi.plugins import arguments_table, split_spec
+from kintsugi.plugins import split_spec
 from kintsugi.records import KintsugiError
 from kintsugi.run.checkpoint import Progress
 from kintsugi.run.session import share_done
@@ -112,18 +111,11 @@ def test_a_recipe_survives_its_own_yaml(tmp_path: Path) -> None:
     assert Recipe.load(path) == recipe
 
 
-def test_the_recipe_has_at_most_42_fields_and_the_docs_hold_each() -> None:
+def test_the_recipe_has_at_most_42_fields() -> None:
     lines = list(fields_table())
     assert len(lines) <= 42
-    assert [line for line in lines if line not in (DOCS / "recipe.md").read_text()] == []
     sections = len(list(known_keys())) - len(lines)
     assert sections == 4  # sampling, optim, eval, sft
-
-
-@pytest.mark.parametrize("name", sorted(ALGORITHMS.built_in))
-def test_the_docs_hold_every_option_of_an_algorithm(name: str) -> None:
-    lines = list(arguments_table(ALGORITHMS.find(name), "algorithm."))
-    assert [line for line in lines if line not in (DOCS / "recipe.md").read_text()] == []
 
 
 def test_derived_counts_by_hand() -> None:

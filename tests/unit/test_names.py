@@ -1,19 +1,17 @@
-"""Every name of another trainer is explained by what it is here, and stands in the docs."""
+"""Every name of another trainer is explained by what it is here."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kintsugi.algorithms import load_algorithm
 from kintsugi.config import Recipe, apply_overrides, known_keys
-from kintsugi.names import NAMES, Name, elsewhere, names_table, translated
+from kintsugi.names import NAMES, Name, elsewhere, translated
 from kintsugi.records import KintsugiError
 
 MINIMAL = {"model": "nano", "task": "dag"}
-PAGE = Path(__file__).parents[2] / "docs" / "names.md"
 ROWS = [(whose, name) for whose, table in NAMES.items() for name in table]
 
 
@@ -68,10 +66,6 @@ def test_nested_keys_are_read_to_their_ends() -> None:
         "verl's actor_rollout_ref.rollout.n is sampling.group_size here",
         "verl's actor_rollout_ref.actor.optim.lr is optim.lr here",
     ]
-
-
-def test_the_page_of_names_holds_every_name() -> None:
-    assert [line for line in names_table() if line not in PAGE.read_text("utf-8").splitlines()] == []
 
 
 def test_the_names_of_verifiers_are_its_own() -> None:

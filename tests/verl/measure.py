@@ -1,4 +1,4 @@
-"""Tokens per second with 1 and 2 workers on this machine, as docs/scaling.md has them (about 8 minutes):
+"""Tokens per second with 1 and 2 workers on this machine, as docs/verl.md has them (about 8 minutes):
 
 .venv-verl/bin/python tests/verl/measure.py
 """

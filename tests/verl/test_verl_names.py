@@ -1,4 +1,4 @@
-"""The names that docs/names.md says are verl's are verl's."""
+"""The names that docs/recipe.md says are verl's are verl's."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from kintsugi.bridges.verl_settings import plan
 PAGE = (Path(__file__).parents[2] / "docs" / "verl.md").read_text(encoding="utf-8")
 ONE_NODE, CLUSTER = (
     re.findall(r"\S+=\S+", block)
-    for block in re.findall(r"(?:^ {4}.*\n)+", PAGE, re.MULTILINE)
+    for block in re.findall(r"^```.*?^```", PAGE, re.MULTILINE | re.DOTALL)
     if "trainer.n_gpus_per_node" in block
 )
 

@@ -220,7 +220,7 @@ def settle_machine(threads: int | None) -> list[str]:
     """Sets torch's thread count and keeps freed memory in the process; notes what is unwise.
 
     glibc hands large freed blocks back to the system, and training then spends time on page faults; a whole
-    step with them kept takes 0.9 to 1 of the time (docs/performance.md).
+    step with them kept takes 0.9 to 1 of the time (docs/engines.md).
     """
     import torch
 

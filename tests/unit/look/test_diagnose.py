@@ -214,7 +214,7 @@ def test_errors_of_the_verifier_need_no_trend(tmp_path: Path) -> None:
 
 
 def test_the_page_on_diagnosing_lists_every_cause() -> None:
-    page = (ROOT / "docs" / "diagnosing.md").read_text("utf-8")
+    page = (ROOT / "docs" / "report.md").read_text("utf-8")
     assert [cause for cause in FAULTS if cause.replace("anchor_copy", "...") not in page] == []
 
 

@@ -200,7 +200,7 @@ FEW_SEAMS = 5
 
 
 def forecast(trial: TrialStep) -> CheckUp:
-    """Will seams gain more than outcomes alone (docs/doctor.md)? Judged by groups, repairs and reach."""
+    """Will seams gain more than outcomes alone (docs/report.md)? Judged by groups, repairs and reach."""
     seen = trial.metrics
     mended, opened, known = seen["repair/success_per_failure"], seen["reach/open"], seen["reach/known"]
     groups = sum(seen[f"groups/{x}"] for x in ("mixed", "all_passed", "all_failed"))
