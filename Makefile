@@ -116,7 +116,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxproc
 test: lint gym extras browser docs
 	$(PYTEST) -m "not slow and not long"
 
-# The rest: every command of the pages, trackers, the Hub's client, comparisons, and verl's loop where verl is installed.
+# The rest: trackers, the Hub's client, comparisons, and verl's loop where verl is installed.
 test-all: test test-rest
 test-rest: setup verifiers extras browser docs
 	$(PYTEST) -m "long and not slow"
