@@ -139,7 +139,7 @@ def mending(lab: Lab, name: str, workload: str, engine: str, pairs: int) -> Row:
         "engine": engine,
         "load": rounded(os.getloadavg()[1]),
         "passes": [ours["passes"], theirs["passes"]],
-        "fed": [ours["fed"], theirs["fed"]],
+        **({"fed": [ours["fed"], theirs["fed"]]} if engine == "local" else {}),
         "peer": f"grpo, group of {group}, seconds per generated token",
         "generated": [ours["generated"], theirs["generated"]],
         "seconds": {name: ours["seconds"], "grpo": theirs["seconds"]},
