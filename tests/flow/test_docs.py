@@ -357,6 +357,17 @@ def test_every_python_example_of_the_pages_runs(snippet: Snippet, place: Place) 
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(("name", "most"), [("README.md", 150), ("docs/all-of-kintsugi.md", 200)])
+def test_what_everybody_reads_is_short(name: str, most: int) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    lines = text.splitlines()
+    assert len(lines) <= most
+    assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []
+    prose = re.sub(r"```.*?```", "", QUOTED.sub("", text), flags=re.DOTALL)
+    paragraphs = re.split(r"\n(?:[ \t]*\n|(?=[-|#]|\d\.))", prose)
+    assert [p for p in paragraphs if p.strip().count("\n") >= 5] == []
+
+
 def test_every_link_of_the_readme_leads_somewhere() -> None:
     """Links within docs/ are checked by `make docs`."""
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
