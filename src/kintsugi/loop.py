@@ -200,6 +200,7 @@ def build_learner(parts: Parts, lessons: Lessons) -> LocalLearner:
         pad_id=parts.loaded.tokenizer.pad_token_id,
         temperature=lessons.temperature(parts.recipe),
         autocast=parts.autocast,
+        sampler_exact=getattr(parts.sampler, "exact", False) and parts.recipe.sampling.top_p == 1,
     )
 
 

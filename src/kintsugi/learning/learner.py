@@ -46,7 +46,8 @@ class Tally:
 class LocalLearner:
     """Trains `model` in place. `version` counts its optimizer steps.
 
-    `temperature` is the sampler's, so that ratios compare the distributions that were sampled from.
+    `temperature` is the sampler's, so that ratios compare the distributions that were sampled from. `sampler_exact`:
+    the sampler's log-probabilities are this learner's but for float32 rounding, so that they serve as pi_old's.
     """
 
     def __init__(
@@ -58,8 +59,10 @@ class LocalLearner:
         pad_id: int,
         temperature: float = 1.0,
         autocast: torch.dtype | None = None,
+        sampler_exact: bool = False,
     ) -> None:
         self.model, self.optim, self.objective = model, optim, objective
+        self.sampler_exact = sampler_exact
         self.version = 0
         self.token_budget = optim.token_budget
         model.eval()  # dropout would move ratios off 1 before anything was learned
@@ -73,9 +76,10 @@ class LocalLearner:
         """Trains on the rows in `optim.minibatches` optimizer steps; see StepStats. `done`: the run's share
         before this step, which a cosine schedule follows.
 
-        pi_old is this learner's own policy before the first of them, so that a ratio starts at 1 (exactly,
-        with one minibatch) even where a sampler computes in lower precision; how far the two are apart is
-        `sampler_gap`. ValueError when a sequence-level objective meets unequal credit within a row.
+        pi_old is this learner's own policy before the first of them, so that a ratio starts at 1 (exactly, in the
+        first) even where a sampler computes in lower precision; how far the two are apart is `sampler_gap`, over
+        the rows of which the learner computed both. ValueError when a sequence-level objective meets unequal credit
+        within a row.
         """
         start = time.perf_counter()
         empty = sum(not row.active for row in rows)
@@ -86,10 +90,8 @@ class LocalLearner:
                 check_constant(row)
         live = [i for i, row in enumerate(rows) if row.active and any(row.advantages)]
         parts = split_evenly(sorted(live, key=lambda i: stratum(rows[i])), self.optim.minibatches)
-        plans = [micro_batches(sequences(rows, part), self.token_budget) for part in parts]
-        # In the very micro-batches that are trained on, so that ratios start at 1 in any precision.
-        everything = [chunk for plan in plans for chunk in plan]
-        old = self._score(everything) if len(parts) > 1 else {}
+        plans = [self._plan(sequences(rows, part)) for part in parts]
+        old = self._old(rows, parts[1:], plans[1:])
         tallies, norms, updates, skipped = [], [], 0, 0
         scales = row_scales(rows, self.objective)
         for part, plan in zip(parts, plans, strict=True):
@@ -120,13 +122,12 @@ class LocalLearner:
 
     def logprobs(self, scores: Sequence[Score]) -> list[tuple[float, ...]]:
         """log pi(completion token | prompt) under the present weights, without gradient."""
-        found = self._score(micro_batches(whole(scores), self.token_budget))
+        found = self._score(self._plan(whole(scores)))
         return [tuple(found.get(i, ())) for i in range(len(scores))]
 
     def reach(self, forks: Sequence[Fork]) -> list[Reach]:
         """The reach of each fork under the present weights."""
-        plan = micro_batches(forked(forks), self.token_budget)
-        found = self._through(plan, lambda chunk: self.scorer.reach(chunk, forks))
+        found = self._through(self._plan(forked(forks)), lambda chunk: self.scorer.reach(chunk, forks))
         return [found[i] for i in range(len(forks))]
 
     def moments(self) -> dict[str, Tensor]:
@@ -147,6 +148,24 @@ class LocalLearner:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": dict(state), "param_groups": groups})
         self.version = version
+
+    def _old(
+        self, rows: Sequence[Row], parts: Sequence[Sequence[int]], plans: Sequence[Sequence[Sequence[Target]]]
+    ) -> dict[int, Sequence[float]]:
+        """log pi_old of the rows at `parts`, which are trained on once an update has been made."""
+        found: dict[int, Sequence[float]] = {}
+        if not self.sampler_exact:
+            # In the very micro-batches that are trained on, so that ratios start at 1 in any precision.
+            return found | self._score([chunk for plan in plans for chunk in plan])
+        for i in (i for part in parts for i in part):
+            sampled = rows[i].sampling_logprobs
+            if sampled is not None:
+                found[i] = sampled
+        unknown = [i for part in parts for i in part if i not in found]
+        return found | self._score(self._plan(sequences(rows, unknown)))
+
+    def _plan(self, items: Sequence[Target]) -> list[list[Target]]:
+        return micro_batches(items, self.token_budget, self.scorer.passing)
 
     def _score(self, plan: Sequence[Sequence[Target]]) -> dict[int, list[float]]:
         """Row index -> log-probabilities up to the last token asked for (0 where not asked), no gradient."""
@@ -194,7 +213,7 @@ class LocalLearner:
         self,
         rows: Sequence[Row],
         plan: Sequence[Sequence[Target]],
-        old: dict[int, list[float]],
+        old: Mapping[int, Sequence[float]],
         scales: Sequence[float],
         done: float,
     ) -> tuple[Tally, float]:
@@ -226,7 +245,7 @@ class LocalLearner:
         self,
         rows: Sequence[Row],
         plan: Sequence[Sequence[Target]],
-        old: dict[int, list[float]],
+        old: Mapping[int, Sequence[float]],
         scales: Sequence[float],
     ) -> Tally:
         """Leaves the gradient of the rows of `plan` in the parameters."""

@@ -1,6 +1,7 @@
 """log pi of completions under a model, computed once per sequence and only where it is asked for.
 
-1. Rows over the same completion share one forward pass, and completions of one prompt share its positions.
+1. Rows over the same completion share one forward pass, and completions of one prompt share its positions where that
+   saves more than a second pass costs.
 2. Tokens after the last one asked for are never looked at: the model is causal.
 3. Logits exist for the tokens asked for alone, in chunks where they would be many: memory does not grow
    with vocabulary x length.
@@ -11,8 +12,10 @@ Shapes: P prompts, L their longest; B sequences, T their longest completion; N t
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,11 +31,12 @@ if TYPE_CHECKING:
 
 Head = Callable[[Tensor], Tensor]
 
-WORTH_A_PASS = 1024
-"""Tokens from which a forward pass is worth its own overhead: smaller ones are padded instead."""
+PASSING = {"cpu": 100}
+"""The positions whose arithmetic, forward and backward, takes as long as a pass takes at the least, by device: some
+150 for the nano model, fewer for larger ones. Plans for anything between 64 and 150 cost the same to 2%."""
 
-SPARE = 0.15
-"""The share of a micro-batch that may be padding before it is split (once it is worth a pass)."""
+PASSING_ELSEWHERE = 1024
+"""The same on a GPU: a guess, which nobody has measured."""
 
 KEPT_LOGITS = 2**30
 """Bytes of fp32 logits that a backward pass may find ready; more are computed again, chunk by chunk."""
@@ -94,72 +98,67 @@ def forked(forks: Sequence[Fork]) -> list[Target]:
     ]
 
 
-def micro_batches(items: Sequence[Target], token_budget: int) -> list[list[Target]]:
+def micro_batches(
+    items: Sequence[Target], token_budget: int, passing: int = PASSING["cpu"]
+) -> list[list[Target]]:
     """The sequences in chunks whose padded size stays within the budget (one sequence at least).
 
-    Tried in three orders, of which the cheapest is taken: prompts together (their positions are shared),
-    prompts by length, completions by length.
+    Planned in three orders, of which the cheapest is taken: prompts together (their positions are shared),
+    prompts by length, completions by length. `passing`: what a pass costs besides, in positions.
     """
     orders: list[Callable[[Target], Any]] = [
         lambda s: (-len(s.prompt_ids), s.prompt_ids, -len(s.completion_ids)),
         lambda s: (-len(s.prompt_ids), -len(s.completion_ids)),
         lambda s: (-len(s.completion_ids), -len(s.prompt_ids)),
     ]
-    plans = [list(chunks(sorted(items, key=order), token_budget)) for order in orders]
-    return min(plans, key=lambda plan: sum(planned_size(chunk) + WORTH_A_PASS / 4 for chunk in plan))
+    tried: list[list[Target]] = []
+    for order in orders:
+        made = sorted(items, key=order)
+        if made not in tried:
+            tried.append(made)
+    plans = [cheapest(made, token_budget, passing) for made in tried]
+    return min(plans, key=lambda plan: plan[0])[1]
 
 
-def chunks(items: Sequence[Target], token_budget: int) -> Iterator[list[Target]]:
-    """`items` cut, in their order, where the budget ends or more than SPARE would be padding."""
-    chunk: list[Target] = []
-    size = Size()
-    for item in items:
-        longer = size.plus(item)
-        wasteful = size.real >= WORTH_A_PASS and longer.real < (1 - SPARE) * longer.padded
-        if chunk and (longer.padded > token_budget or wasteful):
-            yield chunk
-            chunk, longer = [], Size().plus(item)
-        chunk.append(item)
-        size = longer
-    if chunk:
-        yield chunk
+def cheapest(items: Sequence[Target], token_budget: int, passing: int) -> tuple[int, list[list[Target]]]:
+    """The cuts of `items`, in their order, that cost least, and what they cost in positions.
 
-
-def planned_size(chunk: Sequence[Target]) -> int:
-    """Positions that a forward pass over the chunk computes."""
-    prompts = {item.prompt_ids for item in chunk}
-    return len(prompts) * max(map(len, prompts)) + len(chunk) * max(len(i.completion_ids) for i in chunk)
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """A chunk as it grows; a prompt is taken for a new one where it differs from the one before.
-
-    `real` counts tokens, `padded` positions.
+    The best plan of the first n items is the best plan of the first m and one chunk of the rest, for some m < n.
+    A prompt is taken for a new one where it differs from the one before. No chunk is tried whose padding costs more
+    than six passes: it would be cut.
     """
+    lefts, rights = [len(i.prompt_ids) for i in items], [len(i.completion_ids) for i in items]
+    fresh = [*(a.prompt_ids != b.prompt_ids for a, b in pairwise(items)), True]
+    costs, starts = [0], [0]
+    for end in range(1, len(items) + 1):
+        best, begin = math.inf, end - 1
+        prompts = left = right = real = 0
+        for start in range(end - 1, -1, -1):
+            rows = end - start
+            if fresh[start] or rows == 1:
+                prompts += 1
+                real += lefts[start]
+            real += rights[start]
+            left, right = max(left, lefts[start]), max(right, rights[start])
+            padded = prompts * left + rows * right
+            if rows > 1 and (padded > token_budget or padded - real > 6 * passing):
+                break
+            cost = costs[start] + min(forms(prompts, rows, left, right, passing))
+            if cost < best:
+                best, begin = cost, start
+        costs.append(int(best))
+        starts.append(begin)
+    plan, end = [], len(items)
+    while end:
+        plan.append(list(items[starts[end] : end]))
+        end = starts[end]
+    return costs[-1], plan[::-1]
 
-    last: tuple[int, ...] | None = None
-    prompts: int = 0
-    completions: int = 0
-    left: int = 0
-    right: int = 0
-    real: int = 0
 
-    @property
-    def padded(self) -> int:
-        return self.prompts * self.left + self.completions * self.right
-
-    def plus(self, item: Target) -> Size:
-        prompt, length = item.prompt_ids, len(item.completion_ids)
-        new = prompt != self.last
-        return Size(
-            last=prompt,
-            prompts=self.prompts + new,
-            completions=self.completions + 1,
-            left=max(self.left, len(prompt)),
-            right=max(self.right, length),
-            real=self.real + length + new * len(prompt),
-        )
+def forms(prompts: int, rows: int, left: int, right: int, passing: int) -> tuple[int, int]:
+    """The cost of a chunk, in positions, whose sequences are computed whole, and whose prompts are computed once in a
+    pass of their own."""
+    return rows * (left + right) + passing, prompts * left + rows * right + 2 * passing
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +212,7 @@ class Scorer:
         self._takes = frozenset(inspect.signature(self.body.forward).parameters)
         takes_cache = "past_key_values" in self._takes
         self.shares = takes_cache and not recomputes and keeps_plain_cache(inner.config)
+        self.passing = PASSING.get(model.device.type, PASSING_ELSEWHERE)
 
     def __call__(self, chunk: Sequence[Target]) -> Tensor:
         """(B, T) natural log-probabilities in fp32, 0 where a token was not asked for."""
@@ -246,7 +246,9 @@ class Scorer:
         width = batch.completions_BT.shape[1]
         real_BL, inputs_BT = batch.real_PL[batch.prompt_B], batch.completions_BT[:, :-1]
         real_BS = torch.cat([real_BL, torch.ones_like(inputs_BT)], 1)
-        if not self.shares or len(batch.prompts_PL) == len(batch.prompt_B):
+        (prompts, left), rows = batch.prompts_PL.shape, len(batch.prompt_B)
+        apart, shared = forms(prompts, rows, left, width, self.passing)
+        if not self.shares or apart <= shared:
             ids_BS = torch.cat([batch.prompts_PL[batch.prompt_B], inputs_BT], 1)
             return self._run(ids_BS, real_BS, None, keep=width)
         from transformers import DynamicCache

@@ -55,7 +55,7 @@ def fit(parts: Parts, text: str, out: Reporter | None = None) -> Fit:
     sums: list[float] = []
     done = 0
     with torch.no_grad(), out, out.working("reading the text", len(targets), "windows") as reach:
-        for chunk in micro_batches(targets, parts.recipe.optim.token_budget):
+        for chunk in micro_batches(targets, parts.recipe.optim.token_budget, scorer.passing):
             sums.append(float(scorer(chunk).double().sum()))
             done += len(chunk)
             reach(done, done)

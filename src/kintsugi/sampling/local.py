@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 from kintsugi.sampling.base import Pulse
 from kintsugi.sampling.forward import Forward
 from kintsugi.sampling.sample import Limits
@@ -13,7 +15,6 @@ from kintsugi.sampling.selftest import check_sampler, kind_of
 from kintsugi.sampling.slots import Slots
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel
 
 TOKEN_BUDGET = 32_768
@@ -48,7 +49,8 @@ class LocalSampler:
     fits (finish "length"). `pad_id` may be any token id. `token_budget` bounds rows x (prompt + new tokens) that are
     decoded together. `version` is asked for the learner's step count when a session begins. `autocast` is a dtype to
     compute in. `pulse` is called after each pass. `copies`: drafts are used
-    where the model's cache allows it. `notes` say what of this the model's kind leaves out.
+    where the model's cache allows it. `notes` say what of this the model's kind leaves out. `exact`: its
+    log-probabilities (of samples with top_p 1) are those of float32 arithmetic, as the learner's then are.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class LocalSampler:
         self._model, self._autocast, self._copies = model, autocast, copies
         self._pad_id, self._token_budget, self._version = pad_id, token_budget, version
         self._limits, self._pulse = Limits.of(model), pulse
+        self.exact = autocast is None and model.dtype == torch.float32
         forward = Forward(model, autocast, copies)
         self.notes = noted(kind_of(model), forward)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kintsugi.records import Row
-from kintsugi.sampling.base import StepStats
+from kintsugi.sampling.base import RowStats, StepStats
 
 TOLERATED = {"float32": 1e-3, "bfloat16": 0.1}
 """The largest mean gap, in nats a token, that rounding alone is taken to explain (docs/engines.md measures it).
@@ -33,15 +33,24 @@ class Gap:
 
 
 def measure_gap(rows: Sequence[Row], stats: StepStats) -> Gap | None:
-    """The step's gap, over rows that both have log-probabilities of; None without such a row."""
+    """The step's gap, over rows that both have computed log-probabilities of; None without such a row.
+
+    Rows whose old log-probabilities are the sampler's own say nothing (LocalLearner.sampler_exact).
+    """
     gaps = [
         abs(a - b)
         for row, row_stats in zip(rows, stats.rows, strict=True)
-        if row_stats is not None and row.sampling_logprobs is not None
+        if row_stats is not None and row.sampling_logprobs is not None and not taken(row, row_stats)
         for a, b, gate in zip(row.sampling_logprobs, row_stats.old_logprobs, row.mask, strict=True)
         if gate  # the learner computes no others
     ]
     return Gap(max(gaps), math.fsum(gaps) / len(gaps), len(gaps)) if gaps else None
+
+
+def taken(row: Row, stats: RowStats) -> bool:
+    """True if the old log-probabilities are, float for float, those of the sampler."""
+    pairs = zip(row.sampling_logprobs or (), stats.old_logprobs, row.mask, strict=True)
+    return all(a == b for a, b, gate in pairs if gate)
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ import math
 import random
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -234,6 +235,14 @@ def test_micro_batches_go_by_completions_where_those_are_what_costs() -> None:
     assert [{len(item.completion_ids) for item in chunk} for chunk in chunks] == [{400}, {4}]
 
 
+def test_micro_batches_are_cut_where_padding_costs_more_than_a_pass() -> None:
+    # Completions of 90, 90 and 30 after prompts of 10: one chunk of 3 * 100 + p, or two of 2 * 100 + p and 40 + p.
+    rows = [make_row([p] * 10, [7] * n) for p, n in ((1, 90), (2, 90), (3, 30))]
+    for passing, expected in ((61, [3]), (59, [2, 1])):
+        chunks = micro_batches(sequences(rows, range(3)), 10_000, passing)
+        assert [len(chunk) for chunk in chunks] == expected
+
+
 def test_rows_over_one_completion_are_one_sequence_up_to_its_last_gated_token() -> None:
     early, late = (
         make_row([5], [1, 2, 3, 4], 1.0, [1, 0, 0, 0]),
@@ -297,6 +306,28 @@ def test_the_second_minibatch_has_ratios_off_one(base: Any) -> None:
     # The step's loss is the mean of its two updates': -(-1) and -2 w.
     assert stats.loss == pytest.approx((1 - 2 * w) / 2, abs=1e-4)
     assert stats.ratio == pytest.approx((1 + w) / 2, abs=1e-5)
+
+
+def test_an_exact_samplers_log_probabilities_are_the_old_policys(base: Any) -> None:
+    """Of four rows in two updates the second of either kind comes last: one has the sampler's figures, the other, a
+    repair given the problem alone, has none, and only it is computed before the first update."""
+    sampled = [replace(row, sampling_logprobs=(-1.5,) * len(row.mask)) for row in (FAILED, FAILED)]
+    rows = [*sampled, make_row([5, 6, 7], [11, 22, 14, 0], 1.0), make_row([5, 6, 7], [11, 23, 14, 0], 1.0)]
+    rows[2:] = [replace(row, sampling_logprobs=None) for row in rows[2:]]
+    learned = learner(base, minibatches=2)
+    learned.sampler_exact = True
+    old, scored = learned.logprobs(scores(rows)), []
+    learned.scorer.model.register_forward_hook(lambda *_: scored.append(torch.is_inference_mode_enabled()))
+    learned.scorer.body.register_forward_hook(lambda *_: scored.append(torch.is_inference_mode_enabled()))
+    stats = learned.step(rows)
+    first, second = (
+        [i for i in pair if stats.rows[i] and off_one(stats.rows[i]) < 1e-5] for pair in ((0, 1), (2, 3))
+    )
+    (one,), (two,) = first, second
+    assert stats.rows[one].old_logprobs == pytest.approx(on_gate(old[one], rows[one]), abs=1e-5, nan_ok=True)
+    assert stats.rows[1 - one].old_logprobs == pytest.approx(on_gate((-1.5,) * 5, FAILED), nan_ok=True)
+    assert stats.rows[5 - two].old_logprobs == pytest.approx(on_gate(old[5 - two], rows[5 - two]), abs=1e-5)
+    assert scored.count(True) == 1
 
 
 def test_a_ratio_beyond_the_clip_stops_training(base: Any) -> None:

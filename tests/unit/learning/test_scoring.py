@@ -98,6 +98,7 @@ def test_scores_and_gradients_are_those_of_a_plain_pass(kind: str, budget: int) 
     plain = copy.deepcopy(model)
     loss_of(plain, rows, 0.7).backward()
     scorer = Scorer(model, 0, 0.7, None)
+    scorer.passing = 0  # so that prompts of a few tokens are worth a pass of their own
     for chunk in micro_batches(sequences(rows, range(len(rows))), budget):
         scores_BT = scorer(chunk)
         for item, scores in zip(chunk, scores_BT, strict=True):
@@ -164,11 +165,26 @@ def test_a_prompt_that_is_shared_is_computed_once() -> None:
     seen: list[tuple[int, ...]] = []
     model.model.embed_tokens.register_forward_hook(lambda _, inputs, __: seen.append(tuple(inputs[0].shape)))
     scorer = Scorer(model, 0, 1.0, None)
+    scorer.passing = 0
     seen.clear()
     (chunk,) = micro_batches(sequences(rows, range(3)), 4096)
     longest = max(len(item.completion_ids) for item in chunk)
     scorer(chunk)
     assert seen == [(1, 3), (3, longest - 1)]  # the last token of a completion predicts nothing
+
+
+def test_a_prompt_is_computed_once_where_that_saves_more_than_a_pass_costs() -> None:
+    """Three completions of one prompt of 3 tokens: in a pass of its own the prompt takes 3 positions instead of 9."""
+    model, rows = model_of("llama"), rows_of()
+    passes: list[int] = []
+    model.model.register_forward_hook(lambda *_: passes.append(1))
+    scorer = Scorer(model, 0, 1.0, None)
+    (chunk,) = micro_batches(sequences(rows, range(3)), 4096)
+    for passing, expected in ((5, 2), (6, 1)):
+        scorer.passing = passing
+        passes.clear()
+        scorer(chunk)
+        assert len(passes) == expected
 
 
 def test_chunks_of_logits_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
