@@ -21,7 +21,6 @@ Plan = dict[str, Callable[[Lab], Row]]
 def plan() -> Plan:
     """Every bench by `bench/size`, quick ones first."""
     step, generate, learner = benches.step, benches.generate, benches.learner
-    engines = benches.ENGINES if VLLM.is_file() else ("local",)
     benchmarks: Plan = {
         f"align/{length}-{name}": partial(benches.align, length=length, edited=share)
         for name, share in (("few", 0.001), ("tenth", 0.1), ("unrelated", 1.0))
@@ -32,12 +31,8 @@ def plan() -> Plan:
         "step/nano-dag": partial(step, work=Work("nano-dag", 12, 8, 80, None), pairs=9),
         "step/nano-ragged": partial(step, work=Work("nano-dag", 12, 8, 80, None, (1, 6)), pairs=9),
         "step/3m": partial(step, work=Work("3m", 8, 8, 64), pairs=7),
-        **{
-            f"mending/{benches.mending_name(name, workload, engine)}": partial(
-                benches.mending, name=name, workload=workload, engine=engine, pairs=9
-            )
-            for name, workload, engine in product(benches.MENDERS, benches.WORKLOADS, engines)
-        },
+        **mending("nano", pairs=9),
+        **mending("3m", pairs=5),
         "continuous/nano": partial(benches.continuous, work=Work("nano", 8, 8, 64)),
         "malloc/nano": partial(benches.malloc, work=Work("nano-dag", 12, 8, 80, None), pairs=9),
         "malloc/3m": partial(benches.malloc, work=Work("3m", 8, 8, 64), pairs=5),
@@ -59,6 +54,18 @@ def plan() -> Plan:
     return benchmarks | curves() | large()
 
 
+def mending(size: str, pairs: int, problems: int = 12) -> Plan:
+    """A step of either mending algorithm, at equal and at ragged lengths, beside GRPO's; on vLLM nano alone."""
+    engines = benches.ENGINES if size == "nano" and VLLM.is_file() else ("local",)
+    bench = partial(benches.mending, pairs=pairs, size=size, problems=problems)
+    return {
+        f"mending/{benches.mending_name(size, name, workload, engine)}": partial(
+            bench, name=name, workload=workload, engine=engine
+        )
+        for name, workload, engine in product(benches.MENDERS, benches.WORKLOADS, engines)
+    }
+
+
 def curves() -> Plan:
     """Scaling of a step beside TRL's: over the group, the completion, the model."""
     step = partial(benches.step, pairs=3, tune=False)
@@ -75,13 +82,16 @@ def large() -> Plan:
         "learner/135m": partial(benches.learner, work=Work("135m", 2, 8, 64), turns=3),
         "memory/vocab152k": partial(benches.learner_memory, work=Work("135m-vocab152k", 8, 1, 240, 16)),
         "generate/135m-shared": partial(benches.generate, work=Work("135m", 2, 8, 64, 512), pairs=3),
+        **mending("135m", pairs=3, problems=4),
         "step/135m": partial(benches.step, work=Work("135m", 2, 8, 64), pairs=3),
     }  # fmt: skip
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
-    parser.add_argument("--only", default="", help="benches whose bench/size starts with this")
+    parser.add_argument(
+        "--only", default="", help="the bench/size of this name, else those that start with it"
+    )
     parser.add_argument("--pairs", type=int, help="turns of each side, instead of each bench's own number")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=1)
@@ -91,6 +101,8 @@ def main() -> int:
     lab = Lab(options.device, options.threads, ROOT / "runs" / "bench", default_peer(), options.pairs)
     book = Book(options.results, machine(lab.device), commit(), lab.threads, lab.dtype)
     wanted = {name: bench for name, bench in plan().items() if name.startswith(options.only)}
+    if options.only in wanted:
+        wanted = {options.only: wanted[options.only]}
     failed = []
     for name, bench in wanted.items():
         kind, size = name.split("/")

@@ -92,15 +92,17 @@ def generate(lab: Lab, work: Work, pairs: int) -> Row:
     }
 
 
-def mending(lab: Lab, name: str, workload: str, engine: str, pairs: int) -> Row:
+def mending(
+    lab: Lab, name: str, workload: str, engine: str, pairs: int, size: str = "nano", problems: int = 12
+) -> Row:
     """A mending step beside a GRPO step of the same tokens, per generated token; shares of it by phase.
 
-    Both on one engine, with the quickstart's task and the shipped model. GRPO's group is as large as makes it generate
-    what the other does with repairs and checks; what is left of the difference is taken out per token. IOP keeps
-    K = 1 edits, for one wrong digit is one token.
+    Both on one engine, with the quickstart's task and the shipped model, widened to `size`. GRPO's group is as large as
+    makes it generate what the other does with repairs and checks; what is left of the difference is taken out per
+    token. IOP keeps K = 1 edits, for one wrong digit is one token.
     """
     steps, algorithm = WORKLOADS[workload], MENDERS[name]
-    work = Work("nano-dag", 12, 8, 120, None, steps)
+    work = Work(f"{size}-dag", problems, 8, 120, None, steps)
     common = {
         "task": {"name": "dag", "steps": list(steps)},
         "verifier": None,
@@ -132,8 +134,9 @@ def mending(lab: Lab, name: str, workload: str, engine: str, pairs: int) -> Row:
     shares = medians([shares_of(answer) for answer in found[0]])
     return {
         **compared(found[0], level),
-        "name": mending_name(name, workload, engine),
-        "size": "nano",
+        "name": mending_name(size, name, workload, engine),
+        "size": size,
+        "problems": problems,
         "algorithm": name,
         "workload": workload,
         "engine": engine,
@@ -152,9 +155,9 @@ def mending(lab: Lab, name: str, workload: str, engine: str, pairs: int) -> Row:
     }
 
 
-def mending_name(name: str, workload: str, engine: str) -> str:
+def mending_name(size: str, name: str, workload: str, engine: str) -> str:
     """What the plan calls this bench."""
-    return f"nano-{name}-{workload}" + f"-{engine}" * (engine != "local")
+    return f"{size}-{name}-{workload}" + f"-{engine}" * (engine != "local")
 
 
 def shares_of(answer: Answer) -> dict[str, float]:
