@@ -352,7 +352,7 @@ def test_every_python_example_of_the_pages_runs(snippet: Snippet, place: Place) 
     code = code.replace('"steps": 20', '"steps": 2, "eval": {"problems": 4, "samples": 1}')
     code = code.replace('"output_dir": "runs/mine"', '"output_dir": "runs/python"')
     (place.folder / "runs" / "python").mkdir(exist_ok=True)
-    code = code.replace("train(recipe", "train(recipe, overwrite=True")
+    code = re.sub(r"train\(\s*recipe", "train(recipe, overwrite=True", code)
     done = place.forks.code(code)
     assert done.returncode == 0, done.stderr
 

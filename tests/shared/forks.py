@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-LONGEST = 120
+LONGEST = 300
 """Seconds after which a command is ended."""
 
 
