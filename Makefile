@@ -251,5 +251,15 @@ $(LAW): runs/law_%/checkpoints/step-000300: | setup
 	$(SFT) benchmarks/bases/$(law_of).yaml model=benchmarks/models/nano_$(law_of) $(LAW_$(law_of)) steps=300 seed=5 \
 	  task.slip_rate=0.$(law_rate) task.slips_kept=$(LAW_KEPT_$(law_rate)) eval.every=0 output_dir=runs/law_$*
 
+# Llamas of four sizes on word problems, from random weights: `make words-1m`; words-0.3m, words-3m, words-10m. Short stories
+# first. That of 10M parameters is too large to ship.
+WORDS = $(SFT) benchmarks/bases/words.yaml optim.schedule=constant sft.repair_share=0.2
+words-%: setup
+	$(BIN)/python benchmarks/words_model.py $* runs/words_$*_0
+	$(WORDS) model=runs/words_$*_0 'task.steps=[1,3]' steps=1000 output_dir=runs/words_$*_1
+	$(WORDS) model=runs/words_$*_1/checkpoints/step-001000 'task.steps=[1,4]' steps=700 output_dir=runs/words_$*_2
+	$(SFT) benchmarks/bases/words.yaml model=runs/words_$*_2/checkpoints/step-000700 output_dir=runs/words_$*
+	test $* = 10m || $(BIN)/python benchmarks/ship.py runs/words_$* recipes/learning/words.yaml benchmarks/models/words_$*
+
 clean:
 	rm -rf $(VENV) $(VLLM) $(VERL) .venv-trl .venv-trl-* $(AUDIT) $(UV) runs site .pytest_cache .mypy_cache .ruff_cache

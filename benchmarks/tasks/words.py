@@ -1,10 +1,10 @@
 """Word problems in plain English: solutions in words of their own, and errors in a word as well as in a digit.
 
-Two people come by things and lose some; a question asks how many they have in the end. Sentences have several
-wordings, and one or two tell numbers that do not matter. A solution is one sentence a step, with its formula
+Two people come by things and lose some; a question asks how many more the one has than the other. Sentences have
+several wordings, and one or two tell numbers that do not matter. A solution is one sentence a step, with its formula
 (`Mia finds 7 shells, so she has 24 + 7 = 31 shells.`), in any of six wordings each; the two people's steps may
 come in any interleaving. Every value is used once, in sums and differences and in products of two numbers of the
-story: one wrong step always spoils the answer.
+story: one wrong step always spoils the answer, and so does a step that is taken for the wrong person.
 
 Demonstrations slip in two ways. Facts: a share of the pairs of last digits has a wrong last digit in its sums,
 differences or products. Words: a share of the verbs is misread, as the other operation or with the number of a
@@ -19,7 +19,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +32,11 @@ PEOPLE: Mapping[str, str] = WORDS["people"]
 GAINS: Sequence[str] = WORDS["gains"]
 LOSSES: Sequence[str] = WORDS["losses"]
 VERBS = (*GAINS, *LOSSES)
-THEY = "They"
 OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 SLOTS = {
     **dict.fromkeys(("name", "other"), "|".join(PEOPLE)),
     **{slot: "|".join(WORDS[slot]) for slot in ("things", "packs")},
     "verb": "|".join(VERBS),
-    "plural": "|".join(verb[:-1] for verb in VERBS),
     **dict.fromkeys("nm", "[0-9]+"),
 }
 NAME = re.compile(rf"\b({SLOTS['name']})\b")
@@ -80,7 +77,7 @@ class Story:
 class WordsTask(WorkedTask[Story]):
     """`task: {name: "benchmarks/tasks/words.py:WordsTask", steps: 5}`.
 
-    steps: steps of a solution, or [low, high]; with fewer than three the story is of one person. slip_facts: the
+    steps: steps of a solution, or [low, high]; a story of one step is of one person. slip_facts: the
     share of the pairs of last digits that slip. slip_words: the share of the verbs that are misread. The other
     arguments are those of `dag`.
     """
@@ -117,8 +114,7 @@ class WordsTask(WorkedTask[Story]):
         aside = next((t.words["n"] for t in problem.told if t.kind == "aside"), None)
 
         def seen(told: Told) -> Told:
-            verb = told.words.get("verb", f"{told.words.get('plural')}s")
-            how = self.misreadings.get(verb) if told.kind in ("move", "both") else None
+            how = self.misreadings.get(told.words["verb"]) if told.kind == "move" else None
             if how is None or rng.random() >= self.slip_rate:
                 return told
             if how == "operation":
@@ -128,26 +124,25 @@ class WordsTask(WorkedTask[Story]):
         return replace(problem, told=tuple(map(seen, problem.told)))
 
     def steps(self, problem: Story, lines: Sequence[str]) -> Sequence[WorkedStep]:
-        """Of each person the next move; then the sum of both, and what both do; then the answer.
+        """Of each person the next move; then how many more the first has; then the answer.
 
-        A line is of the one person it names, or else of both.
+        A line that names one person is of that person.
         """
         if lines and lines[-1].startswith(ANSWER):
             return []
-        results: dict[str, list[int]] = {name: [] for name in (*problem.people, THEY)}
+        results: dict[str, list[int]] = {name: [] for name in problem.people}
+        ends: list[int] = []
         for line in lines:
             named = NAME.findall(line)
-            results[named[0] if len(named) == 1 else THEY].append(int(RESULT.findall(line)[-1]))
-        here = [place(problem, name, results[name]) for name in problem.people]
+            (results[named[0]] if len(named) == 1 else ends).append(int(RESULT.findall(line)[-1]))
+        here = [place(problem, name, done) for name, done in results.items()]
         if any(p.told for p in here):
-            pairs = zip(problem.people, here, strict=True)
+            pairs = zip(results, here, strict=True)
             return [step for name, p in pairs if p.told for step in next_steps(problem, name, p)]
-        if len(here) == 1:
-            return [WorkedStep(f"{ANSWER}{here[0].value}")]
-        if not results[THEY]:
-            return together(problem, here[0].value, here[1].value)
-        both = place(problem, THEY, results[THEY])
-        return next_steps(problem, THEY, both) if both.told else [WorkedStep(f"{ANSWER}{both.value}")]
+        ends = ends or [p.value for p in here]
+        if len(ends) == 1:
+            return [WorkedStep(f"{ANSWER}{ends[0]}")]
+        return worded(WORDS["steps"]["more"], (ends[0], "-", ends[1]), problem.told[-1].words)
 
     def compute(self, *fact: Any) -> int:
         left, op, right = fact
@@ -204,26 +199,24 @@ def read_sentence(sentence: str) -> Told:
         for template in templates:
             if match := pattern(template).fullmatch(sentence):
                 words = match.groupdict()
-                verb = words.get("verb", f"{words.get('plural')}s")
-                op = "+" if verb in GAINS else "-" if verb in LOSSES else ""
-                return Told(kind, THEY if kind == "both" else words.get("name", ""), words, op)
+                return Told(kind, words.get("name", ""), words, "+" if words.get("verb") in GAINS else "-")
     raise ValueError(f"a sentence that no story of task words has: {sentence!r}")
 
 
 def moves(story: Story, name: str) -> Iterator[tuple[str, Told]]:
-    """(operation, sentence) of every step of a person, or of both; a value to start from is the operation `=`."""
+    """(operation, sentence) of every step of a person; a value to start from is the operation `=`."""
     for told in (t for t in story.told if t.name == name):
         if told.kind == "start":
             yield "=", told
         if told.kind in ("start packs", "move packs"):
             yield "*", told
-        if told.kind in ("move", "move packs", "both"):
+        if told.kind in ("move", "move packs"):
             yield told.op, told
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """How far a person, or both, have come: the value, a product not yet added to it, and what comes next."""
+    """How far a person has come: the value, a product not yet added to it, and what comes next."""
 
     value: int
     product: int
@@ -232,9 +225,9 @@ class Place:
 
 
 def place(story: Story, name: str, results: Sequence[int]) -> Place:
-    """The place after these results. Those of both begin with the sum of the two people's."""
+    """The place after these results."""
     left = iter(results)
-    value, product = (next(left) if name == THEY else 0), 0
+    value = product = 0
     for op, told in moves(story, name):
         if op == "=":
             value = told.number
@@ -248,22 +241,15 @@ def place(story: Story, name: str, results: Sequence[int]) -> Place:
 
 
 def next_steps(story: Story, name: str, here: Place) -> list[WorkedStep]:
-    """The next move of a person, or of both, in every wording."""
+    """The next move of a person in every wording."""
     assert here.told is not None
-    words = {**here.told.words, "things": story.things, "name": name, "pronoun": PEOPLE.get(name, "")}
+    words = {**here.told.words, "things": story.things, "name": name, "pronoun": PEOPLE[name]}
     if here.op == "*":
         fact: Fact = (here.told.number, "*", int(words["m"]))
     else:
         number = here.product if here.told.kind == "move packs" else here.told.number
         fact, words["n"] = (here.value, here.op, number), str(number)
-    return worded(WORDS["steps"][f"both {here.op}" if name == THEY else here.op], fact, words)
-
-
-def together(story: Story, one: int, other: int) -> list[WorkedStep]:
-    """The sum of the two people's values, in every wording and in either order."""
-    words = {"things": story.things, "name": story.people[0], "other": story.people[1]}
-    facts: list[Fact] = [(one, "+", other), (other, "+", one)]
-    return list(chain.from_iterable(worded(WORDS["steps"]["together"], fact, words) for fact in facts))
+    return worded(WORDS["steps"][here.op], fact, words)
 
 
 def worded(wordings: Sequence[str], fact: Fact, words: Mapping[str, str]) -> list[WorkedStep]:
@@ -274,32 +260,30 @@ def worded(wordings: Sequence[str], fact: Fact, words: Mapping[str, str]) -> lis
 
 
 def tell(steps: int, rng: random.Random) -> str:
-    """The text of a random story of so many steps, in which every right value lies between 2 and 99."""
-    things, people = rng.choice(WORDS["things"]), rng.sample(list(PEOPLE), 2 if steps > 2 else 1)
+    """The text of a random story of so many steps, in which every value lies between 1 and 49."""
+    things, people = rng.choice(WORDS["things"]), rng.sample(list(PEOPLE), 2 if steps > 1 else 1)
     while True:
-        both = int(steps > 3 and rng.random() < 0.5)
-        free = steps - both - (len(people) - 1)
-        first = rng.randint(1, free - 1) if len(people) == 2 else free
-        lives = [life(name, k, things, rng) for name, k in zip(people, (first, free - first), strict=False)]
-        end, last = sum(value for _, value in lives), []
-        if both:
-            words, shift = event(rng)
-            last, end = [say("both", rng, things=things, plural=words["verb"][:-1], **words)], end + shift
-        if all(2 <= value < 100 for value in (end, *(value for _, value in lives))):
+        first = rng.randint(0, steps - 1) if steps > 1 else steps
+        lives = [
+            life(name, k, things, rng) for name, k in zip(people, (first, steps - 1 - first), strict=False)
+        ]
+        values = [value for _, value in lives]
+        if all(values) and len(set(values)) == len(values):
             break
     sentences = shuffled([said for said, _ in lives], rng)
     for _ in range(rng.randint(1, 2)):
         aside = say("aside", rng, name=rng.choice(people), things=things, n=str(rng.randint(2, 9)))
         sentences.insert(rng.randint(0, len(sentences)), aside)
-    asked = dict(zip(("name", "other"), people, strict=False))
-    question = say("question of both" if len(people) == 2 else "question", rng, things=things, **asked)
-    return " ".join([*sentences, *last, question])
+    asked = people if len(people) == 1 or values[0] > values[1] else people[::-1]
+    kind = "question of two" if len(people) == 2 else "question"
+    question = say(kind, rng, things=things, **dict(zip(("name", "other"), asked, strict=False)))
+    return " ".join([*sentences, question])
 
 
 def life(name: str, steps: int, things: str, rng: random.Random) -> tuple[list[str], int]:
     """(sentences, value at the end) of one person's story; the value is 0 where one on the way leaves [2, 49]."""
     left, slots = steps, {"name": name, "things": things}
-    if rng.random() < 0.5:
+    if left and rng.random() < 0.5:
         words, value = packs(rng)
         said, left = [say("start packs", rng, **slots, **words)], left - 1
     else:

@@ -6,41 +6,45 @@ import random
 import re
 from collections import Counter
 from itertools import islice
+from pathlib import Path
 
 import pytest
+import torch
+from benchmarks import words_model
+from benchmarks.ship import halve
 from benchmarks.tasks.words import WordsTask
+from safetensors.torch import load_file, save_file
 
+from kintsugi.models.codec import HFCodec
 from kintsugi.records import KintsugiError
 from kintsugi.tasks import load_task
 from kintsugi.tasks.base import Demonstrator, Task, in_evaluation
 from kintsugi.tasks.labels import Labelled
 from kintsugi.tasks.worked import EVALUATION_SHARE, answer_of, shared_length
 
-TASK = WordsTask(steps=[4, 8])
+TASK = WordsTask(steps=[4, 8], problems=400, evaluation_problems=100)
 LAB_WORDS = "benchmarks/tasks/words.py:WordsTask"
 
-# Mia: 3 * 4 = 12, 12 + 5 = 17. Tom: 20 - 6 = 14, 2 * 3 = 6, 14 + 6 = 20. Both: 17 + 20 = 37, 37 - 9 = 28.
+# Mia: 3 * 4 = 12, 12 + 5 = 17. Tom: 20 - 6 = 14, 2 * 3 = 6, 14 + 6 = 20. 20 - 17 = 3.
 PROBLEM = (
     "Mia has 3 bags of 4 shells. Tom is 8 years old. Tom starts with 20 shells. Then Tom sells 6 shells. "
-    "After lunch Mia finds 5 shells. Tom buys 2 jars of 3 shells. In the end they lose 9 shells. "
-    "How many shells do Mia and Tom have together?"
+    "After lunch Mia finds 5 shells. Tom buys 2 jars of 3 shells. "
+    "How many more shells does Tom have than Mia?"
 )
 MIA_FIRST = """The bags of Mia hold 3 * 4 = 12 shells.
 Mia finds 5 shells, so she has 12 + 5 = 17 shells.
 Minus 6 shells, Tom has 20 - 6 = 14.
 Tom counts the jars: 2 * 3 = 6 shells.
 Tom now owns 6 more: 14 + 6 = 20.
-Together they have 17 + 20 = 37 shells.
-They lose 9 shells, so they have 37 - 9 = 28 shells left.
-#### 28"""
+Tom has 20 - 17 = 3 shells more than Mia.
+#### 3"""
 MIXED = """That leaves 20 - 6 = 14 shells for Tom.
 3 bags of 4 shells are 3 * 4 = 12 shells for Mia.
 In 2 jars Tom has 2 * 3 = 6 shells.
 That makes 12 + 5 = 17 shells for Mia.
 Adding 6 gives Tom 14 + 6 = 20 shells.
-Mia and Tom have 20 + 17 = 37 shells.
-That leaves 37 - 9 = 28 shells for the two.
-#### 28"""
+So it is 20 - 17 = 3 shells more.
+#### 3"""
 
 
 def wrong(solution: str) -> list[str]:
@@ -56,29 +60,34 @@ def test_right_solutions_in_other_words_and_another_order(solution: str) -> None
 def test_the_first_way_by_hand() -> None:
     story = TASK.parse(PROBLEM)
     assert TASK.text(story) == PROBLEM
-    # Mia's two steps, then Tom's three, each in its first wording.
-    assert answer_of(TASK.solve(story)) == "28"
-    assert TASK.solve(story).startswith(
-        "3 bags of 4 shells are 3 * 4 = 12 shells for Mia.\nMia finds 5 shells, so"
+    # Of the person asked about all steps first, each in its first wording, then of the other.
+    assert (
+        TASK.solve(story)
+        == """Tom sells 6 shells, so he has 20 - 6 = 14 shells left.
+2 jars of 3 shells are 2 * 3 = 6 shells for Tom.
+Tom buys 6 shells, so he has 14 + 6 = 20 shells.
+3 bags of 4 shells are 3 * 4 = 12 shells for Mia.
+Mia finds 5 shells, so she has 12 + 5 = 17 shells.
+Tom has 20 - 17 = 3 shells more than Mia.
+#### 3"""
     )
 
 
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        # 12 + 5 = 17: the 8 is wrong, and what follows is right given 18: 18 + 20 = 38, 38 - 9 = 29.
+        # 12 + 5 = 17: the 8 is wrong, and what follows is right given 18: 20 - 18 = 2.
         ("17 shells", "18 shells", ["8 shells."]),
-        # A wrong first digit; then 27 + 20 = 47, 47 - 9 = 38.
+        # A wrong first digit; then 20 - 27 = -7.
         ("17 shells", "27 shells", ["27 shells."]),
-        # A result of another length: 1 instead of 17 is wrong at the space that follows; 1 + 20 = 21, 21 - 9 = 12.
+        # A result of another length: 1 instead of 17 is wrong at the space that follows; 20 - 1 = 19.
         ("17 shells", "1 shells", [" shells."]),
     ],
 )
 def test_a_wrong_digit_is_the_one_wrong_character(old: str, new: str, expected: list[str]) -> None:
-    head, _, _ = MIA_FIRST.partition("Together")
     value = int(new.split()[0])
-    tail = f"Together they have {value} + 20 = {value + 20} shells.\n"
-    tail += f"Now they have {value + 20} - 9 = {value + 11} shells.\n#### {value + 11}"
+    head = MIA_FIRST.partition("Tom has 20 - 17")[0]
+    tail = f"The difference is 20 - {value} = {20 - value} shells.\n#### {20 - value}"
     assert wrong(head.replace(old, new) + tail) == expected
 
 
@@ -97,9 +106,12 @@ def test_a_wrong_digit_is_the_one_wrong_character(old: str, new: str, expected: 
         # A step that is not due yet ("Tom counts" is right there), and a value that nobody has.
         ("Tom counts the jars: 2 * 3 = 6 shells.\n", "", "now owns 6 more: 14 + 6 = 20."),
         ("14 + 6 = 20", "15 + 6 = 21", "5 + 6 = 21."),
+        # The wrong person, in the next step of the two and at the end.
+        ("20 - 6 = 14", "12 + 5 = 17", "12 + 5 = 17."),
+        ("Tom has 20 - 17 = 3", "Mia has 17 - 20 = -3", "Mia has 17 - 20 = -3 shells more than Mia."),
         # An answer of its own, and more after it.
-        ("#### 28", "#### 27", "7"),
-        ("#### 28", "#### 280", "0"),
+        ("#### 3", "#### 4", "4"),
+        ("#### 3", "#### 30", "0"),
     ],
 )
 def test_what_no_right_solution_has_is_the_last_wrong_character(old: str, new: str, expected: str) -> None:
@@ -117,10 +129,10 @@ def test_splits_are_distinct_and_disjoint_and_no_constant_answer_scores() -> Non
     assert isinstance(TASK, Demonstrator)
     assert isinstance(TASK, Labelled)
     train, held_out = {p.prompt for p in TASK.train()}, {p.prompt for p in TASK.evaluation()}
-    assert (len(train), len(held_out)) == (4000, 400)
+    assert (len(train), len(held_out)) == (400, 100)
     assert not train & held_out
     assert all(in_evaluation(text, EVALUATION_SHARE) for text in held_out)
-    assert max(Counter(p.answer for p in TASK.train()).values()) < 0.15 * 4000
+    assert max(Counter(p.answer for p in TASK.train()).values()) < 0.15 * 400
 
 
 def test_right_solutions_have_steps_in_range_and_no_wrong_character() -> None:
@@ -185,14 +197,24 @@ def test_slips_go_by_last_digits() -> None:
         assert (left % 10, op, right % 10) in TASK.slips
 
 
+def test_a_step_taken_for_the_other_person_spoils_the_answer() -> None:
+    """Mia's 5 shells given to Tom: 20 + 5 = 25 and 12, so 13 and not 3."""
+    taken = MIA_FIRST.replace(
+        "Mia finds 5 shells, so she has 12 + 5 = 17", "Tom finds 5 shells, so he has 20 + 5 = 25"
+    )
+    assert wrong(taken) == ["finds 5 shells, so he has 20 + 5 = 25 shells."]
+    assert TASK.parse(PROBLEM.replace("Mia finds", "Tom finds")).people == ("Tom", "Mia")
+    assert answer_of(TASK.solve(TASK.parse(PROBLEM.replace("Mia finds", "Tom finds")))) == "13"
+
+
 def test_problems_stay_what_they_were() -> None:
     """Models are trained on these problems: changing the stream would mix the splits of old and new runs."""
-    (problem,) = WordsTask(steps=4, problems=1).train()
+    (problem,) = WordsTask(steps=4, problems=1, evaluation_problems=0).train()
     assert problem.prompt == (
-        "It rains for 2 hours. At first Nora has 15 beads. The walk takes 6 minutes. Tom has 20 beads. Tom collects 2 "
-        "trays of 2 beads. Then Nora hides 5 beads. How many beads do Nora and Tom have together?"
+        "The walk takes 8 minutes. Tom owns 6 bags with 7 beads each. Tom finds 2 beads. At first Nora has 4 boxes of "
+        "5 beads. By how many beads is Tom ahead of Nora?"
     )
-    assert problem.answer == "34"  # 15 - 5 = 10, 20 + 4 = 24
+    assert problem.answer == "24"  # 42 + 2 = 44, 44 - 20
 
 
 @pytest.mark.parametrize(
@@ -206,3 +228,42 @@ def test_problems_stay_what_they_were() -> None:
 def test_bad_arguments(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(KintsugiError, match=message):
         load_task({"name": LAB_WORDS, **arguments})
+
+
+def test_the_vocabulary_of_the_models_has_every_digit_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words_model, "TEXTS", 300)
+    tokenizer = words_model.words_tokenizer()
+    codec = HFCodec(tokenizer, (tokenizer.eos_token_id,))
+    for text in (MIA_FIRST, MIXED, "Größe 1024 - 77 = -3"):
+        assert codec.decode(codec.encode(text)) == text
+    pieces = [codec.decode([i]) for i in codec.encode("Tom has 12 + 5 = 17 shells.\n#### 17")]
+    assert pieces == [
+        "Tom",
+        " has",
+        " 1",
+        "2",
+        " +",
+        " 5",
+        " =",
+        " 1",
+        "7",
+        " shells",
+        ".\n",
+        "#### ",
+        "1",
+        "7",
+    ]
+
+
+@pytest.mark.parametrize(("size", "millions"), [("0.3m", 0.3), ("1m", 1.0), ("3m", 3.0)])
+def test_the_sizes_of_the_models_are_what_they_are_called(size: str, millions: float) -> None:
+    model = words_model.words_model(size, vocabulary=600)
+    assert model.num_parameters() / 1e6 == pytest.approx(millions, rel=0.15)
+
+
+def test_weights_that_are_large_are_shipped_in_half_precision(tmp_path: Path) -> None:
+    """A million float32 take 4,000,000 bytes and their header: too many."""
+    for count, kind in ((900_000, torch.float32), (1_000_000, torch.float16)):
+        save_file({"weight": torch.arange(count).float()}, tmp_path / "model.safetensors")
+        halve(tmp_path / "model.safetensors")
+        assert load_file(tmp_path / "model.safetensors")["weight"].dtype == kind
