@@ -11,13 +11,13 @@ from collections import defaultdict
 from pathlib import Path
 
 from kintsugi.compare.overall import means
-from kintsugi.compare.results import Curve, latest, paired, read_rows
+from kintsugi.compare.results import Curve, latest_runs, paired, read_rows
 
 RESULTS = Path(__file__).parent / "results" / "learning.jsonl"
 
 
 def main(most: int) -> None:
-    curves, _ = latest(row for row in read_rows(RESULTS) if row.comparison == "fair")
+    curves, _ = latest_runs(row for row in read_rows(RESULTS) if row.comparison == "fair")
     tasks: dict[str, dict[str, list[Curve]]] = defaultdict(lambda: defaultdict(list))
     for curve in curves:
         if curve.head.stage == "main" and curve.head.seed < most:

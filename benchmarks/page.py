@@ -18,9 +18,9 @@ from statistics import fmean
 from benchmarks.law import draw_law, law_table, settings
 
 from kintsugi.compare.overall import overall_table, shared, speed_table
-from kintsugi.compare.plots import draw
-from kintsugi.compare.report import failure
-from kintsugi.compare.results import Curve, ResultRow, latest, read_rows
+from kintsugi.compare.plots import draw_comparison
+from kintsugi.compare.report import failure_line
+from kintsugi.compare.results import Curve, ResultRow, latest_runs, read_rows
 from kintsugi.compare.tables import (
     comparison_table,
     dynamics_table,
@@ -63,8 +63,8 @@ def page(results: Path, images: Path, titles: Mapping[str, str] = TITLES) -> str
         raise KintsugiError(
             f"{results / 'learning.jsonl'}: no result rows there; `kintsugi compare` writes them"
         )
-    curves, errors = latest(row for row in rows if row.comparison in titles)
-    rows_of_law, _ = latest(row for row in rows if row.comparison == "law")
+    curves, errors = latest_runs(row for row in rows if row.comparison in titles)
+    rows_of_law, _ = latest_runs(row for row in rows if row.comparison == "law")
     parts = [
         "# Results",
         f"Made from `{results.as_posix()}` by `make results`; do not edit. {made_by(curves)}",
@@ -92,7 +92,7 @@ def page(results: Path, images: Path, titles: Mapping[str, str] = TITLES) -> str
 
 def details(results: Path, titles: Mapping[str, str] = TITLES) -> str:
     """Tuning grids, the course of training, and where credit fell."""
-    curves, _ = latest(
+    curves, _ = latest_runs(
         row for row in read_rows(results / "learning.jsonl") if row.comparison in (*titles, "law")
     )
     parts = ["# Details of the results", "Made by `make results`; do not edit. The page is docs/results.md."]
@@ -148,7 +148,7 @@ def section(
     mine = [e for e in errors if (e.comparison, e.task) == (name, task)]
     found = standing(curves, mine)
     picture = images / f"{name}-{task}.svg"
-    draw(picture, f"{task}: accuracy at equal tokens", curves, found)
+    draw_comparison(picture, f"{task}: accuracy at equal tokens", curves, found)
     parts = [
         f"### {task}",
         f"{thousands(found.budget)} tokens a run{computed_on(curves)}.",
@@ -156,7 +156,7 @@ def section(
         f"![Accuracy against generated tokens on {task}](images/{picture.name})",
     ]
     if mine:
-        parts += ["Runs that failed:", "\n".join(f"- {failure(e)}" for e in mine)]
+        parts += ["Runs that failed:", "\n".join(f"- {failure_line(e)}" for e in mine)]
     return parts
 
 

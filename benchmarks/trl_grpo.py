@@ -25,7 +25,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 import kintsugi
 from kintsugi.assembly import Parts, assemble
-from kintsugi.compare.plan import fingerprint
+from kintsugi.compare.plan import recipe_fingerprint
 from kintsugi.compare.results import ResultRow, append_rows
 from kintsugi.compare.run import commit_of
 from kintsugi.config import Recipe
@@ -103,7 +103,7 @@ def train(recipe: Recipe, label: str, comparison: str, task: str) -> list[Result
         comparison=comparison, stage="main", task=task, algorithm=label, outcome_only=True, reference=False,
         model=spec_name(recipe.model), seed=recipe.seed, lr=recipe.optim.lr, budget=recipe.budget or 0,
         step=0, generated_tokens=0, wall_s=0.0, accuracy=None, pass_at_8=None,
-        commit=commit_of(Path(kintsugi.__file__).parent), recipe=fingerprint(recipe), dynamics={},
+        commit=commit_of(Path(kintsugi.__file__).parent), recipe=recipe_fingerprint(recipe), dynamics={},
         machine=f"{parts.machine['hardware']}, {'bfloat16' if cuda else 'float32'}",
     )  # fmt: skip
     rows: list[ResultRow] = []

@@ -152,7 +152,7 @@ def assemble(
     )
 
 
-def evaluated(loaded: LoadedModel) -> int:
+def default_problems(loaded: LoadedModel) -> int:
     """The held-out problems of an evaluation whose recipe does not say."""
     return FEW if loaded.model.device.type == "cpu" and loaded.model.num_parameters() > LARGE else EVALUATED
 
@@ -173,7 +173,7 @@ def held_out(
     recipe: Recipe, problems: Sequence[Problem], loaded: LoadedModel
 ) -> tuple[Sequence[Problem], list[str]]:
     """The problems that are evaluated, and a note where they are few because the recipe does not say."""
-    asked = recipe.eval.problems or evaluated(loaded)
+    asked = recipe.eval.problems or default_problems(loaded)
     found = problems[recipe.eval.skip :][:asked]
     if recipe.eval.problems or asked != FEW:
         return found, []

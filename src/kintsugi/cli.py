@@ -184,12 +184,12 @@ def eval_command(
             print_recipe(resolved, Ground.of(resolved).told(resolved))
         return
     from kintsugi.run.console import Reporter
-    from kintsugi.run.measuring import measure, read_sample, record, save, summary
+    from kintsugi.run.measuring import measure, read_sample, record, save_records, summary
 
     sample = read_sample(text) if text else None
     records: list[dict[str, object]] = []
     if output:
-        save(None, output)
+        save_records(None, output)
     for name, resolved in recipes.items():
         if len(recipes) > 1:
             typer.echo(f"recipe   {name}")
@@ -198,7 +198,7 @@ def eval_command(
         typer.echo(summary(measured))
         if output:
             records.append(record(measured))
-            save(records, output)
+            save_records(records, output)
 
 
 @app.command("compare")
@@ -211,7 +211,7 @@ def compare_command(
 ) -> None:
     """Compare algorithms on one task at an equal budget of generated tokens; ends with a table and a plot."""
     from kintsugi.compare.plan import load_plan, outline
-    from kintsugi.compare.report import summary
+    from kintsugi.compare.report import write_summary
     from kintsugi.compare.run import compare
 
     plan = load_plan(comparison, overrides or ())
@@ -221,7 +221,7 @@ def compare_command(
         return
     rows = compare(plan, typer.echo)
     c = plan.comparison
-    table, picture = summary(rows, Path(c.output_dir), f"{plan.task}-{c.name}")
+    table, picture = write_summary(rows, Path(c.output_dir), f"{plan.task}-{c.name}")
     typer.echo(f"\n{table}\n\nplot: {picture}")
 
 

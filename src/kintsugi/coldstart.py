@@ -71,7 +71,7 @@ def sft(
     Arguments as in kintsugi.trainer.train.
     """
     recipe = Recipe.of(recipe, task=as_task(task), verifier=verifier)
-    return loop.run(
+    return loop.run_lessons(
         recipe, ColdStart(), on_step=on_step, resume=resume, overwrite=overwrite, reporter=reporter
     )
 
@@ -246,11 +246,11 @@ def read_examples(path: Path) -> tuple[list[Solution], list[RepairPair]]:
         keys = set(example) if isinstance(example, dict) else set()
         where = f"{path}, line {number}"
         if {"prompt", "failed", "repaired"} <= keys:
-            before, prompt = asked(example["prompt"], where)
+            before, prompt = question_of(example["prompt"], where)
             anchor, repaired = example.get("anchor"), example["repaired"]
             pairs.append(RepairPair(prompt, example["failed"], anchor, repaired, before))
         elif {"prompt", "completion"} <= keys:
-            before, prompt = asked(example["prompt"], where)
+            before, prompt = question_of(example["prompt"], where)
             solutions.append(Solution(prompt, answered(example["completion"], where), before))
         else:
             raise KintsugiError(
@@ -260,7 +260,7 @@ def read_examples(path: Path) -> tuple[list[Solution], list[RepairPair]]:
     return solutions, pairs
 
 
-def asked(prompt: Any, where: str) -> tuple[tuple[Turn, ...] | None, str]:
+def question_of(prompt: Any, where: str) -> tuple[tuple[Turn, ...] | None, str]:
     """(turns before the question, the question) of a prompt: a text or a conversation."""
     return conversation(prompt, where) if isinstance(prompt, list) else (None, prompt)
 

@@ -28,7 +28,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from kintsugi.names import translated
-from kintsugi.plugins import Spec, did_you_mean, has_bool, spelled, takes, told
+from kintsugi.plugins import Spec, did_you_mean, first_fault, has_bool, spelled, takes
 from kintsugi.records import KintsugiError
 from kintsugi.yamls import parse_value, read_yaml
 
@@ -229,7 +229,7 @@ class Recipe(Section):
     @classmethod
     def parse(cls, data: Mapping[str, Any], where: str = "recipe") -> Recipe:
         """The recipe in a mapping; KintsugiError names the first problem."""
-        if found := next(not_finite(data), None):
+        if found := next(infinite_numbers(data), None):
             raise KintsugiError(f"{where}: {found[0]}: expected a finite number, got {found[1]}")
         return parse_section(cls, data, where)
 
@@ -245,13 +245,13 @@ def parse_section(model: type[AnySection], data: Mapping[str, Any], where: str) 
         raise KintsugiError(f"{where}: {explain(error, list(known_keys(model)))}") from None
 
 
-def not_finite(data: object, key: str = "", depth: int = 20) -> Iterator[tuple[str, float]]:
+def infinite_numbers(data: object, key: str = "", depth: int = 20) -> Iterator[tuple[str, float]]:
     """(dotted key, value) of every number in nested mappings and lists that is infinite or none."""
     if isinstance(data, float) and not math.isfinite(data):
         yield key, data
     elif isinstance(data, Mapping | list | tuple) and depth:  # a YAML anchor may hold itself
         for name, value in data.items() if isinstance(data, Mapping) else enumerate(data):
-            yield from not_finite(value, f"{key}.{name}" if key else str(name), depth - 1)
+            yield from infinite_numbers(value, f"{key}.{name}" if key else str(name), depth - 1)
 
 
 def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -310,7 +310,7 @@ def explain(error: ValidationError, known: Sequence[str]) -> str:
         return f"missing key {key!r}"
     if first["type"] == "value_error":  # a validator of our own: its message says all
         return str(first["ctx"]["error"])
-    return told(error)
+    return first_fault(error)
 
 
 def evaluations_between(recipe: Recipe, first: int, last: int, tokens: float) -> int:

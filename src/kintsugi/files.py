@@ -99,7 +99,7 @@ def sought_in(path: str | Path) -> str:
 
 def seal(folder: Path, leave_out: frozenset[str]) -> None:
     """Writes the folder's checksums, and waits until all of it is on the disk. Its readers may read them."""
-    share(folder)
+    share_files(folder)
     files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name not in leave_out)
     sums = {str(f.relative_to(folder)): digest(f) for f in files}
     write_whole(folder / SUMS, json.dumps(sums, indent=1) + "\n")
@@ -108,7 +108,7 @@ def seal(folder: Path, leave_out: frozenset[str]) -> None:
     sync(folder)
 
 
-def share(folder: Path) -> None:
+def share_files(folder: Path) -> None:
     """Lets whoever may read a folder read its files: safetensors writes them for their owner alone."""
     readers = folder.stat().st_mode & 0o444
     for file in folder.rglob("*"):

@@ -34,13 +34,13 @@ from kintsugi.run.session import (
     TrainResult,
     accuracy,
     due,
+    evaluate_run,
     evaluation_due,
     expected_evaluations,
     expected_steps,
     finished,
     impatient,
     interruptible,
-    measure,
     share_done,
 )
 from kintsugi.sampling.mismatch import MismatchWatch
@@ -120,7 +120,7 @@ class Lessons(ABC):
 
 
 @quiet()
-def run(
+def run_lessons(
     recipe: Recipe,
     lessons: Lessons,
     *,
@@ -133,7 +133,7 @@ def run(
     trackers = load_trackers(recipe.trackers)
     directory = RunLog.check(recipe, resume=resume, overwrite=overwrite)
     again = resume and RunLog.is_run(directory)
-    start_from, notes = checkpoint.latest(directory) if again else (None, [])
+    start_from, notes = checkpoint.latest_checkpoint(directory) if again else (None, [])
     if again:
         same_run(Recipe.load(directory / "recipe.yaml"), recipe)
     learner: LocalLearner | None = None
@@ -167,13 +167,13 @@ def run(
             lessons.keep(directory)
         rewind(log, progress, out)
         if progress.before is None:
-            progress.before = measure(parts, log, out, progress, stop)
+            progress.before = evaluate_run(parts, log, out, progress, stop)
         elif evaluation_due(recipe, progress):  # a shorter run ended here, or was stopped as it was evaluated
-            measure(parts, log, out, progress, stop)
+            evaluate_run(parts, log, out, progress, stop)
         loop(parts, lessons, learner, watch, progress, log, out, stop, on_step)
-        saved = save(log, parts, learner, progress)
+        saved = save_checkpoint(log, parts, learner, progress)
         out.say(f"checkpoint: {saved}")
-        after = accuracy(measure(parts, log, out, progress, stop))
+        after = accuracy(evaluate_run(parts, log, out, progress, stop))
         with writing(saved):
             write_card(directory, saved)  # again: now it knows what came of it
     before = accuracy(progress.before)
@@ -228,15 +228,15 @@ def loop(
                 break
             best = False
             if evaluation_due(recipe, progress):
-                best = measure(parts, log, out, progress, stop) is not None and progress.worse == 0
+                best = evaluate_run(parts, log, out, progress, stop) is not None and progress.worse == 0
             if due(recipe.save_every, progress.step, recipe.steps) or (best and recipe.eval.patience):
-                save(log, parts, learner, progress)
+                save_checkpoint(log, parts, learner, progress)
                 kept = progress.step
     except Exception:
         # Between steps, that is: half an update is no state to go on from, nor is one that cannot be updated.
         if progress.step > kept and learner.version == whole and not progress.stuck:
             with suppress(Exception):  # what ended the run may be the disk: its own words matter
-                out.say(f"checkpoint: {save(log, parts, learner, progress)}")
+                out.say(f"checkpoint: {save_checkpoint(log, parts, learner, progress)}")
         raise
     finally:
         progress.seconds += time.perf_counter() - started
@@ -247,10 +247,10 @@ def loop(
         )
 
 
-def save(log: RunLog, parts: Parts, learner: LocalLearner, progress: Progress) -> Path:
+def save_checkpoint(log: RunLog, parts: Parts, learner: LocalLearner, progress: Progress) -> Path:
     """A checkpoint of the run as it stands; what is written after it is made again when the run is resumed."""
     progress.lines = log.lines
-    return checkpoint.save(log.directory, parts.loaded, learner, progress, parts.recipe.keep_last)
+    return checkpoint.write_checkpoint(log.directory, parts.loaded, learner, progress, parts.recipe.keep_last)
 
 
 def one_step(

@@ -97,7 +97,7 @@ def mend(
             parts.loaded.tokenizer.save_pretrained(log.directory / "tokenizer")
         out.steps = -(-len(parts.train_problems) // told.sampling.problems)
         stack.enter_context(out)
-        episodes = [e for made in steps(parts, solutions, algorithm, log, out) for e in made]
+        episodes = [e for made in mended_steps(parts, solutions, algorithm, log, out) for e in made]
     failed = [r for e in episodes for r in e.rollouts if not r.verdict.passed]
     return Mended(
         log.directory,
@@ -121,7 +121,7 @@ def require_answers(verifier: Any, solutions: Solutions) -> None:
         )
 
 
-def steps(
+def mended_steps(
     parts: Parts, solutions: Solutions, algorithm: Algorithm, log: RunLog, out: Reporter
 ) -> Iterator[list[Episode]]:
     """The episodes of `sampling.problems` problems at a time; each such step is written down as one of training."""
@@ -134,7 +134,7 @@ def steps(
         )  # fmt: skip
         with out.working(f"step {step}"):
             groups = [
-                judged(p, solutions[p.id].texts, ctx, parts.loaded.codec)
+                as_rollouts(p, solutions[p.id].texts, ctx, parts.loaded.codec)
                 for p in problems[first : first + size]
             ]
             if step == 1:
@@ -156,7 +156,7 @@ def steps(
         yield episodes
 
 
-def judged(problem: Problem, texts: Sequence[str], ctx: Context, codec: HFCodec) -> Group:
+def as_rollouts(problem: Problem, texts: Sequence[str], ctx: Context, codec: HFCodec) -> Group:
     """The texts as the model's own answers to the problem, with fresh verdicts. Their author is not known, so they
     have no log-probabilities."""
     prompt = ctx.solve_prompt(problem)

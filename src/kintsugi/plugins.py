@@ -262,7 +262,7 @@ def checked(where: str, argument: Argument, value: Any) -> Any:
     except PydanticUserError:  # an annotation that pydantic cannot check
         return value
     except ValidationError as error:
-        raise KintsugiError(f"{where}: {told(error, argument.name)}") from None
+        raise KintsugiError(f"{where}: {first_fault(error, argument.name)}") from None
 
 
 ANYTHING = ConfigDict(arbitrary_types_allowed=True)
@@ -272,7 +272,7 @@ def is_model(kind: Any) -> bool:
     return isinstance(kind, type) and hasattr(kind, "model_config")
 
 
-def told(error: ValidationError, key: str = "") -> str:
+def first_fault(error: ValidationError, key: str = "") -> str:
     """The first thing that pydantic found wrong, as one line that begins with its key."""
     first = error.errors()[0]
     place = ".".join(str(p) for p in (key, *first["loc"]) if p not in ("", "str", "dict[str,any]"))

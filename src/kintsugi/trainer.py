@@ -60,7 +60,9 @@ def train(
     """
     recipe = Recipe.of(recipe, task=as_task(task), verifier=verifier, algorithm=algorithm)
     lessons = Reinforcement(check_algorithm(recipe))
-    return loop.run(recipe, lessons, on_step=on_step, resume=resume, overwrite=overwrite, reporter=reporter)
+    return loop.run_lessons(
+        recipe, lessons, on_step=on_step, resume=resume, overwrite=overwrite, reporter=reporter
+    )
 
 
 def outline(recipe: Recipe) -> list[str]:

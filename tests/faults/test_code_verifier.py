@@ -202,7 +202,7 @@ def test_arguments_are_checked(arguments: dict[str, Any], message: str) -> None:
 
 
 def test_no_sandbox_no_verifier(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for cached in (sandbox.bubblewrap, sandbox.probe):
+    for cached in (sandbox.bubblewrap, sandbox.try_sandbox):
         monkeypatch.setattr(sandbox, cached.__name__, cached.__wrapped__)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(KintsugiError, match=r"apt-get install bubblewrap\), or set unsafe: true"):

@@ -228,7 +228,7 @@ def test_a_directory_that_is_still_written_in_is_waited_for(tmp_path: Path) -> N
         assert said == [f"grpo: another process is still writing in {tmp_path / 'a'}; it is waited for"]
         # One that finds it locked after all says so by its exit code, and is put back into the queue.
         place = recipe(tmp_path, output_dir=str(tmp_path / "a"), steps=1, eval={"problems": 1, "samples": 1})
-        process = child.start(place, tmp_path / "log", resume=False)
+        process = child.start_run(place, tmp_path / "log", resume=False)
         process.join(120)
     assert process.exitcode == child.BUSY
     assert "another run is writing there" in (tmp_path / "log").read_text()

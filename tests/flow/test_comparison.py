@@ -16,7 +16,7 @@ from benchmarks.page import write
 
 from kintsugi import train
 from kintsugi.compare.plan import Plan, load_plan
-from kintsugi.compare.results import latest, read_rows
+from kintsugi.compare.results import latest_runs, read_rows
 from kintsugi.compare.run import compare
 
 pytestmark = pytest.mark.long
@@ -48,7 +48,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_the_smoke_comparison_makes_rows_a_table_and_a_plot(smoke: tuple[Path, str]) -> None:
     directory, said = smoke
-    curves, errors = latest(read_rows(directory / "learning.jsonl"))
+    curves, errors = latest_runs(read_rows(directory / "learning.jsonl"))
     assert errors == []
     main = [c for c in curves if c.head.stage == "main"]
     assert {(c.head.algorithm, c.head.seed) for c in main} == {
@@ -72,7 +72,7 @@ def test_the_smoke_comparison_makes_rows_a_table_and_a_plot(smoke: tuple[Path, s
 
 
 def test_each_algorithm_runs_at_the_rate_its_own_tuning_chose(smoke: tuple[Path, str]) -> None:
-    curves, _ = latest(read_rows(smoke[0] / "learning.jsonl"))
+    curves, _ = latest_runs(read_rows(smoke[0] / "learning.jsonl"))
     for name in ("grpo", "iop"):
         scores = {
             c.head.lr: c.score() for c in curves if (c.head.algorithm, c.head.stage) == (name, "tuning")
@@ -107,7 +107,7 @@ def test_a_run_that_fails_leaves_its_reason_and_stops_no_other(tmp_path: Path) -
     (tmp_path / "own.py").write_text(own)
     entries = f"algorithms=['{tmp_path}/own.py:BAD', grpo]"
     rows = compare(plan_of(tmp_path, entries, "tuning=null", "seeds=[0]", "budget=500"), lambda _: None)
-    curves, (error,) = latest(rows)
+    curves, (error,) = latest_runs(rows)
     assert [c.head.algorithm for c in curves] == ["grpo"]
     assert (error.algorithm, error.accuracy) == ("bad", None)
     assert "ZeroDivisionError" in str(error.error)

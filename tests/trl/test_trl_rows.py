@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from kintsugi.bridges.replay import Lockstep
-from kintsugi.bridges.trl_rows import Layout, dealt, idle, unpadded
+from kintsugi.bridges.trl_rows import Layout, dealt, idle_row, unpadded
 from kintsugi.learning.objective import Objective
 from kintsugi.records import Row
 
 OBJECTIVE = Objective("token", reduction="token")
 LAYOUT = Layout(9, None, torch.device("cpu"))
-FILLER = idle(9)
+FILLER = idle_row(9)
 
 
 def row(completion: tuple[int, ...], mask: tuple[int, ...], credit: float) -> Row:

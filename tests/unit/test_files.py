@@ -293,7 +293,7 @@ def test_no_damaged_file_of_a_run_is_a_traceback(file: str, how: str, tmp_path: 
     from rich.console import Console
 
     from kintsugi.look.diagnose import diagnose
-    from kintsugi.look.repeat import compared
+    from kintsugi.look.repeat import beside
     from kintsugi.look.show import Selection, show
     from kintsugi.loop import same_data
 
@@ -305,7 +305,7 @@ def test_no_damaged_file_of_a_run_is_a_traceback(file: str, how: str, tmp_path: 
         lambda: write_report(place),
         lambda: show(Run.open(place), Selection(), console),
         lambda: diagnose(Run.open(place)),
-        lambda: compared(Run.open(place), Run.open(tmp_path / "whole")),
+        lambda: beside(Run.open(place), Run.open(tmp_path / "whole")),
         lambda: export(Run.open(place), tmp_path / "model"),
         lambda: same_data(place, {"data": "1"}),
         lambda: repeat(Run.open(place), tmp_path / "again"),

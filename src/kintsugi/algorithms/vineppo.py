@@ -58,13 +58,13 @@ def run(problem: Problem, ctx: Context, continuations: int, states: int) -> Aski
     return Episode(problem, rollouts, extras=tuple(Extra("check", *of, r) for of, g in found for r in g))
 
 
-def values(episode: Episode) -> dict[tuple[int, ...], float]:
+def state_values(episode: Episode) -> dict[tuple[int, ...], float]:
     """V by beginning: the mean reward of its continuations that have one."""
     found: dict[tuple[int, ...], list[float]] = {}
     for e in episode.extras:
         ids = episode.rollouts[e.of].completion.token_ids[: e.at]
         found.setdefault(ids, []).extend(rewards([e.rollout]))
-    return {ids: sum(values) / len(values) for ids, values in found.items() if values}
+    return {ids: sum(state_values) / len(state_values) for ids, state_values in found.items() if state_values}
 
 
 def step_advantages(rollout: Rollout, start: float, value: dict[tuple[int, ...], float]) -> list[float]:
@@ -83,7 +83,7 @@ def step_advantages(rollout: Rollout, start: float, value: dict[tuple[int, ...],
 
 def rows(episode: Episode) -> list[Row]:
     """One row per rollout, credited step by step."""
-    group, value, made = rollout_rows(episode), values(episode), []
+    group, value, made = rollout_rows(episode), state_values(episode), []
     for member, over in zip(group, leave_one_out(rewards(episode.rollouts)), strict=True):
         rollout = episode.rollouts[member.index]
         made.append(member.add("step", step_advantages(rollout, rollout.verdict.total - over, value)))

@@ -83,7 +83,7 @@ def told_apart(names: Iterable[str]) -> list[str]:
     return found
 
 
-def told(episodes: Sequence[Episode], rows: Sequence[Row]) -> dict[str, float]:
+def logged_numbers(episodes: Sequence[Episode], rows: Sequence[Row]) -> dict[str, float]:
     """The numbers of a step that have a value, for another trainer's logs: kintsugi.run.metrics.episode_metrics."""
     found = episode_metrics(episodes, rows)
     return {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}

@@ -31,11 +31,11 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
 from kintsugi.algorithms import ALGORITHMS
-from kintsugi.bridges.common import bridge_recipe, keep_memory, kept_memory, told
+from kintsugi.bridges.common import bridge_recipe, keep_memory, kept_memory, logged_numbers
 from kintsugi.bridges.journal import Journal
 from kintsugi.bridges.replay import Lockstep, grouped
 from kintsugi.bridges.trl_diary import NUMBER, TrlDiary
-from kintsugi.bridges.trl_rows import Layout, dealt, idle, unpadded
+from kintsugi.bridges.trl_rows import Layout, dealt, idle_row, unpadded
 from kintsugi.bridges.trl_settings import SUM, deciding, masked, on_policy, settle
 from kintsugi.bridges.trl_words import TextCodec, check_rewards, verdict_of, wording
 from kintsugi.loop import remember
@@ -51,7 +51,7 @@ from kintsugi.trainer import check_algorithm
 from kintsugi.verifiers.calls import Log
 from kintsugi.verifiers.heard import Heard
 from kintsugi.verifiers.user import UserVerifier
-from kintsugi.verifiers.weighted import Weighted, distinct
+from kintsugi.verifiers.weighted import Weighted, distinct_names
 
 
 class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -124,7 +124,7 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _judge_by(self, outcome: str | int | None) -> None:
         """Makes one verifier of the reward functions, of which `outcome` decides."""
-        names = distinct(self.reward_func_names)
+        names = distinct_names(self.reward_func_names)
         self._weights = dict(zip(names, self.reward_weights.tolist(), strict=True))
         self._outcome = deciding(names, outcome)
         functions = dict(zip(names, map(self._function, range(len(names))), strict=True))
@@ -158,7 +158,7 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         episodes = self._episodes(self._groups(inputs, output), meter)
         rows = [row for e in episodes for row in self._algorithm.rows(e)]
         remember(self._memory, episodes)
-        for name, value in told(episodes, rows).items():
+        for name, value in logged_numbers(episodes, rows).items():
             self._metrics["train"][f"kintsugi/{name}"].append(value)
         return self._batch(rows, self._diary.batch(episodes, rows, meter.seconds))
 
@@ -263,7 +263,7 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         if not hasattr(model, "forward"):
             function: Callable[..., Any] = model
             return function
-        if distinct(self.reward_func_names)[index] == self._outcome:
+        if distinct_names(self.reward_func_names)[index] == self._outcome:
             raise KintsugiError(
                 f"reward function {self._outcome}: expected a function to say whether an answer is right, this "
                 "one is a model; name another as outcome"
@@ -315,7 +315,7 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _batch(self, rows: Sequence[Row], first: int) -> dict[str, Any]:
         """This process's rows as TRL's batch; `first` is the number of the first row of all."""
-        filler = masked(rows[0]) if rows and self._layout.flush else idle(self._layout.pad_id)
+        filler = masked(rows[0]) if rows and self._layout.flush else idle_row(self._layout.pad_id)
         steps, keep = self.args.steps_per_generation, bool(self.beta)  # a KL needs no credit
         numbered, items = dealt(rows, self._objective, self._processes, steps, filler, keep)
         batch = self._layout.batch([row for _, row in numbered], items, self.importance_sampling_level)

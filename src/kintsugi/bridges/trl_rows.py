@@ -17,7 +17,7 @@ from kintsugi.records import Row
 from kintsugi.sampling.base import Score
 
 
-def idle(pad_id: int) -> Row:
+def idle_row(pad_id: int) -> Row:
     """A row that trains nothing, to fill a batch."""
     return Row((pad_id,), (pad_id,), None, "", "rollout", 0, mask=(0,))
 

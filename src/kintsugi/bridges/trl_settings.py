@@ -97,7 +97,7 @@ def suited(args: Any, algorithm: Algorithm) -> Algorithm:
         made = algorithm.rows(episode)
         if args.mask_truncated_completions:
             made = [masked(r) if episode.text(r.kind, r.index).truncated else r for r in made]
-        return spread(made, episode) if unscaled else made
+        return times_deviation(made, episode) if unscaled else made
 
     return replace(algorithm, rows=rows, reduction=LOSSES.get(args.loss_type, algorithm.reduction))
 
@@ -107,7 +107,7 @@ def masked(row: Row) -> Row:
     return replace(row, mask=(0,) * len(row.mask), credit={})
 
 
-def spread(rows: Sequence[Row], episode: Episode) -> list[Row]:
+def times_deviation(rows: Sequence[Row], episode: Episode) -> list[Row]:
     """The rows with group advantages times the standard deviation that divided them, as a reason of its own."""
     of = {episode.extras[row.index].of for row in rows if row.kind == "extra" and "group" in row.credit}
     whole = any(row.kind == "rollout" and "group" in row.credit for row in rows)

@@ -28,11 +28,11 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils as tu
 
-from kintsugi.bridges.common import keep_memory, kept_memory, told, told_apart
+from kintsugi.bridges.common import keep_memory, kept_memory, logged_numbers, told_apart
 from kintsugi.bridges.verl_diary import VerlDiary
 from kintsugi.bridges.verl_loop import KintsugiAgentLoop, problem_name
 from kintsugi.bridges.verl_rows import NOTE, Note, jagged, row_of, sampler_gap, seconds_of, token_sum
-from kintsugi.bridges.verl_settings import ANCHOR, NAME, PROBLEM, named, plan, verifier
+from kintsugi.bridges.verl_settings import ANCHOR, NAME, PROBLEM, plan, verifier, verifier_specs
 from kintsugi.learning.objective import flattened
 from kintsugi.loop import remember
 from kintsugi.records import KintsugiError, Problem
@@ -119,13 +119,13 @@ class KintsugiTrainer(PPOTrainerSync):  # type: ignore[misc]
         placed = [i for i, note in enumerate(notes) if note.place is not None]
         rows = [row_of(ids[i], texts[i], masks[i], credits[i], notes[i]) for i in placed]
         episodes = [note.episode for note in notes if note.episode is not None]
-        if not goes_on(named(self.config) or []):
+        if not goes_on(verifier_specs(self.config) or []):
             require((r.verdict for e in episodes for r in e.rollouts), f"verl: step {self.global_steps}")
         remember(self.memory, episodes)
         self.diary.sampled(batch.keys, notes, self.timing_raw.get("gen", 0.0))
         folded = dict(zip(placed, flattened(rows, self.plan.objective), strict=True))
         live = [i for i, row in folded.items() if row.active and any(row.advantages)]
-        found = told(episodes, rows) | seconds_of(notes)
+        found = logged_numbers(episodes, rows) | seconds_of(notes)
         found |= {"rows/live": len(live), "memory/known": self.known}
         metrics.update({f"kintsugi/{name}": value for name, value in found.items()})
         live = live or [0]  # verl cannot go on with nothing

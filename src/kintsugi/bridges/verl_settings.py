@@ -96,21 +96,21 @@ def told_by(config: DictConfig) -> dict[str, Any]:
     return {
         "model": str(config.actor_rollout_ref.model.path),
         "task": data.train_files if isinstance(data.train_files, str) else ", ".join(data.train_files),
-        "verifier": named(config) or function,
+        "verifier": verifier_specs(config) or function,
         "output_dir": Journal.place(config.trainer.default_local_dir),
         "optim": {"lr": actor.optim.lr, "minibatches": max(1, updates)},
         "problems": data.train_batch_size,
     }
 
 
-def named(config: DictConfig) -> Any:
+def verifier_specs(config: DictConfig) -> Any:
     """`kintsugi.verifier`: a spec, a list of them, or None."""
     return OmegaConf.to_container(config.kintsugi, resolve=True)["verifier"]
 
 
 def verifier(config: DictConfig, truth: object) -> Verifier:
     """`kintsugi.verifier`, or else verl's reward function, which gets the ground truth as the data set has it."""
-    if spec := named(config):
+    if spec := verifier_specs(config):
         return load_verifier(spec)
     own = config.reward.get("custom_reward_function") or {}
     arguments = {**(own.get("reward_kwargs") or {}), "ground_truth": truth}

@@ -25,13 +25,13 @@ def context() -> ForkServerContext:
     return found
 
 
-def start(recipe: Path, log: Path, *, resume: bool) -> ForkServerProcess:
+def start_run(recipe: Path, log: Path, *, resume: bool) -> ForkServerProcess:
     """A process that makes the run of a recipe file and says what it has to say in `log`.
 
     Exit codes are those of `kintsugi train`: 0 done, 2 bad input, 130 or 143 interrupted; 1 for any other error. BUSY
     where another process is writing in the run's directory. It ends, with a checkpoint, when its parent does.
     """
-    process = context().Process(target=make, args=(recipe, log, resume))
+    process = context().Process(target=make_run, args=(recipe, log, resume))
     process.start()
     return process
 
@@ -48,7 +48,7 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def make(recipe: Path, log: Path, resume: bool) -> None:
+def make_run(recipe: Path, log: Path, resume: bool) -> None:
     os.setsid()  # a Ctrl-C at the terminal is passed on by the parent, once
     end_with_parent()
     file = os.open(log, os.O_WRONLY | os.O_CREAT | (os.O_APPEND if resume else os.O_TRUNC), 0o644)

@@ -24,7 +24,7 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, StrictInt, model_validator
 
 from kintsugi.algorithms import load_algorithm
-from kintsugi.compare.tuning import Grid, Point, points, short
+from kintsugi.compare.tuning import Grid, Point, points, short_key
 from kintsugi.config import EVALUATED, Recipe, Section, apply_overrides, parse_section
 from kintsugi.plugins import Spec, split_spec
 from kintsugi.records import KintsugiError
@@ -127,7 +127,7 @@ class PlannedRun:
     @property
     def fingerprint(self) -> str:
         """Eight hex digits of everything in the recipe that decides its result."""
-        return fingerprint(self.recipe)
+        return recipe_fingerprint(self.recipe)
 
     @property
     def budget(self) -> int:
@@ -177,7 +177,7 @@ class Plan:
         self, entry: Entry, stage: Stage, point: Point, seed: int, budget: int, evaluations: int
     ) -> PlannedRun:
         c = self.comparison
-        values = "".join(f"-{safe(short(key))}{value:g}" for key, value in point)
+        values = "".join(f"-{safe(short_key(key))}{value:g}" for key, value in point)
         place = (
             Path(c.output_dir) / f"{self.task}-{c.name}" / stage / f"{safe(entry.label)}{values}-seed{seed}"
         )
@@ -278,7 +278,7 @@ def outline(plan: Plan) -> list[str]:
     ]
     if c.tuning:
         grid = "; ".join(
-            f"{short(key)} {', '.join(f'{v:g}' for v in vs)}" for key, vs in c.tuning.grid.items()
+            f"{short_key(key)} {', '.join(f'{v:g}' for v in vs)}" for key, vs in c.tuning.grid.items()
         )
         said.append(
             f"{len(tuning)} tuning runs before them ({grid}) on seed {c.tuning.seeds[0]}, "
@@ -297,7 +297,7 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     return result
 
 
-def fingerprint(recipe: Recipe) -> str:
+def recipe_fingerprint(recipe: Recipe) -> str:
     text = json.dumps(recipe.model_dump(exclude=SAME_RESULT), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

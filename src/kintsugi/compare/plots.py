@@ -47,7 +47,7 @@ MOST_CURVES = 10
 """More algorithms than this are drawn as dots with intervals, not as curves."""
 
 
-def draw(path: Path, title: str, curves: Sequence[Curve], standing: Standing) -> None:
+def draw_comparison(path: Path, title: str, curves: Sequence[Curve], standing: Standing) -> None:
     """Writes the picture of one comparison on one task; its file name's ending decides the format."""
     figure = (
         dots(title, standing) if len(standing.summaries) > MOST_CURVES else lines(title, curves, standing)
@@ -121,7 +121,7 @@ def lines(title: str, curves: Sequence[Curve], standing: Standing) -> Any:
 
 def name_ends(axes: Any, ends: Mapping[str, float], colours: Mapping[str, str]) -> None:
     """Writes each line's label and last value beside its end, apart from the others."""
-    for label, y in apart(ends, 0.055).items():
+    for label, y in moved_apart(ends, 0.055).items():
         line = {"arrowstyle": "-", "color": colours[label], "linewidth": 0.8, "shrinkA": 1, "shrinkB": 0}
         axes.annotate(
             f"{label}  {ends[label]:.2f}",
@@ -194,7 +194,7 @@ def assign(labels: Sequence[str]) -> dict[str, str]:
     return {label: COLOURS.get(label) or given[label] for label in labels}
 
 
-def apart(places: Mapping[str, float], gap: float) -> dict[str, float]:
+def moved_apart(places: Mapping[str, float], gap: float) -> dict[str, float]:
     """The places moved as little as is needed for neighbours to lie `gap` apart, in the same order, within 0 and 1."""
     order = sorted(places, key=lambda label: places[label])
     groups: list[list[str]] = [[label] for label in order]

@@ -141,7 +141,7 @@ def run_key(row: ResultRow) -> Key:
     return row.comparison, row.task, row.stage, row.algorithm, row.seed, tuned
 
 
-def latest(rows: Iterable[ResultRow]) -> tuple[list[Curve], list[ResultRow]]:
+def latest_runs(rows: Iterable[ResultRow]) -> tuple[list[Curve], list[ResultRow]]:
     """(finished runs, error rows of runs that did not finish): of each run, what the file says last."""
     found = {run_key(batch[0]): batch for batch in batches(rows)}
     return (

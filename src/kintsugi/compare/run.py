@@ -24,16 +24,16 @@ from pathlib import Path
 from typing import Any
 
 from kintsugi.compare import child
-from kintsugi.compare.plan import Plan, PlannedRun, fingerprint
+from kintsugi.compare.plan import Plan, PlannedRun, recipe_fingerprint
 from kintsugi.compare.results import (
     Curve,
     ResultRow,
     append_rows,
-    latest,
+    latest_runs,
     read_rows,
     rows_of_log,
 )
-from kintsugi.compare.tuning import Tuned, choose, short, told
+from kintsugi.compare.tuning import Tuned, choose, point_words, short_key
 from kintsugi.config import Recipe
 from kintsugi.files import locked, numbered
 from kintsugi.plugins import spec_name
@@ -81,9 +81,9 @@ def compare(plan: Plan, say: Say = print) -> list[ResultRow]:
     commit = commit_of(Path(__file__).parents[1])
     choices = tune(plan, clock, commit, say)
     for label, choice in choices.items():
-        scores = "  ".join(f"{told(point)}: {score:.3f}" for point, score in choice.scores.items())
-        edges = "".join(f", {short(key)} the {side} of its grid" for key, side in choice.edges().items())
-        say(f"tuned {label}: {told(choice.point)}{edges}  [{scores}]")
+        scores = "  ".join(f"{point_words(point)}: {score:.3f}" for point, score in choice.scores.items())
+        edges = "".join(f", {short_key(key)} the {side} of its grid" for key, side in choice.edges().items())
+        say(f"tuned {label}: {point_words(choice.point)}{edges}  [{scores}]")
     for entry in plan.entries:
         if entry.grid and entry.label not in choices:
             say(f"{entry.label}: no tuning run has finished, so it is left out")
@@ -133,14 +133,14 @@ def identity(run: PlannedRun) -> tuple[str, str, str, str]:
 
 def finished_runs(plan: Plan) -> dict[tuple[str, str, str, str], Curve]:
     """The finished runs in the results file."""
-    curves, _ = latest(read_rows(Path(plan.comparison.results)))
+    curves, _ = latest_runs(read_rows(Path(plan.comparison.results)))
     return {(c.head.comparison, c.head.stage, c.head.algorithm, c.head.recipe): c for c in curves}
 
 
 def work(plan: Plan, runs: Sequence[PlannedRun], later: int, clock: Clock, commit: str, say: Say) -> None:
     """Makes those of `runs` that are missing, `jobs` at a time; `later` more runs will follow them."""
     c = plan.comparison
-    waiting = deque(run for run in runs if not known(plan, run))
+    waiting = deque(run for run in runs if not already_held(plan, run))
     if skipped := len(runs) - len(waiting):
         say(f"{runs[0].stage}: {skipped} of {len(runs)} runs are in {c.results} already")
     active: list[RunProcess] = []
@@ -167,7 +167,7 @@ def work(plan: Plan, runs: Sequence[PlannedRun], later: int, clock: Clock, commi
                     clock.expected = sum(w.run.budget for w in active) + sum(r.budget for r in waiting)
                     clock.expected += later * c.budget
                     say(
-                        f"{describe(rows, worker)}  ({len(waiting) + len(active)} to go, {clock.eta(c.jobs)})"
+                        f"{ended_line(rows, worker)}  ({len(waiting) + len(active)} to go, {clock.eta(c.jobs)})"
                     )
                 time.sleep(POLL)
         except BaseException:
@@ -190,7 +190,7 @@ def free(waiting: Sequence[PlannedRun], most: int, told: set[str], say: Say) -> 
     return found
 
 
-def known(plan: Plan, run: PlannedRun) -> bool:
+def already_held(plan: Plan, run: PlannedRun) -> bool:
     """True if the results file holds the run, or the same one under another name, whose rows are then copied."""
     curves = finished_runs(plan)
     if identity(run) in curves:
@@ -221,13 +221,13 @@ def launch(run: PlannedRun, *, afresh: bool = False) -> RunProcess:
     place.parent.mkdir(parents=True, exist_ok=True)
     recipe = place.with_name(f"{place.name}.yaml")
     recipe.write_text(run.recipe.to_yaml(), encoding="utf-8")
-    return RunProcess(run, child.start(recipe, log_of(run), resume=resume), resume, time.monotonic())
+    return RunProcess(run, child.start_run(recipe, log_of(run), resume=resume), resume, time.monotonic())
 
 
 def can_resume(run: PlannedRun, place: Path) -> bool:
     """True if the same run was begun there and has left a checkpoint."""
     try:
-        same = fingerprint(Recipe.load(place / "recipe.yaml")) == run.fingerprint
+        same = recipe_fingerprint(Recipe.load(place / "recipe.yaml")) == run.fingerprint
     except KintsugiError:
         return False
     return same and bool(numbered(place / "checkpoints"))
@@ -258,7 +258,7 @@ def finish(worker: RunProcess, commit: str, *, keep: bool) -> list[ResultRow]:
             "pass_at_8": None,
         }
         return [ResultRow(**common, **nothing, dynamics={}, error=error)]
-    common["machine"] = machine_of(place)
+    common["machine"] = machine_words(place)
     rows = rows_of_log(read_metrics(place / "metrics.jsonl"), common)
     if not keep:
         for table in BULKY:
@@ -266,16 +266,17 @@ def finish(worker: RunProcess, commit: str, *, keep: bool) -> list[ResultRow]:
     return rows
 
 
-def machine_of(place: Path) -> str:
+def machine_words(place: Path) -> str:
     """The hardware and the type that a run used: `NVIDIA H100 80GB HBM3, bfloat16`. "" where it kept no name."""
     told = json.loads((place / "versions.json").read_text(encoding="utf-8"))
     return f"{told['hardware']}, {told['dtype'].removeprefix('torch.')}" if "hardware" in told else ""
 
 
-def describe(rows: Sequence[ResultRow], worker: RunProcess) -> str:
+def ended_line(rows: Sequence[ResultRow], worker: RunProcess) -> str:
     """One line about a run that has ended."""
     row = rows[-1]
-    name = f"{row.stage} {row.algorithm}, {told(tuple(row.settings.items())) or f'lr {row.lr:g}'}, seed {row.seed}"
+    settings = point_words(tuple(row.settings.items())) or f"lr {row.lr:g}"
+    name = f"{row.stage} {row.algorithm}, {settings}, seed {row.seed}"
     if row.error is not None:
         return f"{name}: FAILED, {row.error}"
     took = time.monotonic() - worker.started

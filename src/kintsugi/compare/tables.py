@@ -14,7 +14,7 @@ from kintsugi.compare.results import (
     interval,
     paired,
 )
-from kintsugi.compare.tuning import Point, Tuned, choose, point_of, short, told
+from kintsugi.compare.tuning import Point, Tuned, choose, point_of, point_words, short_key
 
 PAPER = {"repair_success": (0.384, 0.731), "train_accuracy": (0.521, 0.835), "active_ratio": (0.246, 0.098)}
 """IOP on Qwen3-32B, start -> end of training, as published (arXiv:2605.05226)."""
@@ -75,7 +75,7 @@ def main_runs(curves: Iterable[Curve]) -> dict[str, list[Curve]]:
 def standing(curves: Sequence[Curve], errors: Sequence[ResultRow] = ()) -> Standing:
     """The standing of one comparison on one task, from its finished runs."""
     main = main_runs(curves)
-    tuning = choices([c for c in curves if c.head.stage == "tuning"])
+    tuning = tuned_choices([c for c in curves if c.head.stage == "tuning"])
     means = {label: fmean(c.final() for c in found) for label, found in main.items()}
     reference = pick_reference(main, means)
     target = means[reference] if reference else None
@@ -121,7 +121,7 @@ def pick_reference(main: Mapping[str, Sequence[Curve]], means: Mapping[str, floa
     return max(marked or outcome_only, key=lambda label: means[label], default=None)
 
 
-def choices(tuning: Sequence[Curve]) -> dict[str, Tuned]:
+def tuned_choices(tuning: Sequence[Curve]) -> dict[str, Tuned]:
     """The point chosen for each label, from its tuning runs at its latest budget."""
     found = {}
     for label, curves in by_label(tuning).items():
@@ -149,7 +149,7 @@ def comparison_table(s: Standing) -> str:
     lines = []
     for a in s.summaries:
         seeds = f"{a.final.n}" + (f" ({a.failed} failed)" if a.failed else "")
-        settings = "; ".join(told(point) for point in a.points) + edge_mark(a)
+        settings = "; ".join(point_words(point) for point in a.points) + edge_mark(a)
         half_way = [f"{a.quarter:.3f}", f"{a.half:.3f}"]
         pass_8 = "" if a.pass_at_8 is None else str(a.pass_at_8)
         versus = "" if a.versus is None else signed(a.versus)
@@ -173,7 +173,7 @@ def edge_mark(a: Summary) -> str:
 
 
 def edge_words(edges: Mapping[str, str]) -> str:
-    return ", ".join(f"{short(key)} {side}" for key, side in edges.items())
+    return ", ".join(f"{short_key(key)} {side}" for key, side in edges.items())
 
 
 def tuning_table(tuning: Sequence[Curve]) -> str:
@@ -181,22 +181,22 @@ def tuning_table(tuning: Sequence[Curve]) -> str:
 
     The chosen point is bold, a point of several seeds says how many, and a best point at an edge is marked.
     """
-    found = choices(tuning)
+    found = tuned_choices(tuning)
     columns = sorted({point[0][1] for choice in found.values() for point in choice.scores})
-    first = short(next(iter(found.values())).point[0][0]) if found else ""
+    first = short_key(next(iter(found.values())).point[0][0]) if found else ""
     lines = []
     for label, choice in sorted(found.items()):
         for others in sorted({point[1:] for point in choice.scores}):
-            cells = [tuning_cell(choice, point) for point in row_of(choice, others, columns)]
+            cells = [tuning_cell(choice, point) for point in surface_row(choice, others, columns)]
             mine = others == choice.point[1:]
             mark = edge_words(choice.edges()) if mine else ""
-            lines.append([f"`{label}`", told(others), *cells, f"{mark} of its grid" if mark else ""])
+            lines.append([f"`{label}`", point_words(others), *cells, f"{mark} of its grid" if mark else ""])
     keep = [0, *([1] if any(line[1] for line in lines) else []), *range(2, 3 + len(columns))]
     head = ["algorithm", "other settings", *(f"{first} {value:g}" for value in columns), ""]
     return markdown([head[i] for i in keep], [[line[i] for i in keep] for line in lines])
 
 
-def row_of(choice: Tuned, others: Point, columns: Sequence[float]) -> list[Point]:
+def surface_row(choice: Tuned, others: Point, columns: Sequence[float]) -> list[Point]:
     """The points of one line of a surface."""
     key = choice.point[0][0]
     return [((key, value), *others) for value in columns]

@@ -29,10 +29,10 @@ def points(grid: Grid) -> list[Point]:
     With one update a batch every ratio is 1, so that clip ranges decide nothing: the first one stands for all.
     """
     found = (tuple(zip(grid, values, strict=True)) for values in product(*grid.values()))
-    return [point for point in found if not idle(point, grid)]
+    return [point for point in found if not clips_nothing(point, grid)]
 
 
-def idle(point: Point, grid: Grid) -> bool:
+def clips_nothing(point: Point, grid: Grid) -> bool:
     """True if the point differs from an earlier one in clip ranges alone, and those act on no ratio."""
     values = dict(point)
     return values.get(ONE_UPDATE) == 1 and any(
@@ -65,7 +65,7 @@ class Tuned:
         """One point further out along each key at whose edge the best one lies, by the step of the grid there."""
         for key, side in self.edges().items():
             first, second = self.along(key)[:2] if side == "lowest" else self.along(key)[:-3:-1]
-            value = rounded(first * first / second, whole(self.along(key)))
+            value = rounded_setting(first * first / second, all_whole(self.along(key)))
             if value > 0 and value != first:
                 yield at(self.point, key, value)
 
@@ -75,7 +75,7 @@ class Tuned:
             values = self.along(key)
             place = values.index(value)
             for other in values[max(0, place - 1) : place] + values[place + 1 : place + 2]:
-                middle = rounded(math.sqrt(value * other), whole(values))
+                middle = rounded_setting(math.sqrt(value * other), all_whole(values))
                 if middle not in values:
                     yield at(self.point, key, middle)
 
@@ -89,11 +89,11 @@ def at(point: Point, key: str, value: float) -> Point:
     return tuple((k, value if k == key else v) for k, v in point)
 
 
-def whole(values: Sequence[float]) -> bool:
+def all_whole(values: Sequence[float]) -> bool:
     return all(isinstance(value, int) for value in values)
 
 
-def rounded(value: float, to_whole: bool) -> float:
+def rounded_setting(value: float, to_whole: bool) -> float:
     """To three digits, or to a whole number of at least 1."""
     return max(1, round(value)) if to_whole else float(f"{value:.3g}")
 
@@ -119,11 +119,11 @@ def point_of(curve: Curve) -> Point:
     return tuple(curve.head.settings.items()) or (("optim.lr", curve.head.lr),)
 
 
-def short(key: str) -> str:
+def short_key(key: str) -> str:
     """`lr` for `optim.lr`, `clip_low, clip_high` for both keys of a clip range."""
     return ", ".join(part.strip().rpartition(".")[2] for part in key.split(","))
 
 
-def told(point: Point) -> str:
+def point_words(point: Point) -> str:
     """`lr 0.0002, minibatches 4`."""
-    return ", ".join(f"{short(key)} {value:g}" for key, value in point)
+    return ", ".join(f"{short_key(key)} {value:g}" for key, value in point)

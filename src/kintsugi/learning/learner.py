@@ -2,7 +2,7 @@
 
 J = mean over policy rows + mean over repair rows (each row times its weight): METHOD's
 J_pol + lambda_rep * J_rep. Rows whose gate or credit is empty count in the mean but cost no forward pass.
-An objective may take another mean than that over rows (kintsugi.learning.loss.share).
+An objective may take another mean than that over rows (kintsugi.learning.objective.row_share).
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Objective:
     horizon: int = 1
 
 
-def share(objective: Objective, active: int) -> tuple[float, float]:
+def row_share(objective: Objective, active: int) -> tuple[float, float]:
     """(what a row's loss is multiplied by, what the row adds to the divisor) with `active` gated tokens.
 
     row: the mean over rows. token: the mean over all tokens of all rows (DAPO, arXiv:2503.14476).
@@ -48,9 +48,9 @@ def row_scales(rows: Sequence[Row], objective: Objective) -> list[float]:
     """
     divisors = defaultdict[str, float](float)
     for row in rows:
-        divisors[row.term] += share(objective, row.active)[1]
+        divisors[row.term] += row_share(objective, row.active)[1]
     # A divisor of 0: nothing is gated there, and nothing gets credit.
-    return [row.weight * share(objective, row.active)[0] / (divisors[row.term] or 1.0) for row in rows]
+    return [row.weight * row_share(objective, row.active)[0] / (divisors[row.term] or 1.0) for row in rows]
 
 
 def flattened(rows: Sequence[Row], objective: Objective) -> list[Row]:

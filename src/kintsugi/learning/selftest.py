@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kintsugi.learning.scoring import Scorer, Target
-from kintsugi.sampling.selftest import NEW, compare, prompts, trying
+from kintsugi.sampling.selftest import NEW, check_logprobs, prompts, trying
 
 
 def check_learner(model: Any, pad_id: int) -> None:
@@ -18,4 +18,4 @@ def check_learner(model: Any, pad_id: int) -> None:
         for chunk in (targets[:2], targets):
             scores = scorer(chunk).tolist()
             pairs = zip(chunk, scores, strict=True)
-            compare(model, "learner", [(t.prompt_ids, t.completion_ids, row) for t, row in pairs])
+            check_logprobs(model, "learner", [(t.prompt_ids, t.completion_ids, row) for t, row in pairs])

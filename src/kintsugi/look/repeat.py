@@ -65,16 +65,16 @@ def repeat(run: Run, output: Path, *, overwrite: bool = False) -> Repeated:
         from kintsugi.trainer import train
 
         train(recipe, overwrite=overwrite)
-    return compared(run, Run.open(output))
+    return beside(run, Run.open(output))
 
 
-def compared(first: Run, second: Run) -> Repeated:
+def beside(first: Run, second: Run) -> Repeated:
     """The second run beside the first."""
     lines = [(d.directory / METRICS).read_bytes().splitlines() for d in (first, second)]
     common = min(map(len, lines))
     both = {p.name for p in saved(first.directory)} & {p.name for p in saved(second.directory)}
     last = max(both, default="")
-    found = next(differences(first, second, lines, last), "")
+    found = next(parted(first, second, lines, last), "")
     changed = (
         f"{name}: {first.versions.get(name)} -> {second.versions.get(name)}"
         for name in sorted({*first.versions, *second.versions})
@@ -83,7 +83,7 @@ def compared(first: Run, second: Run) -> Repeated:
     return Repeated(second.directory, common, last, tuple(changed), found)
 
 
-def differences(first: Run, second: Run, lines: list[list[bytes]], last: str) -> Iterator[str]:
+def parted(first: Run, second: Run, lines: list[list[bytes]], last: str) -> Iterator[str]:
     for number, (a, b) in enumerate(zip(*lines, strict=False), 1):
         if a != b:
             yield f"line {number} of {METRICS}: {changed_key(a, b)}"

@@ -49,7 +49,7 @@ def show(run: Run, choice: Selection, console: Console) -> None:
     console.print(Line(f"step {step} of {run.directory}: {LEGEND}{share_open(problems)}", style=QUIET))
     shown = found[: choice.limit or None]
     for problem, index in shown:
-        console.print(failure(run, problem, index, choice.anchor, console.width))
+        console.print(failure_block(run, problem, index, choice.anchor, console.width))
     if len(shown) < len(found):
         more = (
             f"{len(found) - len(shown)} more in this step: --limit 0 shows all; --step 1..{run.written[-1]}"
@@ -117,7 +117,7 @@ def failures(problems: Iterable[ProblemStep], choice: Selection) -> Iterator[Fai
                 yield problem, i
 
 
-def failure(run: Run, problem: ProblemStep, index: int, anchor: bool, width: int) -> RenderableType:
+def failure_block(run: Run, problem: ProblemStep, index: int, anchor: bool, width: int) -> RenderableType:
     """One failed rollout with what became of it."""
     episode = problem.episode
     rollout = episode.rollouts[index]

@@ -61,9 +61,11 @@ def draft(data: str, model: str, output_dir: str, **named: Any) -> str:
         spec |= {"prompt": columns.prompt[0] if len(columns.prompt) == 1 else list(columns.prompt)}
         spec |= {"answer": columns.answer}
     verifier, known = guess(train)
-    longest, written = lengths(train)
+    longest, written = text_lengths(train)
     wording = (
-        "plain-v1" if share(train, lambda p: any(form in p.prompt for form in FORMS)) > 0.5 else "chat-v1"
+        "plain-v1"
+        if share_that(train, lambda p: any(form in p.prompt for form in FORMS)) > 0.5
+        else "chat-v1"
     )
     if model in NANO:
         wording = "terse-v1"
@@ -108,29 +110,29 @@ def line(part: tuple[str, Any, str]) -> str:
 def guess(problems: Sequence[Problem]) -> tuple[Spec, float]:
     """(the verifier that knows most gold answers again, the share that it knows)."""
     asked = list(problems[:: max(1, len(problems) // ASKED)])[:ASKED]
-    if share(asked, lambda p: bool(TESTS & p.columns.keys())) > 0.5:
+    if share_that(asked, lambda p: bool(TESTS & p.columns.keys())) > 0.5:
         names: tuple[str, ...] = ("code",)
-    elif share(asked, lambda p: bool(FORMULA.search(p.answer))) > 0.5:
+    elif share_that(asked, lambda p: bool(FORMULA.search(p.answer))) > 0.5:
         names = ("math", "exact")
     else:
         names = ("exact", "math")
-    rates = dict(known(names, asked))
+    rates = dict(pass_rates(names, asked))
     best = next((name for name in names if rates[name] >= RIGHT), max(names, key=lambda name: rates[name]))
     return best, rates[best]
 
 
-def known(names: Sequence[str], problems: Sequence[Problem]) -> Iterator[tuple[str, float]]:
+def pass_rates(names: Sequence[str], problems: Sequence[Problem]) -> Iterator[tuple[str, float]]:
     for name in names:
         verifier = load_verifier(name)
         form = "```python\n{}\n```" if name == "code" else "#### {}"
-        yield name, share(problems, lambda p, v=verifier, f=form: v(p, [f.format(p.answer)])[0].passed)
+        yield name, share_that(problems, lambda p, v=verifier, f=form: v(p, [f.format(p.answer)])[0].passed)
 
 
-def share(problems: Sequence[Problem], holds: Any) -> float:
+def share_that(problems: Sequence[Problem], holds: Any) -> float:
     return sum(map(bool, map(holds, problems))) / len(problems)
 
 
-def lengths(problems: Sequence[Problem]) -> tuple[int, int]:
+def text_lengths(problems: Sequence[Problem]) -> tuple[int, int]:
     """(the longest question, the length of nineteen in twenty worked solutions or 0), in characters."""
     longest = max(len(p.prompt) + sum(len(t.content) for t in p.before or ()) for p in problems)
     solutions = sorted(map(solution, (p.columns for p in problems)))

@@ -16,7 +16,7 @@ from rapidfuzz.distance import Levenshtein
 from kintsugi.mending.leaks import says_like, tokens
 from kintsugi.mending.pasted import pasted
 from kintsugi.mending.reasoning import computes, signature
-from kintsugi.verifiers.extract import final_answer, plain, spoken
+from kintsugi.verifiers.extract import final_answer, spoken, undecorated
 
 ANSWER_MARK = re.compile(r"####|\\boxed\s*\{")
 STEP_END = re.compile(r"\n+|(?<=[.!?;])\s+")
@@ -80,7 +80,7 @@ def reasoned(text: str) -> tuple[str, str]:
     head, tail = split_answer(text)
     marked = ANSWER_MARK.match(tail) is not None
     answer = (final_answer(tail) or "") if marked else tail or head
-    return (f"{head}\n{answer}" if computes(answer) else head) if marked else text, plain(answer)
+    return (f"{head}\n{answer}" if computes(answer) else head) if marked else text, undecorated(answer)
 
 
 def anchor_copy(s: Suspect) -> bool:
@@ -95,12 +95,12 @@ def anchor_copy(s: Suspect) -> bool:
     """
     if s.anchor is None:
         return False
-    failed, repaired, anchor = steps(s.failed), steps(s.repaired), steps(s.anchor)
+    failed, repaired, anchor = step_shapes(s.failed), step_shapes(s.repaired), step_shapes(s.anchor)
     margin = max(OWN_STEPS, OWN_SHARE * len(repaired))
     return Levenshtein.distance(repaired, anchor) + margin < Levenshtein.distance(repaired, failed)
 
 
-def steps(text: str) -> list[str]:
+def step_shapes(text: str) -> list[str]:
     """The lines or sentences of a text, each number replaced by a mark, spaces evened out."""
     found = (" ".join(DIGITS.sub("#", step).split()) for step in STEP_END.split(text))
     return [step for step in found if step]
@@ -117,7 +117,7 @@ def prompt_leak(s: Suspect) -> bool:
 def format_break(s: Suspect) -> bool:
     """Truncated, or without the answer mark that the failure had, or with more different answers than it had."""
     missing = answer_marks(s.failed) > 0 and answer_marks(s.repaired) == 0
-    return s.truncated or missing or len(answers(s.repaired)) > max(1, len(answers(s.failed)))
+    return s.truncated or missing or len(marked_answers(s.repaired)) > max(1, len(marked_answers(s.failed)))
 
 
 def answer_marks(text: str) -> int:
@@ -126,7 +126,7 @@ def answer_marks(text: str) -> int:
     return max(said.count("####"), said.count("\\boxed"))
 
 
-def answers(text: str) -> set[Hashable]:
+def marked_answers(text: str) -> set[Hashable]:
     """The different answers that a text gives under its marks: `\\boxed{4}` and then `#### 4.0` are one."""
     said = spoken(text) or ""
     cuts = [mark.start() for mark in ANSWER_MARK.finditer(said)]
@@ -136,7 +136,7 @@ def answers(text: str) -> set[Hashable]:
 
 def stands_for(answer: str) -> Hashable:
     """Equal for answers that are the same in other dress: their numbers and operators, else their words."""
-    return signature(answer) or plain(answer).casefold()
+    return signature(answer) or undecorated(answer).casefold()
 
 
 RULES: dict[str, Callable[[Suspect], bool]] = {

@@ -18,11 +18,11 @@ from kintsugi.mending.reasoning import (
     computations,
     computes,
     is_relation,
+    named_values,
     neighbour,
     of_a_kind,
     operands,
-    read,
-    values,
+    read_marks,
     worked,
 )
 
@@ -44,9 +44,9 @@ def pasted(failed: str, repaired: str, old: str, new: str) -> bool:
     """
     worded = not (has_number(old) and has_number(new))
     words = frozenset(w for w in plain_words(f"{old} {new}") if worded and w not in FILLER)
-    before, after = read(failed, words), read(repaired, words)
-    claimed = values(new, words)
-    had, has = stated(before, (old, new)), stated(after, (old, new))
+    before, after = read_marks(failed, words), read_marks(repaired, words)
+    claimed = named_values(new, words)
+    had, has = stated_places(before, (old, new)), stated_places(after, (old, new))
     shown, known = computed(after, has), spaced(before)
     if any(spaced(after[run.start : run.stop]) not in known for run in shown):
         return False
@@ -65,12 +65,12 @@ def computed(marks: Sequence[Mark], has: Sequence[int]) -> list[range]:
     return [run for run in computations(marks) if run.start not in only_stated]
 
 
-def stated(marks: Sequence[Mark], answers: Iterable[str]) -> list[int]:
+def stated_places(marks: Sequence[Mark], answers: Iterable[str]) -> list[int]:
     """The places of what stands in no computation, as in "so 5" and "x = 5"; of an answer wherever it stands alone.
 
     `=` is left out, for it says nothing by itself.
     """
-    alone = [spaced(read(answer)) for answer in answers if not computes(answer)]
+    alone = [spaced(read_marks(answer)) for answer in answers if not computes(answer)]
     is_worked = worked(marks)
     for run in computations(marks):
         if any(spaced(marks[run.start : run.stop]) in answer for answer in alone):
@@ -151,7 +151,7 @@ def plain_words(text: str) -> list[str]:
 
 def has_number(text: str) -> bool:
     """True if any number stands in a text."""
-    return any(m.kind == "number" for m in read(text))
+    return any(m.kind == "number" for m in read_marks(text))
 
 
 def spaced(marks: Iterable[Mark]) -> str:

@@ -63,11 +63,11 @@ class Mark:
         """The thing it names; None for an operator, which names nothing."""
         if self.kind == "operator":
             return None
-        return number(self.says) if self.kind in ("number", "spelled") else self.says
+        return named_number(self.says) if self.kind in ("number", "spelled") else self.says
 
 
 @lru_cache(1 << 14)
-def number(says: str) -> Stated:
+def named_number(says: str) -> Stated:
     """The number that digits name; the digits themselves where they divide by zero or are too many to compute with."""
     try:
         return Fraction(says) if len(says) < MOST_DIGITS else says
@@ -76,7 +76,7 @@ def number(says: str) -> Stated:
 
 
 @lru_cache(64)  # the rules read a text several times over
-def read(text: str, words: frozenset[str] = frozenset()) -> tuple[Mark, ...]:
+def read_marks(text: str, words: frozenset[str] = frozenset()) -> tuple[Mark, ...]:
     """The marks of a text in their order. `words`, in lower case, are read as values too."""
     text = DRESS.sub(" ", text.replace("{,}", ",").replace("−", "-").replace("–", "-"))
     found: list[Mark] = []
@@ -85,13 +85,13 @@ def read(text: str, words: frozenset[str] = frozenset()) -> tuple[Mark, ...]:
         if lexeme["end"]:
             clause += 1
             continue
-        mark = named(lexeme, words, text[lexeme.end() : lexeme.end() + 2].strip()[:1])
+        mark = meaning_of(lexeme, words, text[lexeme.end() : lexeme.end() + 2].strip()[:1])
         if mark is not None:
             found.append(Mark(*mark, clause))
     return tuple(as_times(found, i) for i in range(len(found)))
 
 
-def named(lexeme: re.Match[str], words: frozenset[str], following: str) -> tuple[str, str] | None:
+def meaning_of(lexeme: re.Match[str], words: frozenset[str], following: str) -> tuple[str, str] | None:
     """(what it says, its kind) of a lexeme, or None for a word that is neither value nor operator."""
     minus = lexeme["minus"] or ""
     if top := lexeme["top"] or lexeme["t"] or lexeme["over"]:
@@ -99,7 +99,7 @@ def named(lexeme: re.Match[str], words: frozenset[str], following: str) -> tuple
             "--"
         ), "number"
     if lexeme["number"]:
-        return str(number(minus + lexeme["number"].replace(",", ""))), "number"
+        return str(named_number(minus + lexeme["number"].replace(",", ""))), "number"
     if lexeme["product"] is not None:
         return "*", "operator"
     said = lexeme[0].lower()
@@ -174,7 +174,7 @@ def computations(marks: Sequence[Mark]) -> Iterator[range]:
 @lru_cache(64)
 def computes(answer: str) -> bool:
     r"""True if an answer shows its computation, as `12 + 5 = 17` and `3 * 4` do; `3/4`, `2 + 3i`, `y = 2x` do not."""
-    marks = read(answer)
+    marks = read_marks(answer)
     for run in computations(marks):
         shown = marks[run.start : run.stop]
         if any(m.says == "=" for m in shown) and all(m.kind != "letter" for m in shown):
@@ -183,10 +183,10 @@ def computes(answer: str) -> bool:
     return plain and SCIENTIFIC.search(answer) is None and any(is_operation(m) for m in marks[1:])
 
 
-def values(answer: str, words: frozenset[str] = frozenset()) -> list[Stated]:
+def named_values(answer: str, words: frozenset[str] = frozenset()) -> list[Stated]:
     """The things an answer names: its numbers, else its letters and `words`; of a computation, the result."""
     bare = ASSIGNED.sub("", answer)
-    named = read(bare.rpartition("=")[2] or bare, words)
+    named = read_marks(bare.rpartition("=")[2] or bare, words)
     return of_a_kind(named, any(m.kind == "number" for m in named))
 
 
@@ -202,7 +202,7 @@ def signature(answer: str) -> tuple[Stated, ...]:
     Equal for one answer in two dresses, units and all. () where no number stands in it.
     """
     bare = ASSIGNED.sub("", answer)
-    marks = read(bare.rpartition("=")[2] or bare)
+    marks = read_marks(bare.rpartition("=")[2] or bare)
     counted = [
         m for m, used in zip(marks, operands(marks), strict=True) if used or m.kind in ("number", "operator")
     ]

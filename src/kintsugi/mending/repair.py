@@ -62,7 +62,7 @@ def repair_one(mender: Mender, rollouts: Sequence[Rollout]) -> Asking[list[Repai
     nearest = nearest_anchor(failed, passing)
     as_it_is = {"sibling": nearest, "either": same_steps(failed, passing)}.get(how.source)
     if as_it_is is not None:
-        return [judged(mender, None, as_it_is, rollouts.index(as_it_is))]
+        return [repair_by(mender, None, as_it_is, rollouts.index(as_it_is))]
     anchor = nearest.text if nearest else ctx.memory.get(problem.id)
     prompt_ids = ctx.ask(problem, ctx.prompts.repair(problem.prompt, failed.text, anchor))
     if ctx.max_prompt is not None and len(prompt_ids) > ctx.max_prompt:
@@ -70,10 +70,10 @@ def repair_one(mender: Mender, rollouts: Sequence[Rollout]) -> Asking[list[Repai
     written = yield from ctx.sample(
         problem, prompt_ids, how.candidates, "repair", mender.index, draft=failed.completion.token_ids
     )
-    return [judged(mender, anchor, rollout) for rollout in written]
+    return [repair_by(mender, anchor, rollout) for rollout in written]
 
 
-def judged(mender: Mender, anchor: str | None, rollout: Rollout, sibling: int | None = None) -> Repair:
+def repair_by(mender: Mender, anchor: str | None, rollout: Rollout, sibling: int | None = None) -> Repair:
     """The repair that this rollout makes (see Repair), audited and scored."""
     failed, ctx = mender.failed, mender.ctx
     suspect = Suspect(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kintsugi.mending.align import distance
-from kintsugi.mending.audit import steps
+from kintsugi.mending.audit import step_shapes
 from kintsugi.records import Repair, Rollout, Verdict
 
 
@@ -24,8 +24,8 @@ def same_steps(failed: Rollout, passing: Sequence[Rollout]) -> Rollout | None:
 
     It is what the best repair would be: nothing is left to change but what was wrong and what follows from it.
     """
-    own = steps(failed.text)
-    return nearest_anchor(failed, [p for p in passing if steps(p.text) == own])
+    own = step_shapes(failed.text)
+    return nearest_anchor(failed, [p for p in passing if step_shapes(p.text) == own])
 
 
 def repair_score(verdict: Verdict, audit: str, edit_distance: float, lambda_edit: float) -> float:

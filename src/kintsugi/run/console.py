@@ -28,7 +28,7 @@ REFRESH, SILENCE = 0.1, 30.0
 """Seconds between two pictures of the live line, and between two lines about one piece of work elsewhere."""
 
 
-def percent(value: float | None) -> str:
+def padded_percent(value: float | None) -> str:
     return "   -" if value is None else f"{value:4.0%}"
 
 
@@ -153,7 +153,7 @@ class Reporter:
         self.done = int(metrics["step"])
         self.paces.append(sum(value for key, value in metrics.items() if key.startswith("seconds/")))
         left = f"  {self.left()} left" if self.live is None and self.done < self.steps else ""
-        self.say(f"{describe(metrics)}{left}")
+        self.say(f"{step_line(metrics)}{left}")
         self.refresh()
 
     def evaluated(self, seconds: float) -> None:
@@ -207,15 +207,15 @@ class Reporter:
                 self.live.update(work.bar, completed=work.over, description=work.line())
 
 
-def describe(metrics: Mapping[str, Any]) -> str:
+def step_line(metrics: Mapping[str, Any]) -> str:
     """A step's metrics in one line."""
     if "accuracy" not in metrics:
         return f"step {metrics['step']:>4}  loss {metrics['loss']:.4f}  lr {metrics['lr']:.1e}"
     seconds = sum(value for key, value in metrics.items() if key.startswith("seconds/"))
-    parts = [f"step {metrics['step']:>4}", f"accuracy {percent(metrics['accuracy'])}"]
+    parts = [f"step {metrics['step']:>4}", f"accuracy {padded_percent(metrics['accuracy'])}"]
     if metrics["repair/tried"]:
-        parts.append(f"mended {percent(metrics['repair/success_per_failure'])}")
-        parts.append(f"active {percent(metrics['active_ratio'])}")
+        parts.append(f"mended {padded_percent(metrics['repair/success_per_failure'])}")
+        parts.append(f"active {padded_percent(metrics['active_ratio'])}")
     if errors := metrics["verdict/error"] + metrics["repair/verdict_error"]:
         parts.append(f"verifier errors {errors}")
     if seconds and metrics["tokens/generated"]:  # solutions that were given took no time

@@ -170,7 +170,7 @@ def evaluate(
     k = parts.recipe.eval.samples
     start = time.perf_counter()
     with (out or Reporter()).working("evaluating", len(chosen), "problems") as reach:
-        results = judge_all(parts, chosen, k, reach, state)
+        results = sample_and_judge(parts, chosen, k, reach, state)
     verdicts = tuple(tuple(verdicts) for verdicts, _, _ in results)
     texts = tuple(tuple(texts) for _, texts, _ in results)
     return EvalResult(
@@ -193,7 +193,7 @@ def counted(verdicts: Sequence[Sequence[Verdict]], texts: Sequence[Sequence[str]
 Judged = tuple[list[Verdict], list[str], int]
 
 
-def judge_all(
+def sample_and_judge(
     parts: Parts, problems: Sequence[Problem], k: int, reach: Callable[[int, int], None], state: TrainerState
 ) -> list[Judged]:
     """(verdicts, texts, tokens) per problem: k samples, then the greedy one. In chunks, to bound memory."""

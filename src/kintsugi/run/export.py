@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
-from kintsugi.files import numbered, partial_of, read_json, share, write_whole, writing
+from kintsugi.files import numbered, partial_of, read_json, share_files, write_whole, writing
 from kintsugi.models.loading import load_model, quiet
 from kintsugi.models.lora import adapter_base
 from kintsugi.plugins import spec_name
@@ -65,7 +65,7 @@ def export(
         )
         write_whole(partial / "README.md", text)
         carry_pad(partial)
-        share(partial)
+        share_files(partial)
         remove(output)
         partial.rename(output.resolve())
     return output

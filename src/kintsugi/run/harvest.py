@@ -131,7 +131,7 @@ class Field:
         return len(self.run.tokenizer.decode(list(rollout.completion.token_ids[:tokens])))
 
 
-def steps(text: str) -> list[tuple[int, str]]:
+def reasoning_steps(text: str) -> list[tuple[int, str]]:
     """(where it ends, the step) of each step of reasoning in a text."""
     ends = [match.start() for match in STEP.finditer(text)] + [len(text)]
     begins = [0, *(match.end() for match in STEP.finditer(text))]
@@ -140,7 +140,7 @@ def steps(text: str) -> list[tuple[int, str]]:
 
 def until(text: str, place: int) -> list[tuple[int, str]]:
     """The steps of a text up to the one that holds its character number `place`."""
-    found = steps(text)
+    found = reasoning_steps(text)
     last = next((i for i, (end, _) in enumerate(found) if end > place), len(found) - 1)
     return found[: last + 1]
 
@@ -176,7 +176,9 @@ def preference(field: Field) -> Iterator[Example]:
             f, r = cut_points(seam.edits, seam.kept)
             ends = (field.written(repaired, r), field.written(failed, f))
             texts = [
-                t[: until(t, max(0, e - 1))[-1][0]] for t, e in zip(texts, ends, strict=True) if steps(t)
+                t[: until(t, max(0, e - 1))[-1][0]]
+                for t, e in zip(texts, ends, strict=True)
+                if reasoning_steps(t)
             ]
         if len(set(texts)) < 2:
             continue
@@ -186,7 +188,7 @@ def preference(field: Field) -> Iterator[Example]:
         yield {"prompt": field.prompt, "chosen": chosen, "rejected": rejected, "of": of}
 
 
-def sft(field: Field) -> Iterator[Example]:
+def solution_lines(field: Field) -> Iterator[Example]:
     episode = field.at.episode
     mended = {seam.repair for seam in episode.seams}
     texts: list[tuple[str, int, Rollout]] = [
@@ -202,7 +204,7 @@ def sft(field: Field) -> Iterator[Example]:
 MAKERS: Mapping[Form, Callable[[Field], Iterator[Example]]] = {
     "stepwise": stepwise,
     "preference": preference,
-    "sft": sft,
+    "sft": solution_lines,
 }
 NOTHING = {
     "stepwise": "no failure was mended",

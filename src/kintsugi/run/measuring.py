@@ -151,7 +151,7 @@ def record(measured: Measured) -> dict[str, Any]:
     before, after = measured.before, measured.after
     seen = {"before": before, "after": after} if before else {"after": after}
     found: dict[str, Any] = {"recipe": measured.recipe, "k": after.result.k}
-    found |= {when: figures(one) for when, one in seen.items() if one}
+    found |= {when: numbers_of(one) for when, one in seen.items() if one}
     if before:
         right, wrong = flips(before.result, after.result)
         found["change"] = {name: asdict(value) for name, value in change(before.result, after.result).items()}
@@ -159,13 +159,13 @@ def record(measured: Measured) -> dict[str, Any]:
         found["newly_wrong"] = [measured.problems[i].id for i in wrong]
     found["problems"] = [
         {"id": problem.id, "question": problem.prompt, "answer": problem.answer}
-        | {when: answers(one.result, i) for when, one in seen.items() if one}
+        | {when: texts_to(one.result, i) for when, one in seen.items() if one}
         for i, problem in enumerate(measured.problems)
     ]
     return found
 
 
-def figures(seen: Seen) -> dict[str, Any]:
+def numbers_of(seen: Seen) -> dict[str, Any]:
     """One model's numbers."""
     result = seen.result
     found: dict[str, Any] = {"model": seen.model, "verdicts": result.states, "tokens": result.tokens}
@@ -175,7 +175,7 @@ def figures(seen: Seen) -> dict[str, Any]:
     return found
 
 
-def answers(result: EvalResult, i: int) -> Mapping[str, Any]:
+def texts_to(result: EvalResult, i: int) -> Mapping[str, Any]:
     """The texts that one model wrote to one problem, with their verdicts."""
     texts = [
         {"text": text, "verdict": verdict.state}
@@ -192,7 +192,7 @@ def read_sample(path: Path) -> str:
         raise KintsugiError(f"--text {path}: cannot be read ({error})") from None
 
 
-def save(records: Sequence[Mapping[str, Any]] | None, path: Path) -> None:
+def save_records(records: Sequence[Mapping[str, Any]] | None, path: Path) -> None:
     """Writes the records as a JSON list; None only tries whether that will be possible."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -60,7 +60,7 @@ class Stop(list[int]):
             self.hurried = False
 
 
-def measure(
+def evaluate_run(
     parts: Parts, log: RunLog, out: Reporter, progress: Progress, stop: Stop | None = None
 ) -> dict[str, Any] | None:
     """Evaluates, writes it down, says it; returns the summary. None where a signal came before or during it.

@@ -21,7 +21,7 @@ from kintsugi.run.reading import Run
 from kintsugi.tasks import evaluation_problems, load_task, training_problems
 from kintsugi.tasks.chat import conversation, message_text
 from kintsugi.tasks.sources import Line, find
-from kintsugi.tasks.table import PROMPTS, cell, gold_answer, mapping, one_spaced, usual, whole
+from kintsugi.tasks.table import PROMPTS, cell, gold_answer, mapping, one_spaced, plain_data, usual
 
 COMPLETIONS = (
     "completion",
@@ -112,19 +112,21 @@ def of_table(
     place = find(inner if inner.is_dir() else path, None, "mend", text={*GOLD, *([answer] if answer else [])})
     for split in place.names():
         for line in place.read(split):
-            row = Line(line.id, line.where, whole(mapping(line)))
+            row = Line(line.id, line.where, plain_data(mapping(line)))
             asked = cell(row, prompt or usual(row, "prompt", PROMPTS, OPTION))
             before, question = (
                 conversation(asked, row.where) if isinstance(asked, list) else (None, str(asked))
             )
-            texts = spoken(cell(row, completion or usual(row, "completion", COMPLETIONS, OPTION)), row.where)
-            gold = answer or next((name for name in GOLD if named(row, name)), None)
+            texts = solutions_in(
+                cell(row, completion or usual(row, "completion", COMPLETIONS, OPTION)), row.where
+            )
+            gold = answer or next((name for name in GOLD if has_value(row, name)), None)
             told = "" if gold is None else gold_answer(cell(row, gold), row.where, gold)
             columns = {k: v for k, v in row.row.items() if v is not asked}
             yield Problem(row.id, question.strip(), told, columns, before), texts
 
 
-def named(line: Line, column: str) -> bool:
+def has_value(line: Line, column: str) -> bool:
     """True if a row has a value under a name."""
     value: Any = line.row
     for part in [column] if column in line.row else column.split("."):
@@ -132,14 +134,14 @@ def named(line: Line, column: str) -> bool:
     return value not in (None, "")
 
 
-def spoken(value: Any, where: str) -> list[str]:
+def solutions_in(value: Any, where: str) -> list[str]:
     """The solutions in a cell: a text, the messages of an answer, or a list of either."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, list) and value and all(isinstance(m, Mapping) for m in value):
         return [message_text(value[-1].get("content"), f"{where}: the completion")]
     if isinstance(value, list) and value:
-        return [text for one in value for text in spoken(one, where)]
+        return [text for one in value for text in solutions_in(one, where)]
     raise KintsugiError(
         f"{where}: expected a completion as text or messages, or a list of these, found {value!r}"
     )

@@ -177,7 +177,7 @@ def problem_steps(
         ProblemStep(
             step,
             episode_of(lines, joined[name]),
-            tuple(map(row_of, trained[name])),
+            tuple(map(stored_row, trained[name])),
             tuple(map(stats_of, trained[name])),
         )
         for name, lines in texts.items()
@@ -234,7 +234,7 @@ def seam_of(line: Record, checks: Iterable[Record]) -> Seam:
     )
 
 
-def row_of(line: Record) -> Row:
+def stored_row(line: Record) -> Row:
     sampled = line["sampling_logprobs"]
     return Row(
         tuple(line["prompt_ids"]),

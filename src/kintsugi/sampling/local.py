@@ -11,7 +11,7 @@ import torch
 from kintsugi.sampling.base import Pulse
 from kintsugi.sampling.forward import Forward
 from kintsugi.sampling.sample import Limits
-from kintsugi.sampling.selftest import check_sampler, kind_of
+from kintsugi.sampling.selftest import check_sampler, model_type
 from kintsugi.sampling.slots import Slots
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class LocalSampler:
         self._limits, self._pulse = Limits.of(model), pulse
         self.exact = autocast is None and model.dtype == torch.float32
         forward = Forward(model, autocast, copies)
-        self.notes = noted(kind_of(model), forward)
+        self.notes = noted(model_type(model), forward)
 
     def session(self) -> Slots:
         # Weights that autocast has to cast are cast once a session.

@@ -53,21 +53,21 @@ def check_sampler(model: Any, pad_id: int) -> bool:
         Request(long, SamplingParams(NEW, seed=1), n=2),
     ]
     with trying(model, "sampler"):
-        found = drawn(model, pad_id, asked, copies=False)
-        compare(model, "sampler", found)
+        found = sampled_by(model, pad_id, asked, copies=False)
+        check_logprobs(model, "sampler", found)
         try:
             # The second token of each draft is wrong: what was fed after it leaves a hole in one row, not in another.
             wrong = [
                 replace(r, draft=(ids[0], pad_id, *ids[2:]))
                 for r, (_, ids, _) in zip(asked, found, strict=False)
             ]
-            compare(model, "sampler", drawn(model, pad_id, wrong, copies=True))
+            check_logprobs(model, "sampler", sampled_by(model, pad_id, wrong, copies=True))
         except Exception:  # whatever a model raises: it does without drafts
             return False
     return True
 
 
-def drawn(model: Any, pad_id: int, asked: Sequence[Request], copies: bool) -> Scored:
+def sampled_by(model: Any, pad_id: int, asked: Sequence[Request], copies: bool) -> Scored:
     """The sampler's answers to these requests."""
     session = Slots(Forward(model, None, copies), Limits.of(model).samples, pad_id, token_budget=TOKENS)
     for ticket, request in enumerate(asked):
@@ -88,21 +88,21 @@ def prompts(model: Any, pad_id: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return ids[: min(LENGTHS[0], room - 1)], ids[-room:]
 
 
-def compare(model: Any, who: str, found: Scored) -> None:
+def check_logprobs(model: Any, who: str, found: Scored) -> None:
     """KintsugiError where a log-probability is not that of one forward pass over the bare sequence."""
     gap = max(
         abs(a - b)
         for prompt, ids, told in found
-        for a, b in zip(told, plain(model, prompt, ids), strict=False)
+        for a, b in zip(told, plain_logprobs(model, prompt, ids), strict=False)
     )
     if not gap <= TOLERATED:
         raise KintsugiError(
-            f"model type {kind_of(model)}: the {who}'s log-probabilities differ by {gap:.2g} nats from those of a "
+            f"model type {model_type(model)}: the {who}'s log-probabilities differ by {gap:.2g} nats from those of a "
             f"plain forward pass (tolerated: {TOLERATED:g}), so it would learn from wrong samples; {EXPECTED}"
         )
 
 
-def plain(model: Any, prompt: tuple[int, ...], ids: tuple[int, ...]) -> list[float]:
+def plain_logprobs(model: Any, prompt: tuple[int, ...], ids: tuple[int, ...]) -> list[float]:
     """log pi of each of `ids` after the prompt, without padding or cache."""
     whole = torch.tensor([[*prompt, *ids]], device=model.device)
     logprobs = model(input_ids=whole, use_cache=False).logits[0, len(prompt) - 1 : -1].float().log_softmax(-1)
@@ -122,9 +122,10 @@ def trying(model: Any, who: str) -> Iterator[None]:
         except Exception as error:  # whatever a model of a kind that nobody here has seen raises
             reason = " ".join(str(error).split())[:200]
             raise KintsugiError(
-                f"model type {kind_of(model)}: the {who} cannot run it ({type(error).__name__}: {reason}); {EXPECTED}"
+                f"model type {model_type(model)}: the {who} cannot run it ({type(error).__name__}: {reason}); "
+                f"{EXPECTED}"
             ) from error
 
 
-def kind_of(model: Any) -> str:
+def model_type(model: Any) -> str:
     return str(model.config.model_type)

@@ -60,15 +60,15 @@ def load_task(spec: Spec | Task, *, judged: bool = False) -> Task:
 
 def training_problems(task: Task) -> Sequence[Problem]:
     """`task.train()`, checked: a sequence of at least one Problem."""
-    return checked(task.train, f"{type(task).__name__}.train()")
+    return checked_problems(task.train, f"{type(task).__name__}.train()")
 
 
 def evaluation_problems(task: Task) -> Sequence[Problem]:
     """`task.evaluation()`, checked: a sequence of at least one Problem."""
-    return checked(task.evaluation, f"{type(task).__name__}.evaluation()")
+    return checked_problems(task.evaluation, f"{type(task).__name__}.evaluation()")
 
 
-def checked(make: Callable[[], object], what: str) -> Sequence[Problem]:
+def checked_problems(make: Callable[[], object], what: str) -> Sequence[Problem]:
     """The problems of `make`. KintsugiError when it raises, or returns no sequence of Problems with unique ids."""
     try:
         problems = make()

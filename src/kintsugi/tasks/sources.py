@@ -183,7 +183,7 @@ def line_rows(path: Path, text: Collection[str]) -> Numbered:
     with io.TextIOWrapper(unpacked(path), encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
-                yield number, "line", parsed(line.rstrip("\r\n"), path, number)
+                yield number, "line", parsed_json(line.rstrip("\r\n"), path, number)
 
 
 def json_rows(path: Path, text: Collection[str]) -> Numbered:
@@ -193,11 +193,11 @@ def json_rows(path: Path, text: Collection[str]) -> Numbered:
     if not whole.lstrip().startswith("["):
         yield from line_rows(path, text)
         return
-    for number, row in enumerate(parsed(whole, path), 1):
+    for number, row in enumerate(parsed_json(whole, path), 1):
         yield number, "row", row
 
 
-def parsed(text: str, path: Path, line: int = 1) -> Any:
+def parsed_json(text: str, path: Path, line: int = 1) -> Any:
     """The value of a JSON text that begins in this line of a file."""
     try:
         return json.loads(text)

@@ -79,7 +79,7 @@ class Columns:
     def problem(self, line: Line) -> Problem:
         """The Problem in one row; its `columns` are all of the row, as they are, but for one called `answer`: that name
         is the gold answer's."""
-        line = replace(line, row=whole(mapping(line)))
+        line = replace(line, row=plain_data(mapping(line)))
         cells = [cell(line, name) for name in self.prompt]
         before, prompt = (None, "")
         if len(cells) == 1 and isinstance(cells[0], list):
@@ -127,7 +127,7 @@ def usual(line: Line, what: str, names: Sequence[str], option: str = "task.{}=NA
     return found
 
 
-def whole(value: Any) -> Any:
+def plain_data(value: Any) -> Any:
     """The value as plain data that a file can hold.
 
     U+FFFD stands for each half of a surrogate pair, which JSON can spell. A decimal is the shortest text that names it,
@@ -137,9 +137,9 @@ def whole(value: Any) -> Any:
         halved = not value.isascii() and HALF.search(value)
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if halved else value
     if isinstance(value, list):
-        return [whole(item) for item in value]
+        return [plain_data(item) for item in value]
     if isinstance(value, Mapping):
-        return {whole(key): whole(item) for key, item in value.items()}
+        return {plain_data(key): plain_data(item) for key, item in value.items()}
     if isinstance(value, Decimal):
         return shortest(value)
     return str(value) if isinstance(value, MOMENT) else value

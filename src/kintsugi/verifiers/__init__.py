@@ -22,7 +22,7 @@ from kintsugi.verifiers.gym import GymVerifier
 from kintsugi.verifiers.math import MathVerifier
 from kintsugi.verifiers.taskset import TasksetVerifier
 from kintsugi.verifiers.user import ApartVerifier, Reward, UserVerifier
-from kintsugi.verifiers.weighted import Weighted, decides, distinct
+from kintsugi.verifiers.weighted import Weighted, decides, distinct_names
 
 __all__ = ["VERIFIERS", "Verifier", "begun_in_thoughts", "check_columns", "load_verifier"]
 
@@ -73,7 +73,7 @@ def weighted(specs: Sequence[Spec]) -> Weighted:
     for name, weight in zip(called, weights, strict=True):
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not isfinite(weight):
             raise KintsugiError(f"verifier {name}: weight: expected a number, got {weight!r}")
-    names = distinct(name.rpartition(":")[2] for name in called)
+    names = distinct_names(name.rpartition(":")[2] for name in called)
     verifiers = [load_verifier({"name": name, **arguments}) for name, arguments in split]
     return Weighted(
         dict(zip(names, verifiers, strict=True)), dict(zip(names, weights, strict=True)), decides(names)

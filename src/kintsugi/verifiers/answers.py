@@ -25,7 +25,7 @@ from kintsugi.verifiers.kinds import (
     Relation,
     Value,
 )
-from kintsugi.verifiers.numerals import CURRENCY, REPEATING, number
+from kintsugi.verifiers.numerals import CURRENCY, REPEATING, number_with_unit
 from kintsugi.verifiers.units import doubted, split_unit
 from kintsugi.verifiers.values import constant, equal
 
@@ -64,7 +64,7 @@ COPULA = re.compile(
 )
 
 
-def read(text: str) -> Answer:
+def read_answer(text: str) -> Answer:
     """The answer that `text` is; Unreadable says why it is none."""
     if len(text) > LONGEST:
         raise Unreadable(f"{len(text)} characters")
@@ -72,14 +72,25 @@ def read(text: str) -> Answer:
     if not re.search(r"[^\W_]|\\", bare):
         raise Unreadable("nothing to read")
     try:
-        return kind_of(bare)
+        return answer_kind(bare)
     except RecursionError:
         raise Unreadable("nested too deeply") from None
 
 
-def kind_of(text: str) -> Answer:
+def answer_kind(text: str) -> Answer:
     """The first kind that fits an undressed text."""
-    for form in (choice, literal, words, matrix, builder, number, union, collection, relation, quantity):
+    for form in (
+        choice,
+        literal,
+        words,
+        matrix,
+        builder,
+        number_with_unit,
+        union,
+        collection,
+        relation,
+        quantity,
+    ):
         if (found := form(text)) is not None:
             return found
     raise Unreadable("no form of answer fits")
@@ -98,7 +109,7 @@ def choice(text: str) -> Answer | None:
         raise Unreadable("more than one choice")
     if found[1] and re.match(r"[-+*/^=!]", rest):
         return None
-    return Option(letter.upper(), True, read(rest))
+    return Option(letter.upper(), True, read_answer(rest))
 
 
 def literal(text: str) -> Answer | None:
@@ -151,12 +162,12 @@ def matrix(text: str) -> Answer | None:
     if not found:
         return None
     rows = [row for row in re.split(r"\\\\", found[2]) if row.strip()]
-    return Matrix(tuple(tuple(read(cell) for cell in row.split("&")) for row in rows))
+    return Matrix(tuple(tuple(read_answer(cell) for cell in row.split("&")) for row in rows))
 
 
 def builder(text: str) -> Answer | None:
     found = BUILDER.fullmatch(text)
-    return read(found[2]) if found else None
+    return read_answer(found[2]) if found else None
 
 
 def split_top(text: str, separators: str) -> list[str]:
@@ -177,7 +188,7 @@ def union(text: str) -> Answer | None:
     parts = split_top(text, r"\\cup(?![a-z])|(?<=[\])}]) ?U ?(?=[(\[\\])")
     if len(parts) == 1:
         return None
-    return Region("", tuple(piece for part in parts for piece in region(read(part)).pieces))
+    return Region("", tuple(piece for part in parts for piece in region(read_answer(part)).pieces))
 
 
 def collection(text: str) -> Answer | None:
@@ -218,11 +229,15 @@ def items(text: str) -> tuple[Answer, ...]:
     if len(parts) > 1 and loose and len(loose) < len(parts) and re.search(r"\b(?:and|or)\b", text):
         return (kind_whole(text),)  # `18 dollars and no cents` is no list
     if len(parts) == 1:
-        return tuple(read(part) for part in signs_spelled(text)) if r"\pm" in text else (kind_whole(text),)
+        return (
+            tuple(read_answer(part) for part in signs_spelled(text))
+            if r"\pm" in text
+            else (kind_whole(text),)
+        )
     parts = (
         [part for part in parts if part or "," not in text] if re.search(r", *(?:and|or)\b", text) else parts
     )
-    return tuple(read(spelled) for part in parts for spelled in signs_spelled(part))
+    return tuple(read_answer(spelled) for part in parts for spelled in signs_spelled(part))
 
 
 def signs_spelled(text: str) -> Sequence[str]:
@@ -233,7 +248,7 @@ def signs_spelled(text: str) -> Sequence[str]:
 
 def kind_whole(text: str) -> Answer:
     """One item, which is no collection."""
-    for form in (choice, literal, words, matrix, number, relation, quantity):
+    for form in (choice, literal, words, matrix, number_with_unit, relation, quantity):
         if (found := form(undress(text))) is not None:
             return found
     raise Unreadable("no form of answer fits")
@@ -277,19 +292,19 @@ def relation(text: str) -> Answer | None:
     parts = [undress(part) for part in re.split(r"[=<>≤≥≠∈]", text)]
     if not all(parts[1:]) or (not parts[0] and signs[0] == "="):
         if parts[0] == "" and signs == ["="]:
-            return read(parts[1])
+            return read_answer(parts[1])
         raise Unreadable("an equation with an empty side")
     if set(signs) == {"="}:
         return equation(parts)
     if signs == ["∈"] and NAME.fullmatch(parts[0]):
-        return Relation("=", None, parts[0], read(parts[1]))
+        return Relation("=", None, parts[0], read_answer(parts[1]))
     return inequality(parts, signs)
 
 
 def equation(parts: Sequence[str]) -> Answer:
     """`x = 5`, `2x + y = 3`, or a chain that ends in its value: `x = 2 + 3 = 5`."""
     named = NAME.fullmatch(parts[0]) is not None
-    *before, last = [read(part) for part in (parts[1:] if named else parts)]
+    *before, last = [read_answer(part) for part in (parts[1:] if named else parts)]
     for item in before:
         if not (isinstance(item, Value) and isinstance(last, Value)):
             raise Unreadable("a chain of what are no numbers")
@@ -348,7 +363,7 @@ def inequality(parts: Sequence[str], signs: Sequence[str]) -> Answer:
 
 
 def formula(text: str) -> Node:
-    value = number(text) or quantity(text)
+    value = number_with_unit(text) or quantity(text)
     assert isinstance(value, Value)
     return value.node
 
@@ -368,11 +383,11 @@ def quantity(text: str) -> Answer:
 def read_sentence(text: str) -> Answer:
     """The answer at the end of a sentence: `She has 72 clips left`, `Hence $x = 5$`."""
     try:
-        return read(text)
+        return read_answer(text)
     except Unreadable as error:
         bare = undress(text)
         cuts = list(COPULA.finditer(bare))
         lead = bare[: cuts[-1].end()] if cuts else ""
         if not re.search(r"(?<!\\)\b[A-Za-z]{2,}", lead) or doubted(lead):
             raise error
-        return read(bare[cuts[-1].end() :])
+        return read_answer(bare[cuts[-1].end() :])

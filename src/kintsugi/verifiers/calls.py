@@ -49,7 +49,7 @@ class Log:
 
     def extra(self, column: str, values: Sequence[Any]) -> None:
         """A column with one value per completion."""
-        self.columns[str(column)].extend(map(plain, values))
+        self.columns[str(column)].extend(map(plain_value, values))
 
     def metric(self, name: str, value: Any) -> None:
         """A number for all completions of the call; the mean of several."""
@@ -61,7 +61,7 @@ class Log:
         return found | {name: sum(values) / len(values) for name, values in self.metrics.items()}
 
 
-def plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """The value as JSON has it: a number, true, false, null, or text."""
     value = value.item() if hasattr(value, "item") and getattr(value, "size", 2) == 1 else value
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)

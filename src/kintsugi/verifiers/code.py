@@ -118,13 +118,13 @@ class CodeVerifier:
                 2 * len(expected) + ROOM,
                 min(end, time.monotonic() + timeout + START),
             )
-            if why := failure(ran, expected):
+            if why := why_failed(ran, expected):
                 state = "unreadable" if ran.code == UNREADABLE and not ran.stopped else "fail"
                 return state, f"test {number} of {len(tests.inputs)}: {why}"
         return "pass", ""
 
 
-def failure(ran: Ran, expected: str) -> str:
+def why_failed(ran: Ran, expected: str) -> str:
     """The failure of a run, or "". Space around lines and around the whole does not matter."""
     if ran.stopped:
         return ran.stopped

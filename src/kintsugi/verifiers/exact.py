@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from kintsugi.records import Problem, Verdict
 from kintsugi.verifiers.base import UNKNOWN, Sampled
-from kintsugi.verifiers.extract import UNENDED, final_answer, plain, reference, spoken
+from kintsugi.verifiers.extract import UNENDED, final_answer, reference, spoken, undecorated
 
 NO_ANSWER = Verdict("unscorable", message=r"no final answer: expected `#### answer` or \boxed{answer}")
 
@@ -25,4 +25,4 @@ def judge(gold: str, text: str) -> Verdict:
     if said is None:
         return UNENDED
     answer = final_answer(said)
-    return NO_ANSWER if answer is None else Verdict.scored(float(plain(answer) == gold))
+    return NO_ANSWER if answer is None else Verdict.scored(float(undecorated(answer) == gold))

@@ -55,7 +55,7 @@ def vote(text: str) -> str | None:
     """
     said = spoken(text) or ""
     answer = final_answer(said) or next((line for line in reversed(said.split("\n")) if line.strip()), "")
-    return plain(answer) or None
+    return undecorated(answer) or None
 
 
 def stated(text: str) -> str | None:
@@ -92,7 +92,7 @@ def boxed(text: str) -> str | None:
     return found
 
 
-def plain(answer: str) -> str:
+def undecorated(answer: str) -> str:
     """`answer` undressed: no outer space, `**`, `$`, final period, or thousands commas in a number."""
     text = answer.strip().removesuffix(".").removeprefix("**").removesuffix("**").strip()
     if text.count("$") == 2 and text[0] == text[-1] == "$":
@@ -106,7 +106,7 @@ def plain(answer: str) -> str:
 
 def reference(problem: Problem) -> str:
     """The problem's gold answer, undressed; KintsugiError when it is blank (everything would match)."""
-    answer = plain(final_answer(problem.answer) or problem.answer)
+    answer = undecorated(final_answer(problem.answer) or problem.answer)
     if not answer:
         raise KintsugiError(f"problem {problem.id}: expected a gold answer, found {problem.answer!r}")
     return answer

@@ -114,12 +114,15 @@ class Worker:
 
         A failure before any text is read (the worker does not start, the payload cannot be prepared) is an `error`.
         """
-        return [reply if isinstance(reply, Verdict) else read(*reply) for reply in self._all(payload, texts)]
+        return [
+            reply if isinstance(reply, Verdict) else read_verdict(*reply)
+            for reply in self._all(payload, texts)
+        ]
 
     def ask(self, payload: Any, texts: Sequence[str]) -> list[Verdict]:
         """The verdicts of what judges all texts in one call, within one `timeout`; an `error` for all if it fails."""
         (reply,) = self._all(payload, [list(texts)])
-        return [reply] * len(texts) if isinstance(reply, Verdict) else [read(*said) for said in reply]
+        return [reply] * len(texts) if isinstance(reply, Verdict) else [read_verdict(*said) for said in reply]
 
     def _all(self, payload: Any, items: Sequence[Any]) -> list[Any]:
         """One reply per item: what the worker said, or the `error` that it cost."""
@@ -276,14 +279,14 @@ def serve(target: str, package: str, timeout: str, memory: str, trusted: str) ->
         while True:
             payload, texts = pickle.load(sys.stdin.buffer)
             for reply in judge_all(prepare, payload, texts, float(timeout), watch):
-                print(json.dumps(reply, default=spelled), file=answers, flush=True)
+                print(json.dumps(reply, default=spelled_verdict), file=answers, flush=True)
 
 
-def spelled(verdict: Verdict) -> list[Any]:
+def spelled_verdict(verdict: Verdict) -> list[Any]:
     return [verdict.state, verdict.reward, verdict.message, verdict.parts, verdict.logged]
 
 
-def read(
+def read_verdict(
     state: VerdictState, reward: float, message: str, parts: Sequence[Any], logged: dict[str, Any]
 ) -> Verdict:
     """The verdict that was spelled so."""

@@ -53,7 +53,7 @@ def prepare(payload: tuple[str, bytes, dict[str, Any]]) -> Judge:
         said = spoken(text)
         if said is None:
             return UNENDED
-        answer = answer_of(said, lines)
+        answer = final_lines(said, lines)
         if answer is None:
             return Verdict("unscorable", message="the completion is empty")
         score = float(dataset.score_answer(answer, entry))
@@ -72,7 +72,7 @@ def generator(name: str, config: bytes) -> Any:
     return reasoning_gym.create_dataset(name, **pickle.loads(config))
 
 
-def answer_of(text: str, lines: int) -> str | None:
+def final_lines(text: str, lines: int) -> str | None:
     """The final answer, else the last non-empty line; None when there is none.
 
     Where the gold answer has several lines (a grid), all that follows the last `####`, else as many lines

@@ -15,7 +15,7 @@ from kintsugi.records import Problem, Verdict
 from kintsugi.verifiers.answers import LONGEST, read_sentence
 from kintsugi.verifiers.base import UNKNOWN, Sampled
 from kintsugi.verifiers.dress import undress
-from kintsugi.verifiers.extract import UNENDED, final_answer, plain, reference, spoken, stated
+from kintsugi.verifiers.extract import UNENDED, final_answer, reference, spoken, stated, undecorated
 from kintsugi.verifiers.formula import Unreadable
 from kintsugi.verifiers.guard import Judge, Worker
 from kintsugi.verifiers.kinds import Answer
@@ -40,7 +40,7 @@ class MathVerifier:
     def __call__(self, problem: Problem, texts: Sequence[str], sampled: Sampled = UNKNOWN) -> list[Verdict]:
         reference(problem)
         gold = final_answer(problem.answer) or problem.answer
-        answers = [answer_of(text) for text in texts]
+        answers = [answer_or_verdict(text) for text in texts]
         number = plain_number(gold)
         # Two numbers in digits are equal or not, which needs no other process.
         quick = [quick_verdict(number, answer) if isinstance(answer, str) else answer for answer in answers]
@@ -51,7 +51,7 @@ class MathVerifier:
         return [verdict or next(checked) for verdict in quick]
 
 
-def answer_of(text: str) -> str | Verdict:
+def answer_or_verdict(text: str) -> str | Verdict:
     """The answer that a text gives, or the verdict on a text without one."""
     said = spoken(text)
     if said is None:
@@ -62,7 +62,7 @@ def answer_of(text: str) -> str | Verdict:
 
 def plain_number(text: str) -> tuple[str, ...] | None:
     """Sign, whole part and decimals of a number in digits, one spelling for each value; None for all else."""
-    found = NUMBER.fullmatch(text) or NUMBER.fullmatch(plain(text))
+    found = NUMBER.fullmatch(text) or NUMBER.fullmatch(undecorated(text))
     if not found:
         return None
     sign, whole, decimals = found[1], found[2], (found[3] or "").rstrip("0")
@@ -78,12 +78,12 @@ def prepare(gold: str) -> Judge:
     """The judge of one answer against `gold` (runs in the worker)."""
     if not balanced(gold):
         raise ValueError(f"cannot read the gold answer {gold!r}")
-    expected = readable(gold)
+    expected = readable_gold(gold)
     bare = undress(gold)
 
     def judge(text: str) -> Verdict:
         try:
-            passed = text == gold or undress(text[:LONGEST]) == bare or judged(expected, gold, text)
+            passed = text == gold or undress(text[:LONGEST]) == bare or is_answer(expected, gold, text)
         except Unreadable as error:
             return Verdict("unscorable", message=f"cannot read {text[:60]!r}: {error}")
         except Exception as error:
@@ -102,7 +102,7 @@ def balanced(text: str) -> bool:
     return level == 0
 
 
-def readable(gold: str) -> Answer | None:
+def readable_gold(gold: str) -> Answer | None:
     """The gold answer as it is read; None where only its very text can be recognised."""
     try:
         return read_sentence(gold)
@@ -110,7 +110,7 @@ def readable(gold: str) -> Answer | None:
         return None
 
 
-def judged(expected: Answer | None, gold: str, text: str) -> bool:
+def is_answer(expected: Answer | None, gold: str, text: str) -> bool:
     """True iff the answer equals the gold answer; Unreadable where that cannot be said."""
     if ADVANCED.search(gold) or ADVANCED.search(text):
         return same_by_sympy(gold, text)
@@ -126,12 +126,12 @@ def same_by_sympy(gold: str, text: str) -> bool:
     for side in (undress(gold), undress(text)):
         if MISREAD.search(side):
             raise Unreadable("a formula that cannot be read with certainty")
-        expressions.append(parsed(side))
+        expressions.append(parsed_formula(side))
     left, right = expressions
     return bool(simplify((left - right).doit()) == 0)
 
 
-def parsed(text: str) -> Any:
+def parsed_formula(text: str) -> Any:
     """The one sympy expression that math-verify finds."""
     from math_verify import parse
 

@@ -20,7 +20,7 @@ CURRENCY = re.compile(
 )
 
 
-def number(text: str) -> Value | None:
+def number_with_unit(text: str) -> Value | None:
     """A numeral with or without its unit."""
     sign, currency, rest = "", "", text
     if found := CURRENCY.fullmatch(text):

@@ -21,7 +21,7 @@ from kintsugi.verifiers.kinds import (
     Value,
 )
 from kintsugi.verifiers.units import compatible
-from kintsugi.verifiers.values import equal, number_at, ratio
+from kintsugi.verifiers.values import equal, number_at, sign_of_ratio
 
 PLACES = 6
 """Decimals from which a rounded number stands for one that no decimal can state: 0.333333 for 1/3."""
@@ -56,10 +56,10 @@ def unlike(one: Answer, other: Answer) -> bool:
     return False
 
 
-def values(gold: Value, answer: Value) -> bool:
+def same_values(gold: Value, answer: Value) -> bool:
     if not compatible(gold.unit, answer.unit):
         return False
-    if rounded(gold, answer) or rounded(answer, gold):
+    if is_rounding(gold, answer) or is_rounding(answer, gold):
         return True
     if equal(gold.node, answer.node):
         return True
@@ -73,7 +73,7 @@ def values(gold: Value, answer: Value) -> bool:
     return False
 
 
-def rounded(exact: Value, decimal: Value) -> bool:
+def is_rounding(exact: Value, decimal: Value) -> bool:
     """True iff `decimal` is what no finite decimal can state, rounded to six places or more."""
     if not decimal.decimal or exact.decimal or decimal.node.head != "num":
         return False
@@ -111,7 +111,7 @@ def literals(gold: Literal, answer: Literal) -> bool:
     return not short and not within and len(words_of(gold.text.lower())) == 1
 
 
-def choices(gold: Option, answer: Option) -> bool:
+def same_options(gold: Option, answer: Option) -> bool:
     marked = gold.marked or answer.marked
     letters = (gold.letter.upper(), answer.letter.upper()) if marked else (gold.letter, answer.letter)
     if letters[0] != letters[1]:
@@ -124,7 +124,7 @@ def many(gold: Many, answer: Many) -> bool:
     if gold.kind == "set" or answer.kind == "set":
         if ordered & {gold.kind, answer.kind} == {"tuple"}:
             return False
-        return matched(distinct(gold.items), distinct(answer.items), same)
+        return matched(distinct_answers(gold.items), distinct_answers(answer.items), same)
     named = all(isinstance(i, Relation) for side in (gold, answer) for i in side.items)
     one_name = len({i.name for i in gold.items if isinstance(i, Relation)}) < 2
     if {gold.kind, answer.kind} == ordered and len(gold.items) == 2:
@@ -134,7 +134,7 @@ def many(gold: Many, answer: Many) -> bool:
     return matched(gold.items, answer.items, same)
 
 
-def distinct(items: Sequence[Answer]) -> list[Answer]:
+def distinct_answers(items: Sequence[Answer]) -> list[Answer]:
     kept: list[Answer] = []
     for item in items:
         if not any(same(item, other) for other in kept):
@@ -170,7 +170,7 @@ def relations(gold: Relation, answer: Relation) -> bool:
         return same(gold.value, answer.value)
     if gold.sign != answer.sign or gold.difference is None or answer.difference is None:
         return False
-    sign = ratio(gold.difference, answer.difference)
+    sign = sign_of_ratio(gold.difference, answer.difference)
     return sign > 0 or (sign < 0 and gold.sign == "=")
 
 
@@ -181,9 +181,9 @@ def grids(gold: Matrix, answer: Matrix) -> bool:
 
 
 LIKE: dict[type, Callable[[Any, Any], bool]] = {
-    Value: values,
+    Value: same_values,
     Literal: literals,
-    Option: choices,
+    Option: same_options,
     Many: many,
     Region: regions,
     Relation: relations,

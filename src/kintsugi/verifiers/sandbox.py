@@ -115,7 +115,7 @@ class Sandbox:
     def check(self) -> None:
         """KintsugiError where no sandbox can be made on this machine."""
         if not self.unsafe:
-            probe()
+            try_sandbox()
 
     def script(self, program: str, stdin: bytes, limit: int, deadline: float) -> Ran:
         """Runs a program on `stdin`; it is ended when it writes more than `limit` bytes."""
@@ -313,7 +313,7 @@ def task_limit() -> int:
 
 
 @cache
-def probe() -> None:
+def try_sandbox() -> None:
     """Runs a trivial program in a sandbox; KintsugiError says why that does not work here."""
     bubblewrap()
     if platform.machine() not in ARCHITECTURES:

@@ -188,7 +188,7 @@ ENOUGH = 3
 """Points at which both must have a value."""
 
 
-def draw(name: str, point: int) -> Fraction:
+def sample_value(name: str, point: int) -> Fraction:
     """A variable's value at one of twelve points: whole numbers, fractions, near 0, below 0, far off."""
     random = Random(f"{name} {point}")
     part = Fraction(random.randint(1, 2**20 - 1), 2**20)
@@ -216,9 +216,9 @@ def sampled(a: Node, b: Node) -> list[tuple[Exact, Exact]] | None:
     complex_too = "i" in names or not variables
     pairs: list[tuple[Exact, Exact]] = []
     for point in range(POINTS if variables else 1):
-        at = {**CONSTANTS, **{name: draw(name, point) for name in variables}}
+        at = {**CONSTANTS, **{name: sample_value(name, point) for name in variables}}
         try:
-            x, y = defined(a, at, complex_too), defined(b, at, complex_too)
+            x, y = value_at(a, at, complex_too), value_at(b, at, complex_too)
         except Unreadable:
             if not variables:
                 raise
@@ -232,7 +232,7 @@ def sampled(a: Node, b: Node) -> list[tuple[Exact, Exact]] | None:
     return pairs
 
 
-def defined(node: Node, at: Mapping[str, Exact], complex_too: bool) -> Exact | None:
+def value_at(node: Node, at: Mapping[str, Exact], complex_too: bool) -> Exact | None:
     """The value, or None where there is none; a complex one counts only where the formula speaks of them."""
     try:
         found = value(node, at)
@@ -251,7 +251,7 @@ def equal(a: Node, b: Node) -> bool:
     return pairs is not None and all(alike(x, y) for x, y in pairs)
 
 
-def ratio(a: Node, b: Node) -> int:
+def sign_of_ratio(a: Node, b: Node) -> int:
     """The sign of a/b where that is a constant other than 0, else 0."""
     pairs = sampled(a, b)
     if pairs is None or any(x == 0 or y == 0 for x, y in pairs):

@@ -39,7 +39,7 @@ def combined(verdicts: Mapping[str, Verdict], weights: Mapping[str, float], outc
     return broken or replace(verdicts[outcome], parts=tuple(parts), logged=logged)
 
 
-def distinct(names: Iterable[str]) -> list[str]:
+def distinct_names(names: Iterable[str]) -> list[str]:
     """The names, with its number for one that came before."""
     found: list[str] = []
     for name in names:

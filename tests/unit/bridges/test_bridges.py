@@ -13,7 +13,7 @@ import pytest
 from fakes import CharCodec, FakeVerifier, complete, encode, make_recipe, make_rollout
 
 from kintsugi.algorithms import load_algorithm
-from kintsugi.bridges.common import told
+from kintsugi.bridges.common import logged_numbers
 from kintsugi.bridges.replay import Lockstep, grouped
 from kintsugi.bridges.trl_settings import deciding, on_policy, settle
 from kintsugi.bridges.trl_words import TextCodec, check_rewards, verdict_of, wording
@@ -423,7 +423,7 @@ def test_the_numbers_of_a_step() -> None:
     # "no" and its stop token are 3 tokens, "yes" and its stop token 4; one of the two passes.
     episode = Episode(Problem("p", "q", "a"), (make_rollout("no", 0.0), make_rollout("yes", 1.0)))
     rows = load_algorithm("grpo").rows(episode)
-    found = told([episode], rows)
+    found = logged_numbers([episode], rows)
     assert (found["accuracy"], found["tokens/rollout"], found["tokens/repair"]) == (0.5, 7, 0)
     assert (found["rows/policy"], found["active_ratio"], found["repair/failures"]) == (2, 1, 1)
     # Nothing was tried, and a sampler that tells no log-probabilities has no entropy: neither is logged as 0.
@@ -432,7 +432,7 @@ def test_the_numbers_of_a_step() -> None:
     silent = replace(
         episode, rollouts=(replace(episode.rollouts[0], completion=unknown), episode.rollouts[1])
     )
-    assert "entropy" in found and "entropy" not in told([silent], rows)
+    assert "entropy" in found and "entropy" not in logged_numbers([silent], rows)
 
 
 def test_sampling_beside_a_group_is_bounded_by_the_models_positions() -> None:

@@ -14,7 +14,7 @@ from benchmarks.page import details, page
 
 from kintsugi.compare.overall import overall_table, shared, speed_table
 from kintsugi.compare.plan import Plan, load_plan, outline
-from kintsugi.compare.plots import apart, assign
+from kintsugi.compare.plots import assign, moved_apart
 from kintsugi.compare.results import (
     Curve,
     ResultRow,
@@ -22,7 +22,7 @@ from kintsugi.compare.results import (
     censored_median,
     first_crossing,
     interval,
-    latest,
+    latest_runs,
     paired,
     read_rows,
     rows_of_log,
@@ -205,11 +205,11 @@ def test_rows_survive_their_file_and_the_last_word_on_a_run_counts(tmp_path: Pat
     append_rows(path, curve((0, 0.1), (1000, 0.5), lr=1e-5, seed=2).rows)
     rows = read_rows(path)
     assert rows[2] == failed
-    curves, errors = latest(rows)
+    curves, errors = latest_runs(rows)
     assert [(c.head.seed, c.final()) for c in curves] == [(0, 0.9), (2, 0.5)]
     assert errors == [failed]
     append_rows(path, curve((0, 0.1), (1000, 0.7), seed=1).rows)  # tried again, this time with success
-    curves, errors = latest(read_rows(path))
+    curves, errors = latest_runs(read_rows(path))
     assert (sorted(c.head.seed for c in curves), errors) == ([0, 1, 2], [])
     path.write_text(path.read_text() + '{"task": "dag"}\n')
     with pytest.raises(KintsugiError, match=r"learning\.jsonl: line 10: expected a result row"):
@@ -411,7 +411,7 @@ def test_many_algorithms_become_dots_of_which_each_is_named(tmp_path: Path) -> N
 
 def test_labels_move_apart_and_keep_their_order() -> None:
     # a and b want 0.50 and 0.52: their middle is 0.51, 0.1 apart; c is far enough; d would leave the picture.
-    found = apart({"a": 0.50, "b": 0.52, "c": 0.8, "d": 1.02}, 0.1)
+    found = moved_apart({"a": 0.50, "b": 0.52, "c": 0.8, "d": 1.02}, 0.1)
     assert found == pytest.approx({"a": 0.46, "b": 0.56, "c": 0.8, "d": 1.0})
     colours = assign(["grpo", "iop", "mine", "other"])
     assert len(set(colours.values())) == 4

@@ -10,7 +10,7 @@ from fakes import make_row
 from torch import Tensor
 
 from kintsugi.learning.loss import LOSSES, RowLosses, token_logprobs
-from kintsugi.learning.objective import Objective, flattened, row_scales, share
+from kintsugi.learning.objective import Objective, flattened, row_scales, row_share
 from kintsugi.records import Row
 
 E = math.exp
@@ -249,7 +249,7 @@ def test_token_logprobs_have_the_gradient_of_their_formula(temperature: float) -
 )
 def test_share_makes_the_mean_over_rows_or_tokens_or_a_constant(reduction: str, expected: float) -> None:
     objective = Objective("token", reduction=reduction, horizon=10)
-    shares = [share(objective, active) for active in (3, 1)]
+    shares = [row_share(objective, active) for active in (3, 1)]
     total = sum(loss * times for loss, (times, _) in zip((1.0, -4.0), shares, strict=True))
     assert total / sum(divisor for _, divisor in shares) == pytest.approx(expected)
 

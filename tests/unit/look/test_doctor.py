@@ -12,7 +12,7 @@ from fakes import make_recipe
 
 from kintsugi.look.doctor.check import CheckUp
 from kintsugi.look.doctor.probes import probe
-from kintsugi.look.doctor.trial import TrialStep, disagreement, judge
+from kintsugi.look.doctor.trial import TrialStep, largest_gap, step_checks
 from kintsugi.records import Completion, Problem, Rollout, Row, Verdict
 from kintsugi.verifiers import load_verifier
 
@@ -111,7 +111,7 @@ TRIAL = TrialStep(
 
 def trialled(metrics: dict[str, Any] | None = None, **changes: Any) -> dict[str, CheckUp]:
     trial = replace(TRIAL, metrics={**TRIAL.metrics, **(metrics or {})}, **changes)
-    return {check.name: check for check in judge(trial)}
+    return {check.name: check for check in step_checks(trial)}
 
 
 def test_a_good_step_is_well() -> None:
@@ -189,7 +189,7 @@ def test_sampler_and_learner_are_compared_on_every_rollout(top_p: float, gap: fl
         Rollout((1,), Completion(ids, logprobs, "stop", 0), "", Verdict("fail"))
         for ids, logprobs in told.items()
     ]
-    assert disagreement(rollouts, Learner(), top_p) == pytest.approx(gap)  # type: ignore[arg-type]
+    assert largest_gap(rollouts, Learner(), top_p) == pytest.approx(gap)  # type: ignore[arg-type]
 
 
 def test_a_step_of_nothing_but_errors_is_told() -> None:

@@ -24,7 +24,7 @@ from kintsugi.algorithms import load_algorithm
 from kintsugi.look.report import write_report
 from kintsugi.look.report.blocks import block, index_lines, packed
 from kintsugi.look.report.figures import figures
-from kintsugi.look.report.page import evenly, first_error, named
+from kintsugi.look.report.page import evenly, first_error, spec_words
 from kintsugi.look.report.reasons import explained
 from kintsugi.look.report.watch import LivePage
 from kintsugi.records import KintsugiError, Reach
@@ -177,9 +177,11 @@ def test_long_runs_are_shown_at_even_distances() -> None:
 
 
 def test_a_long_name_and_what_a_spec_says_beside_it_are_small() -> None:
-    assert named("dag") == "dag"
-    assert named("runs/mine/checkpoints/step-000040") == "<small>runs/mine/checkpoints/step-000040</small>"
-    assert named({"name": "dag", "steps": "<7"}) == "dag<small>steps: &lt;7</small>"
+    assert spec_words("dag") == "dag"
+    assert (
+        spec_words("runs/mine/checkpoints/step-000040") == "<small>runs/mine/checkpoints/step-000040</small>"
+    )
+    assert spec_words({"name": "dag", "steps": "<7"}) == "dag<small>steps: &lt;7</small>"
 
 
 def test_trl_completions_are_read(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from kintsugi.mending.audit import Suspect, answer_marks, audit, split_answer
 from kintsugi.mending.leaks import says_like, tokens
-from kintsugi.mending.reasoning import computes, read
+from kintsugi.mending.reasoning import computes, read_marks
 from kintsugi.prompts import CHAT, TERSE
 
 
@@ -210,7 +210,7 @@ def test_split_answer(text: str, parts: tuple[str, str]) -> None:
     ],
 )
 def test_dress_and_words_leave_no_mark(one: str, other: str) -> None:
-    assert [m.says for m in read(one)] == [m.says for m in read(other)]
+    assert [m.says for m in read_marks(one)] == [m.says for m in read_marks(other)]
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_dress_and_words_leave_no_mark(one: str, other: str) -> None:
     ],
 )
 def test_marks(text: str, says: list[str]) -> None:
-    assert [m.says for m in read(text)] == says
+    assert [m.says for m in read_marks(text)] == says
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from kintsugi.assembly import evaluated
+from kintsugi.assembly import default_problems
 from kintsugi.config import EVALUATED, FEW, LARGE, Recipe, derived, evaluations_between
 from kintsugi.run import console
 from kintsugi.run.checkpoint import Progress
@@ -153,7 +153,7 @@ def test_the_default_evaluation_of_a_large_model_on_a_cpu_is_small(
     device: str, parameters: int, count: int
 ) -> None:
     model = SimpleNamespace(device=SimpleNamespace(type=device), num_parameters=lambda: parameters)
-    assert evaluated(SimpleNamespace(model=model)) == count  # type: ignore[arg-type]
+    assert default_problems(SimpleNamespace(model=model)) == count  # type: ignore[arg-type]
 
 
 def test_a_step_in_which_nothing_was_generated_has_no_speed() -> None:
@@ -161,6 +161,6 @@ def test_a_step_in_which_nothing_was_generated_has_no_speed() -> None:
         "step": 1, "accuracy": 0.5, "repair/tried": 0, "verdict/error": 0, "repair/verdict_error": 0,
         "tokens/generated": 55, "seconds/rollout": 0.0,
     }  # fmt: skip
-    assert console.describe(step).endswith("accuracy  50%")
+    assert console.step_line(step).endswith("accuracy  50%")
     # 55 tokens in half a second.
-    assert console.describe(step | {"seconds/rollout": 0.5}).endswith("110 tok/s")
+    assert console.step_line(step | {"seconds/rollout": 0.5}).endswith("110 tok/s")

@@ -23,7 +23,7 @@ from kintsugi.run.measuring import (
     measure,
     read_sample,
     record,
-    save,
+    save_records,
     summary,
 )
 from kintsugi.run.perplexity import Fit
@@ -101,8 +101,8 @@ def test_the_table_has_both_models_and_the_gain() -> None:
 
 def test_the_record_holds_every_figure_and_answer(tmp_path: Path) -> None:
     path = tmp_path / "new" / "figures.json"
-    save(None, path)
-    save([record(MEASURED)], path)
+    save_records(None, path)
+    save_records([record(MEASURED)], path)
     (found,) = json.loads(path.read_text())
     assert (found["recipe"], found["k"]) == ("my.yaml", 2)
     assert (found["before"]["model"], found["after"]["pass_at_1"]["value"]) == ("old", 0.875)
@@ -130,17 +130,17 @@ def test_files_that_cannot_be_read_or_written_are_one_line(tmp_path: Path) -> No
     with pytest.raises(KintsugiError, match=r"^--text .*binary: cannot be read"):
         read_sample(tmp_path / "binary")
     with pytest.raises(KintsugiError, match=r"^--output .*: cannot be written"):
-        save(None, tmp_path)
+        save_records(None, tmp_path)
 
 
 def test_trying_whether_a_file_can_be_written_leaves_it_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
     path.write_text('[{"recipe": 1}]')
-    save(None, path)
+    save_records(None, path)
     assert path.read_text() == '[{"recipe": 1}]'
     path.write_text("precious")  # no record of an earlier evaluation: it is not overwritten
     with pytest.raises(KintsugiError, match="is no record of kintsugi eval"):
-        save([], path)
+        save_records([], path)
     assert path.read_text() == "precious"
 
 

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from kintsugi.verifiers.answers import Unreadable, read, read_sentence
+from kintsugi.verifiers.answers import Unreadable, read_answer, read_sentence
 from kintsugi.verifiers.guard import Judge
 from kintsugi.verifiers.math import prepare
 from kintsugi.verifiers.sameness import same
@@ -50,7 +50,7 @@ def test_everything_equals_itself() -> None:
 
 def test_no_answer_of_the_tables_passes_for_two_golds_that_are_numbers() -> None:
     # A percentage is the one thing that stands for two: `25%` answers 25 as well as 0.25.
-    golds = [read(gold) for gold in ("2", "3", "5", "6", "11", "12", "13", "24", "42", "144", "0.25")]
+    golds = [read_answer(gold) for gold in ("2", "3", "5", "6", "11", "12", "13", "24", "42", "144", "0.25")]
     answers = {
         side for pair in (*EQUAL, *UNEQUAL) for side in pair if "%" not in side and "percent" not in side
     }
@@ -115,7 +115,7 @@ def test_random_numbers_are_equal_iff_they_are(pairs: int) -> None:
         value = Fraction(random.randint(-(10 ** random.randint(1, 6)), 10 ** random.randint(1, 6)), low)
         other = near(value, random)
         gold, answer = spelled(value, random), spelled(other, random)
-        assert same(read(gold), read(answer)) == (value == other), (gold, answer)
+        assert same(read_answer(gold), read_answer(answer)) == (value == other), (gold, answer)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_random_numbers_are_equal_iff_they_are(pairs: int) -> None:
 )
 def test_hostile_answers_are_soon_read_or_refused(text: str) -> None:
     try:
-        read(text)
+        read_answer(text)
     except Unreadable:
         return
     assert text.startswith(("1,000", "a or", "9"))

@@ -29,6 +29,6 @@ def examine(recipe: Recipe, out: Reporter | None = None) -> Iterator[CheckUp]:
     verifier, problems = load_verifier(recipe.verifier or task.verifier), training_problems(task)
     check_columns(verifier, problems)
     yield from probe(verifier, problems)
-    from kintsugi.look.doctor.trial import attempt, judge  # loads torch
+    from kintsugi.look.doctor.trial import attempt, step_checks  # loads torch
 
-    yield from judge(attempt(recipe, out or Reporter()))
+    yield from step_checks(attempt(recipe, out or Reporter()))

@@ -79,7 +79,7 @@ def attempt(recipe: Recipe, out: Reporter) -> TrialStep:
         batch = lessons.batch(parts, learner, Progress(), meter)
         episodes, rows = batch.episodes, batch.rows
         rollouts = [r for e in episodes for r in e.rollouts]
-        gap = disagreement(
+        gap = largest_gap(
             rollouts, learner, recipe.sampling.top_p
         )  # before the update: it changes the learner
         stats = learner.step(rows, 0.0)
@@ -107,7 +107,7 @@ def attempt(recipe: Recipe, out: Reporter) -> TrialStep:
     )
 
 
-def judge(trial: TrialStep) -> Iterator[CheckUp]:
+def step_checks(trial: TrialStep) -> Iterator[CheckUp]:
     """Judges the step, check by check."""
     yield CheckUp("prompt", "ok", f"{len(trial.prompt)} characters", detail=visible(trial.prompt))
     yield lengths(trial)
@@ -125,7 +125,7 @@ def judge(trial: TrialStep) -> Iterator[CheckUp]:
         else "the same seed sampled two texts",
         "set engine=local, or device=cpu: a run cannot be repeated otherwise",
     )
-    yield batches(trial)
+    yield whole_run(trial)
     yield memory(trial)
     yield disk(trial)
     for note in trial.notes:
@@ -236,7 +236,7 @@ def parity(trial: TrialStep) -> CheckUp:
     )
 
 
-def batches(trial: TrialStep) -> CheckUp:
+def whole_run(trial: TrialStep) -> CheckUp:
     recipe, metrics = trial.recipe, trial.metrics
     seconds = sum(v for k, v in metrics.items() if k.startswith("seconds/"))
     tokens = metrics["tokens/generated"]
@@ -290,7 +290,7 @@ def size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def disagreement(rollouts: Sequence[Rollout], learner: LocalLearner, top_p: float) -> float:
+def largest_gap(rollouts: Sequence[Rollout], learner: LocalLearner, top_p: float) -> float:
     """The most that sampler and learner differ by on one token of any rollout, credited or not, in nats.
 
     Below 1, `top_p` makes the sampler's probabilities larger by up to 1 / top_p: that is no difference.

@@ -94,7 +94,7 @@ PHASES = {"rollout": BLUE, "repair": GOLD, "audit": GREEN, "check": ORANGE, "tra
 
 def figures(source: Shown) -> list[Figure]:
     """Every figure that the source has numbers for."""
-    found = [accuracy(source)] if source.evals or has(source.steps, "accuracy") else []
+    found = [accuracy_figure(source)] if source.evals or has(source.steps, "accuracy") else []
     for panel in PANELS:
         shown = [c for c in panel.curves if has(source.steps, c.key)]
         values = {line[c.key] for c in shown for line in source.steps if line.get(c.key) is not None}
@@ -132,7 +132,7 @@ def along(line: Mapping[str, Any]) -> float:
     return float(line["step"]) if tokens is None else tokens / 1000
 
 
-def accuracy(source: Shown) -> Figure:
+def accuracy_figure(source: Shown) -> Figure:
     def draw(axes: Any) -> None:
         if has(source.steps, "accuracy"):
             curves_on(axes, source, [Trace("training rollouts", "accuracy", BLUE)])

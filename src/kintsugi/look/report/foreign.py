@@ -175,9 +175,9 @@ def trace_line(row: Mapping[str, Any], trace: Mapping[str, Any], tokenizer: Any)
         told.append(f"token advantages from {min(advantages):+.3f} to {max(advantages):+.3f}")
     return {
         "step": (row.get("run") or {}).get("work", {}).get("step", 0),
-        "question": "\n".join(spoken(node, start > 1) for node in branch[:start]),
-        "gold": words(trace["task"]["data"].get("answer", "")),
-        "text": "\n".join(spoken(node, len(branch) - start > 1) for node in branch[start:]),
+        "question": "\n".join(turn_text(node, start > 1) for node in branch[:start]),
+        "gold": text_of(trace["task"]["data"].get("answer", "")),
+        "text": "\n".join(turn_text(node, len(branch) - start > 1) for node in branch[start:]),
         "verdict": "rewarded" if reward > 0 else "no reward",
         "reward": float(reward),
         "message": ", ".join([*told, *(f"{e['type']}: {e['message']}" for e in trace.get("errors", ()))]),
@@ -189,7 +189,7 @@ def trace_line(row: Mapping[str, Any], trace: Mapping[str, Any], tokenizer: Any)
     }
 
 
-def spoken(node: Mapping[str, Any], named: bool) -> str:
+def turn_text(node: Mapping[str, Any], named: bool) -> str:
     """The text of a message, after its role where there are several."""
     content = node["message"].get("content") or ""
     text = content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
@@ -206,9 +206,9 @@ def foreign_line(
         )
     return {
         "step": int(row["step"]),
-        "question": words(row[question]),
-        "gold": words(row.get("gts", "")),
-        "text": words(row[text]),
+        "question": text_of(row[question]),
+        "gold": text_of(row.get("gts", "")),
+        "text": text_of(row[text]),
         "verdict": "rewarded" if reward > 0 else "no reward",
         "reward": float(reward),
         "message": ", ".join(f"{k}: {v}" for k, v in more.items()),
@@ -216,7 +216,7 @@ def foreign_line(
     }
 
 
-def words(value: Any) -> str:
+def text_of(value: Any) -> str:
     """A text, or a conversation of messages as text."""
     if isinstance(value, list) and value and all(isinstance(m, Mapping) and "content" in m for m in value):
         return "\n".join(f"{m.get('role', '')}: {m['content']}" for m in value)

@@ -63,7 +63,7 @@ def page_of(
         may_replace_file(path, b"Kintsugi report</title>", "report of Kintsugi")
     shown = contents(source)
     if shown.lost:
-        say(f"note: {left_out(shown.lost)}")
+        say(f"note: {lost_steps(shown.lost)}")
     return clean(render(source, place.resolve().name, shown, version))
 
 
@@ -81,7 +81,7 @@ def render(source: Run | Foreign, name: str, shown: Contents, version: str) -> s
         "WATCH": f' data-watch="{version}"' if version else "",
         "NAME": html.escape(name),
         "STYLE": style,
-        "SUMMARY": summary(source, shown),
+        "SUMMARY": summary_list(source, shown),
         "REASONS": "".join(
             f"<dt>credit: {html.escape(reason)}</dt><dd>{html.escape(words)}</dd>"
             for reason, words in explained(source.recipe, shown.reasons).items()
@@ -129,14 +129,14 @@ def contents(source: Run | Foreign) -> Contents:
     blocks: dict[int, str] = {}
     reasons: set[str] = set()
     for step in steps:  # how many of them fit is judged by the first that can be read
-        problems = readable(source, step)
+        problems = step_data(source, step)
         if problems:
             steps = evenly(
                 source.written, max(2, MOST_ROLLOUTS // max(1, sum(len(p["rollouts"]) for p in problems)))
             )
             break
     for step in steps:
-        problems = readable(source, step)
+        problems = step_data(source, step)
         if problems is None:
             lost.append(step)
             continue
@@ -146,7 +146,7 @@ def contents(source: Run | Foreign) -> Contents:
     return Contents(list(blocks), entries, blocks, sorted(lost), reasons)
 
 
-def readable(source: Run | Foreign, step: int) -> list[Data] | None:
+def step_data(source: Run | Foreign, step: int) -> list[Data] | None:
     """A step as data; None where it is damaged."""
     try:
         if isinstance(source, Run):
@@ -168,7 +168,7 @@ def first_error(recipe: Mapping[str, Any]) -> FirstError:
     return lambda problem, solution: next(iter(known.wrong_characters(problem, solution)), None)
 
 
-def left_out(lost: Sequence[int]) -> str:
+def lost_steps(lost: Sequence[int]) -> str:
     """The words for steps that cannot be shown."""
     named = ", ".join(map(str, lost[:10])) + ", ..." * (len(lost) > 10)
     return f"step {named} is damaged: left out" if len(lost) == 1 else f"steps {named} are damaged: left out"
@@ -185,13 +185,15 @@ def evenly(steps: tuple[int, ...], most: int) -> list[int]:
     return [steps[round(i * (len(steps) - 1) / (most - 1))] for i in range(most)]
 
 
-def summary(source: Shown, shown: Contents) -> str:
+def summary_list(source: Shown, shown: Contents) -> str:
     """The numbers at the top, as a description list."""
     found: dict[str, str] = {}
     recipe, steps, evals = source.recipe, source.steps, source.evals
     if evals:
         before, after = evals[0], evals[-1]
-        found["Held-out accuracy"] = percent(before) + (f" → {percent(after)}" if after is not before else "")
+        found["Held-out accuracy"] = accuracy_words(before) + (
+            f" → {accuracy_words(after)}" if after is not before else ""
+        )
         if "eval/pass@1_ci" in after:
             low, high = after["eval/pass@1_ci"]
             found["Held-out accuracy"] += f" <small>95% interval {low:.1%} to {high:.1%}</small>"
@@ -203,7 +205,7 @@ def summary(source: Shown, shown: Contents) -> str:
     if len(shown.steps) + len(shown.lost) < len(source.written):
         found["Steps"] += f" <small>rollouts of {len(shown.steps)} shown, at even distances</small>"
     if shown.lost:
-        found["Steps"] += f" <small>{left_out(shown.lost)}</small>"
+        found["Steps"] += f" <small>{lost_steps(shown.lost)}</small>"
     if steps and steps[-1].get("tokens/total") is not None:
         ends = f" <small>budget {budget:,}</small>" if budget else ""
         found["Generated tokens"] = f"{steps[-1]['tokens/total']:,}{ends}"
@@ -222,15 +224,17 @@ def summary(source: Shown, shown: Contents) -> str:
         found["Failures mended"] = f"{mended:,.0f} of {tried:,} tried <small>of {failed:,} in all</small>"
     for key in ("algorithm", "model", "task"):
         if key in recipe:
-            found[key.capitalize()] = named(with_defaults(recipe[key]) if key == "algorithm" else recipe[key])
+            found[key.capitalize()] = spec_words(
+                with_defaults(recipe[key]) if key == "algorithm" else recipe[key]
+            )
     return "".join(f"<div><dt>{k}</dt><dd>{v}</dd></div>" for k, v in found.items())
 
 
-def percent(line: Mapping[str, Any]) -> str:
+def accuracy_words(line: Mapping[str, Any]) -> str:
     return f"{line['eval/pass@1']:.1%}"
 
 
-def named(spec: Any) -> str:
+def spec_words(spec: Any) -> str:
     """A recipe's spec: its name (small, if it is a path), and below it what else it says."""
     name = html.escape(str(spec.get("name") if isinstance(spec, Mapping) else spec))
     rest = [f"{k}: {v}" for k, v in spec.items() if k != "name"] if isinstance(spec, Mapping) else []
