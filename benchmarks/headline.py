@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kintsugi.compare.overall import means, shared
 from kintsugi.compare.plots import STYLE, pyplot
-from kintsugi.compare.results import Curve, Interval, interval, latest, read_rows
+from kintsugi.compare.results import Curve, Interval, interval, latest_runs, read_rows
 
 ROOT = Path(__file__).parents[1]
 OURS = "kintsugi"
@@ -24,7 +24,7 @@ NAMES = {
 
 def ends(rows: Path) -> dict[str, Interval]:
     """Label -> the mean over tasks of what its runs end with, over seeds; the best first."""
-    curves, _ = latest(row for row in read_rows(rows) if row.comparison == "fair")
+    curves, _ = latest_runs(row for row in read_rows(rows) if row.comparison == "fair")
     by_task: dict[str, list[Curve]] = {}
     for curve in curves:
         by_task.setdefault(curve.head.task, []).append(curve)
