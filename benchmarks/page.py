@@ -49,7 +49,8 @@ evaluation does not. Accuracy is held-out pass@1 at the budget.
   outcome-only algorithm unless another is named. It is the median over seeds; "> budget (2 of 5)": only two of five
   seeds got there. Seconds are those of sampling and training in the same runs, some of which shared a machine.
 - **Settings** were tuned for each algorithm on seeds and problems of their own. A best point at the edge of its grid
-  is marked: a better one may lie beyond. `{details}` has the grids, the course of training, and where credit fell."""
+  is marked: a better one may lie beyond. `{details}` has the grids, the course of training,
+  and where credit fell."""
 LAW = """\
 Bases that slip on the same facts, more or less surely. A base that slips surely slips on fewer facts, so that all
 start alike. `brackets-50` shows the wrong result in half of its chances, `brackets-95` nearly always. Gains are taken
@@ -67,7 +68,7 @@ def page(results: Path, images: Path, titles: Mapping[str, str] = TITLES) -> str
     rows_of_law, _ = latest_runs(row for row in rows if row.comparison == "law")
     parts = [
         "# Results",
-        f"Made from `{results.as_posix()}` by `make results`; do not edit. {made_by(curves)}",
+        f"Made from `{results.as_posix()}` by `make results`; do not edit.\n{made_by(curves)}",
     ]
     if law := settings({task: pick(rows_of_law, "law", task) for task in tasks_of(rows_of_law)}):
         draw_law(images / "law.svg", law)
@@ -169,7 +170,7 @@ def computed_on(curves: Sequence[Curve]) -> str:
 def made_by(curves: Sequence[Curve]) -> str:
     """Which code made the rows."""
     commits = sorted({c.head.commit for c in curves})
-    return f"{len(curves)} runs; code at {', '.join(commits)} (`+`: with changes not committed)."
+    return f"{len(curves)} runs; code at {', '.join(commits)}\n(`+`: with changes not committed)."
 
 
 def credit_table(path: Path) -> str:
