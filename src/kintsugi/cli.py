@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from io import TextIOWrapper
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from kintsugi.cli_errors import OneLine
+from kintsugi.cli_errors import REFUSED, OneLine
 from kintsugi.cli_solutions import COMMANDS, RunPath
 from kintsugi.records import KintsugiError
 from kintsugi.run.console import silence
@@ -18,9 +17,6 @@ from kintsugi.run.console import silence
 if TYPE_CHECKING:
     from kintsugi.config import Recipe
     from kintsugi.run.session import TrainResult
-
-REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
-"""The errors of a write to a disk, or to a terminal that is gone. A traceback explains none of them."""
 
 app = typer.Typer(
     name="kintsugi",

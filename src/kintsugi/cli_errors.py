@@ -1,7 +1,8 @@
-"""A command that is called wrongly says so in one line, as every other error."""
+"""Errors of the command line, in one line each: a command that is called wrongly, a disk that takes nothing."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,10 @@ from kintsugi.records import KintsugiError
 
 Misused: type[Exception] = typer.BadParameter.__mro__[1]
 """The base of all errors of usage. Newer versions of typer carry a click of their own."""
+
+
+REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
+"""The errors of a write to a disk, or to a terminal that is gone. A traceback explains none of them."""
 
 
 class OneLine(TyperGroup):

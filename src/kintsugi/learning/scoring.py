@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from kintsugi.learning.loss import token_logprobs
+from kintsugi.models.lora import without_adapters
 from kintsugi.records import Reach, Row
 from kintsugi.sampling.base import Fork, Score
 
@@ -203,7 +204,7 @@ class Scorer:
         self, model: PreTrainedModel, pad_id: int, temperature: float, autocast: torch.dtype | None
     ) -> None:
         self.model, self.pad_id, self.temperature, self.autocast = model, pad_id, temperature, autocast
-        inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # inside PEFT
+        inner = without_adapters(model)
         self.vocabulary = int(inner.config.get_text_config().vocab_size)
         recomputes = any(getattr(module, "gradient_checkpointing", False) for module in inner.modules())
         self.body: Any

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from kintsugi.models.lora import without_adapters
 from kintsugi.sampling.cache import RoomyLayer, new_cache
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Forward:
         self.model = model
         self.autocast = autocast
         # A PEFT model's own forward takes anything; what counts is what the model inside it takes.
-        self._inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self._inner = without_adapters(model)
         self._takes = frozenset(inspect.signature(self._inner.forward).parameters)
         self._recurrent = RECURRENT in self._takes and "past_key_values" not in self._takes
         self._cast: dict[torch.nn.Linear, torch.nn.Parameter] | None = None

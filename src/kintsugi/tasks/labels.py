@@ -21,7 +21,7 @@ class Labelled(Protocol):
     def wrong_characters(self, problem: str, solution: str) -> tuple[int, ...]:
         """Offsets of the characters of `solution` that are wrong given those before them; () if none is.
 
-            The first one is the first error. len(solution) means that the text stops short. Text after the
+        The first one is the first error. len(solution) means that the text stops short. Text after the
         last one cannot be judged, or is right. `problem` is the problem's text.
         """
         ...
