@@ -10,22 +10,18 @@ Shape suffixes: P distinct prompts, R rows, q tokens of one pass, K columns, V v
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kintsugi.sampling.cache import joined, new_cache
+from kintsugi.sampling.cache import joined
 from kintsugi.sampling.draft import Draft
 from kintsugi.sampling.forward import Forward
 from kintsugi.sampling.rows import NO_TOKEN, WIDEST, Rows
 from kintsugi.sampling.sample import Sample
-
-READ_TOKENS = 4096
-"""The most tokens that one pass reads of prompts: what a pass needs beside the cache grows with it."""
 
 OVERHEAD = {"cpu": 24}
 """The tokens whose arithmetic takes as long as a pass takes at the least, by device: measured with the nano model."""
@@ -199,67 +195,3 @@ def join(batches: Sequence[Decoding]) -> Decoding | None:
         first.cache.reorder_cache(chosen[0])
         made.valid_RK = None if first.valid_RK is None else first.valid_RK[chosen[0]]
     return made
-
-
-def read(forward: Forward, samples: Sequence[Sample], pad_id: int) -> tuple[Decoding, Ended]:
-    """The samples as rows that have read their prompts, distinct ones once, and drawn for the first time."""
-    drafts = [s.draft if forward.skips else () for s in samples]
-    asked = list(zip((s.prompt_ids for s in samples), drafts, strict=True))
-    place = {key: p for p, key in enumerate(dict.fromkeys(asked))}
-    device, cache = forward.model.device, new_cache(forward.model.config)
-    longest, drafted = max(len(prompt) for prompt, _ in place), sum(bool(draft) for _, draft in place)
-    new = width(len(place), drafted, max(len(draft) for _, draft in place), overhead(device))
-    feeds = [(*draft[: new - 1], *[NO_TOKEN] * (new - 1 - len(draft))) for _, draft in place]
-    pads = [longest - len(prompt) for prompt, _ in place]
-    ids = [[pad_id] * n + [*prompt, *feed] for n, (prompt, _), feed in zip(pads, place, feeds, strict=True)]
-    ids_PK, pads_P1 = torch.tensor(ids, device=device), torch.tensor(pads, device=device)[:, None]
-    columns_K = torch.arange(ids_PK.shape[1], device=device)
-    valid_PK = columns_K >= pads_P1 if any(pads) else None
-    # A piece is read on top of those before it; the last one draws, so the prompt's last token is in it.
-    size = max(1, READ_TOKENS // len(place)) if forward.joins else longest
-    starts = range(0, max(1, longest - 1), size)
-    for start, end in pairwise([*starts, ids_PK.shape[1]]):
-        logits_PqV = forward(
-            ids_PK[:, start:end].clamp(min=0),
-            cache,
-            None if valid_PK is None else valid_PK[:, :end],
-            (columns_K[start:end] - pads_P1).clamp(min=0),
-            keep=new if end == ids_PK.shape[1] else 1,
-        )
-    rows_R = torch.tensor([place[key] for key in asked], device=device)
-    for layer in cache.layers if new > 1 else ():
-        layer.slack = (
-            new - 1
-        )  # what was read of drafts may be taken back: a window then reaches as much further
-    cache.reorder_cache(rows_R)
-    batch = Decoding(
-        forward,
-        list(samples),
-        [Draft(draft) for draft in drafts],
-        Rows.of(samples, device),
-        cache,
-        longest - 1,
-        None if valid_PK is None else valid_PK[rows_R],
-        ended=[False] * len(samples),
-    )
-    return batch, batch.take(ids_PK[rows_R, longest - 1 :], logits_PqV[rows_R])
-
-
-def chunks(samples: Iterable[Sample], passing: int) -> Iterator[list[Sample]]:
-    """The samples in parts that are read together, those of one prompt in the same.
-
-    A part has READ_TOKENS at most, or one prompt, and no more padding than costs what another pass does.
-    """
-    by_prompt: dict[tuple[int, ...], list[Sample]] = {}
-    for sample in samples:
-        by_prompt.setdefault(sample.prompt_ids, []).append(sample)
-    part: list[tuple[int, ...]] = []
-    padding = 0
-    for prompt in sorted(by_prompt, key=len, reverse=True):
-        padding += len(part[0]) - len(prompt) if part else 0
-        if part and (padding > passing or (len(part) + 1) * len(part[0]) > READ_TOKENS):
-            yield [sample for p in part for sample in by_prompt[p]]
-            part, padding = [], 0
-        part.append(prompt)
-    if part:
-        yield [sample for p in part for sample in by_prompt[p]]

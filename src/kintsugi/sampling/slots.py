@@ -14,8 +14,9 @@ from collections.abc import Callable
 from kintsugi.records import Completion, KintsugiError
 from kintsugi.sampling.asked import Asked
 from kintsugi.sampling.base import Pulse, Request
-from kintsugi.sampling.batch import Decoding, Ended, chunks, join, overhead, read
+from kintsugi.sampling.batch import Decoding, Ended, join
 from kintsugi.sampling.forward import Forward
+from kintsugi.sampling.prefill import prefill
 from kintsugi.sampling.sample import Sample
 
 COMPACT_AT = 0.75
@@ -79,8 +80,7 @@ class Slots:
         if not new and batch is not None and going > COMPACT_AT * len(batch.ended):
             return None
         entering, self._waiting = self._waiting[:new], self._waiting[new:]
-        parts = chunks(entering, overhead(self._forward.model.device)) if self._forward.joins else [entering]
-        read_now = [read(self._forward, part, self._pad_id) for part in parts if part]
+        read_now = list(prefill(self._forward, entering, self._pad_id)) if entering else []
         self._batch = join([*([batch] if batch else []), *(made for made, _ in read_now)])
         return [ended for _, endings in read_now for ended in endings] if read_now else None
 

@@ -26,6 +26,7 @@ from kintsugi.sampling.base import Request, SamplingParams, generate
 from kintsugi.sampling.draw import inverse_cdf
 from kintsugi.sampling.local import LocalSampler
 from kintsugi.sampling.play import Ask, Asking, play
+from kintsugi.sampling.prefill import shared_lengths
 
 PAD = 0
 SHAPE = {
@@ -285,6 +286,63 @@ def test_a_shared_prompt_is_prefilled_once() -> None:
     assert sum(rows * positions for rows, positions in shapes) == 28
 
 
+def test_a_beginning_that_prompts_share_is_read_once() -> None:
+    model = build("llama")
+    shapes = watch(model)
+    sampler = LocalSampler(model, PAD)
+    question, other, last = tuple(range(1, 36)), tuple(range(11, 43)), SamplingParams(max_new_tokens=1)
+    prompts = [(*question, 40), (*question, 41, 42, 43), (*question, 44, 45, 46), (*other, 9), (6, 7, 8)]
+    run(*(call(sampler, p, last) for p in prompts))
+    # The three that begin with the question share 35 tokens, in multiples of 16: 32. Two of them are saved: 64 tokens,
+    # more than twice the 24 that a pass costs. The others share nothing: two parts, for 30 tokens of padding are too
+    # many. Then the question as one row, and on top of it what is left of 36, 38 and 38 tokens, padded to 6.
+    assert shapes == [(1, 33), (1, 3), (1, 32), (3, 6)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_beginning_that_is_read_once_changes_no_sample(model: PreTrainedModel, seed: int) -> None:
+    """Families of prompts, with drafts and without, and prompts that share nothing beside them."""
+    draw = random.Random(seed)
+
+    def some(low: int, high: int) -> tuple[int, ...]:
+        return tuple(draw.choices(range(1, 48), k=draw.randint(low, high)))
+
+    prompts = [some(1, 30)]
+    for _ in range(3):
+        question = some(17, 34)
+        anchored = (*question, *some(0, 4))
+        prompts += [(*draw.choice([question, anchored]), *some(1, 9)) for _ in range(4)]
+    requests = [
+        Request(
+            p, SamplingParams(draw.randint(1, 16), seed=i, stop_ids=(3,)), draft=some(1, 12) if i % 3 else ()
+        )
+        for i, p in enumerate(prompts)
+    ]
+    alone = [generate(LocalSampler(model, PAD, copies=False), [r])[0] for r in requests]
+    shapes = watch(model)
+    together = generate(LocalSampler(model, PAD), requests)
+    for (one,), (other,) in zip(together, alone, strict=True):
+        assert one.token_ids == other.token_ids
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+    if LocalSampler(model, PAD).notes == ():
+        assert (3, 32) in shapes or (3, 16) in shapes  # three beginnings of 17 tokens and more
+
+
+def test_the_cut_that_saves_most() -> None:
+    a, b, c = tuple(range(100, 180)), tuple(range(200, 240)), (1,) * 20
+    prompts = [(*c, *a, 1), (*c, *a, 2), (*c, *a, 3), (*c, *b, 1), (*c, *b, 2), (9, 9)]
+    # c alone, shared by five, saves 4 x 16 tokens. With a 2 x 96 (of 100), with b 48 (of 60): 240 in all.
+    assert shared_lengths(prompts, 24) == {
+        **dict.fromkeys(prompts[:3], 96),
+        **dict.fromkeys(prompts[3:5], 48),
+    }
+    # 240 tokens are no more than two passes of 120.
+    assert shared_lengths(prompts, 120) == {}
+    # A prompt that is the beginning of another one keeps its last token: of 33 tokens 32 are shared.
+    assert shared_lengths([a[:33], a], 15) == {a[:33]: 32, a: 32}
+    assert shared_lengths([a[:32], a], 15) == {}  # 16 tokens save less than two passes of 15
+
+
 def test_rows_that_ended_leave_and_change_nothing() -> None:
     model = build("gpt2")
     long, short = SamplingParams(max_new_tokens=40, seed=1), SamplingParams(max_new_tokens=2, seed=2)
@@ -427,7 +485,7 @@ def test_long_prompts_are_read_in_pieces(model: PreTrainedModel, monkeypatch: py
     sampler = LocalSampler(model, PAD)
     requests = [Request(p, SamplingParams(12, seed=4), n=2, draft=(7, 3, 9)) for p in PROMPTS]
     whole = generate(sampler, requests)
-    monkeypatch.setattr("kintsugi.sampling.batch.READ_TOKENS", 5)
+    monkeypatch.setattr("kintsugi.sampling.prefill.READ_TOKENS", 5)
     shapes = watch(model)
     pieces = generate(sampler, requests)
     for one, other in zip(pieces, whole, strict=True):
