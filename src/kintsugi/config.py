@@ -164,8 +164,8 @@ class Recipe(Section):
         "task's",
     )
     prompts: Spec = Field(
-        "chat-v1",
-        description="prompts: chat-v1, plain-v1 or terse-v1; system, solve, thinking, examples beside `name`",
+        "chat-v2",
+        description="prompts: chat-v2, plain-v2 or terse-v1; system, solve, thinking, examples beside `name`",
     )
     algorithm: Spec = Field(
         "kintsugi",

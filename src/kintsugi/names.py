@@ -81,7 +81,7 @@ TRL = (
     Name("lora_r", "optim.lora"),
     Name("use_vllm", "engine", "engine: vllm"),
     Name("vllm_gpu_memory_utilization", "engine", "engine: {name: vllm, memory: GiB}"),
-    Name("chat_template_kwargs", "prompts", "prompts: {name: chat-v1, thinking: false}"),
+    Name("chat_template_kwargs", "prompts", "prompts: {name: chat-v2, thinking: false}"),
     Name("eval_steps", "eval.every"),
     Name("eval_strategy", "eval.every"),
     Name("early_stopping_patience", "eval.patience"),

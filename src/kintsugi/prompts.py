@@ -73,16 +73,17 @@ TERSE = Prompts(
 )
 
 CHAT_ENDING = "End with the final answer on a line of its own: #### answer"
+# The failure comes last: what is before it is the same for all failures of a group, and is read once.
 CHAT = Prompts(
-    name="chat-v1",
+    name="chat-v2",
     solve_form="{question}\n\nThink step by step. " + CHAT_ENDING,
     repair_form=(
         "Question:\n{question}\n\n"
-        "A student's solution, which reaches a wrong final answer:\n<failed>\n{failed}\n</failed>\n\n"
-        "A correct solution by another student:\n<reference>\n{anchor}\n</reference>\n\n"
-        "Rewrite the student's solution so that it is correct, and change as little as you can: copy every "
-        "sentence that is right word for word, keep the student's order and wording, and correct only the "
-        "wrong steps and what follows from them. Do not mention the student, the reference or the error. "
+        "A correct solution by a student:\n<reference>\n{anchor}\n</reference>\n\n"
+        "Another student's solution, which reaches a wrong final answer:\n<failed>\n{failed}\n</failed>\n\n"
+        "Rewrite this last solution so that it is correct, and change as little as you can: copy every "
+        "sentence that is right word for word, keep its order and wording, and correct only the "
+        "wrong steps and what follows from them. Do not mention the students, the reference or the error. "
         + CHAT_ENDING
     ),
     repair_alone_form=(
@@ -97,6 +98,7 @@ CHAT = Prompts(
         "student",
         "reference",
         "error",
+        "this last solution",
         "reaches a wrong final answer",
         "copy every sentence that is right word for word",
         "correct only the wrong steps and what follows from them",
@@ -106,7 +108,7 @@ CHAT = Prompts(
 SAME_FORM = "State the final answer in the form that the question asks for."
 PLAIN = replace(
     CHAT,
-    name="plain-v1",
+    name="plain-v2",
     solve_form="{question}",
     repair_form=CHAT.repair_form.replace(CHAT_ENDING, SAME_FORM),
     repair_alone_form=CHAT.repair_alone_form.replace(CHAT_ENDING, SAME_FORM),
@@ -142,7 +144,7 @@ PROMPTS = Door("prompts", {base.name: partial(worded, base) for base in (TERSE, 
 
 
 def load_prompts(spec: Spec) -> Prompts:
-    """The templates of a spec: a name, or a mapping such as `{name: chat-v1, solve: "...", thinking: false}`.
+    """The templates of a spec: a name, or a mapping such as `{name: chat-v2, solve: "...", thinking: false}`.
 
     KintsugiError says what is wrong.
     """

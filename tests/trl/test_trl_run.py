@@ -326,7 +326,7 @@ def needs_more(completions: list[Any], level: list[int]) -> list[float]:
             "algorithm iop clips each row at a range of its own, which TRL cannot",
         ),
         ({"algorithm": "ioq"}, "algorithm: unknown 'ioq'; did you mean 'iop'"),
-        ({"prompts": {"name": "plain-v1", "system": "Hello"}}, "prompts: expected a name here"),
+        ({"prompts": {"name": "plain-v2", "system": "Hello"}}, "prompts: expected a name here"),
         ({"reward_funcs": needs_more}, "nothing fills its parameter 'level'"),
         ({"rollout_func": lambda *_: {}}, "expected text in and text out"),
     ],

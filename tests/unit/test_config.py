@@ -88,7 +88,7 @@ def test_a_budget_is_told() -> None:
 def test_an_option_of_the_default_needs_no_name() -> None:
     made = Recipe.parse(apply_overrides(MINIMAL, ["algorithm.seam=3", "prompts.thinking=true"]))
     assert made.algorithm == {"name": "kintsugi", "seam": 3}
-    assert made.prompts == {"name": "chat-v1", "thinking": True}
+    assert made.prompts == {"name": "chat-v2", "thinking": True}
 
 
 def test_a_resumed_run_names_every_single_key_that_differs() -> None:

@@ -28,7 +28,7 @@ def bridge_recipe(
     temperature: float = 1.0,
     top_p: float = 1.0,
     seed: int = 0,
-    prompts: Spec = "plain-v1",
+    prompts: Spec = "plain-v2",
     scouts: int = 0,
     witnesses: int = 1,
     problems: int = 8,

@@ -67,7 +67,7 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self,
         *args: Any,
         algorithm: Spec = "kintsugi",
-        prompts: str = "plain-v1",
+        prompts: str = "plain-v2",
         outcome: str | int | None = None,
         witnesses: int = 1,
         **kwargs: Any,

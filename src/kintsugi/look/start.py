@@ -63,9 +63,9 @@ def draft(data: str, model: str, output_dir: str, **named: Any) -> str:
     verifier, known = guess(train)
     longest, written = text_lengths(train)
     wording = (
-        "plain-v1"
+        "plain-v2"
         if share_that(train, lambda p: any(form in p.prompt for form in FORMS)) > 0.5
-        else "chat-v1"
+        else "chat-v2"
     )
     if model in NANO:
         wording = "terse-v1"
@@ -93,9 +93,9 @@ def draft(data: str, model: str, output_dir: str, **named: Any) -> str:
 
 
 WORDINGS = {
-    "chat-v1": "asks for steps, and for the answer after ####",
+    "chat-v2": "asks for steps, and for the answer after ####",
     "terse-v1": "adds nothing: nano's own",
-    "plain-v1": "adds nothing: the questions say themselves how to answer",
+    "plain-v2": "adds nothing: the questions say themselves how to answer",
 }
 
 

@@ -108,7 +108,7 @@ class Field:
 
     @property
     def prompts(self) -> Prompts:
-        return load_prompts(self.run.recipe.get("prompts", "plain-v1"))
+        return load_prompts(self.run.recipe.get("prompts", "plain-v2"))
 
     @property
     def prompt(self) -> list[dict[str, str]]:

@@ -42,7 +42,7 @@ def test_a_csv_file_becomes_a_recipe_that_passes_the_checks_of_a_run(tmp_path: P
     assert len(notes) == 1  # not its task, though its prompts
     known = ("task=dag", "verifier=null")
     assert not any("nano knows" in line for line in trainer.outline(Recipe.load(path, known)))
-    chat = trainer.outline(Recipe.load(path, (*known, "prompts=chat-v1")))
+    chat = trainer.outline(Recipe.load(path, (*known, "prompts=chat-v2")))
     assert sum("nano knows" in line for line in chat) == 1
     with pytest.raises(KintsugiError, match="there is a file already; pass --overwrite"):
         init(path, str(data), "nano")
@@ -59,7 +59,7 @@ def test_answers_and_questions_decide_verifier_wording_and_lengths(tmp_path: Pat
     ]
     said = yaml.safe_load(init(tmp_path / "b.yaml", write(tmp_path / "b.jsonl", boxed), "some/model"))
     assert (said["prompts"], said["verifier"], said["sampling"]["max_new_tokens"]) == (
-        "plain-v1",
+        "plain-v2",
         "math",
         640,
     )

@@ -67,17 +67,17 @@ def test_a_template_that_refuses_a_conversation_is_one_line() -> None:
 
 
 def test_a_recipe_may_word_the_question_and_open_the_conversation() -> None:
-    mine = load_prompts({"name": "chat-v1", "solve": "{question} Box it: \\boxed{}", "system": "Be brief."})
+    mine = load_prompts({"name": "chat-v2", "solve": "{question} Box it: \\boxed{}", "system": "Be brief."})
     assert mine.solve("1+1?") == "1+1? Box it: \\boxed{}"
     assert mine.repair("q", "f", None) == CHAT.repair("q", "f", None)
     assert mine.opening(None) == (("system", "Be brief."),)
     assert mine.opening((Turn("user", "Hi"),)) == (("system", "Be brief."), ("user", "Hi"))
     assert mine.opening((Turn("system", "Own"),)) == (("system", "Own"),)
-    assert load_prompts("chat-v1") == CHAT and CHAT.opening(None) == ()
+    assert load_prompts("chat-v2") == CHAT and CHAT.opening(None) == ()
 
 
 def test_examples_are_earlier_turns_of_the_policy_alone() -> None:
-    mine = load_prompts({"name": "plain-v1", "examples": [{"question": "1+1?", "answer": "#### 2"}]})
+    mine = load_prompts({"name": "plain-v2", "examples": [{"question": "1+1?", "answer": "#### 2"}]})
     shown = (Turn("user", "1+1?"), Turn("assistant", "#### 2"))
     assert mine.solving("2+2?", None) == ("2+2?", shown)
     # After a system message, before the conversation's own turns; a repair prompt opens without them.
@@ -90,21 +90,21 @@ def test_examples_are_earlier_turns_of_the_policy_alone() -> None:
     ("spec", "message"),
     [
         (
-            {"name": "chat-v1", "examples": [{"question": "1+1?"}]},
-            "prompts chat-v1: examples.0.answer: field required, got {'question': '1+1?'}",
+            {"name": "chat-v2", "examples": [{"question": "1+1?"}]},
+            "prompts chat-v2: examples.0.answer: field required, got {'question': '1+1?'}",
         ),
-        ("chat-v2", "prompts: unknown 'chat-v2'; did you mean 'chat-v1'?"),
+        ("chat-v1", "prompts: unknown 'chat-v1'; did you mean 'chat-v2'?"),
         (
-            {"name": "chat-v1", "solve": "{q}"},
+            {"name": "chat-v2", "solve": "{q}"},
             "prompts.solve: expected {question} somewhere in it, got '{q}'",
         ),
         (
-            {"name": "chat-v1", "thinking": "maybe"},
-            "prompts chat-v1: thinking: input should be a valid boolean",
+            {"name": "chat-v2", "thinking": "maybe"},
+            "prompts chat-v2: thinking: input should be a valid boolean",
         ),
         (
-            {"name": "chat-v1", "think": True},
-            "prompts chat-v1: unknown argument 'think'; did you mean 'thinking'? It takes solve, system,",
+            {"name": "chat-v2", "think": True},
+            "prompts chat-v2: unknown argument 'think'; did you mean 'thinking'? It takes solve, system,",
         ),
     ],
 )

@@ -291,12 +291,12 @@ def test_a_beginning_that_prompts_share_is_read_once() -> None:
     shapes = watch(model)
     sampler = LocalSampler(model, PAD)
     question, other, last = tuple(range(1, 36)), tuple(range(11, 43)), SamplingParams(max_new_tokens=1)
-    prompts = [(*question, 40), (*question, 41, 42, 43), (*question, 44, 45, 46), (*other, 9), (6, 7, 8)]
+    prompts = [(*question, 40), *((*question, 41, i) for i in range(7)), (*other, 9), (6, 7, 8)]
     run(*(call(sampler, p, last) for p in prompts))
-    # The three that begin with the question share 35 tokens, in multiples of 16: 32. Two of them are saved: 64 tokens,
-    # more than twice the 24 that a pass costs. The others share nothing: two parts, for 30 tokens of padding are too
-    # many. Then the question as one row, and on top of it what is left of 36, 38 and 38 tokens, padded to 6.
-    assert shapes == [(1, 33), (1, 3), (1, 32), (3, 6)]
+    # Eight begin with the question and share 35 tokens, in multiples of 16: 32. Seven of them are saved: 224 tokens,
+    # more than eight times the 24 that a pass costs. The others share nothing: two parts, for 30 tokens of padding are
+    # too many. Then the question as one row, and on top of it what is left of 36 and 37 tokens, padded to 5.
+    assert shapes == [(1, 33), (1, 3), (1, 32), (8, 5)]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -309,9 +309,9 @@ def test_a_beginning_that_is_read_once_changes_no_sample(model: PreTrainedModel,
 
     prompts = [some(1, 30)]
     for _ in range(3):
-        question = some(17, 34)
+        question = some(33, 36)
         anchored = (*question, *some(0, 4))
-        prompts += [(*draw.choice([question, anchored]), *some(1, 9)) for _ in range(4)]
+        prompts += [(*draw.choice([question, anchored]), *some(1, 9)) for _ in range(6)]
     requests = [
         Request(
             p, SamplingParams(draw.randint(1, 16), seed=i, stop_ids=(3,)), draft=some(1, 12) if i % 3 else ()
@@ -325,7 +325,7 @@ def test_a_beginning_that_is_read_once_changes_no_sample(model: PreTrainedModel,
         assert one.token_ids == other.token_ids
         assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
     if LocalSampler(model, PAD).notes == ():
-        assert (3, 32) in shapes or (3, 16) in shapes  # three beginnings of 17 tokens and more
+        assert (3, 32) in shapes  # three beginnings of 33 tokens and more
 
 
 def test_the_cut_that_saves_most() -> None:
@@ -336,11 +336,11 @@ def test_the_cut_that_saves_most() -> None:
         **dict.fromkeys(prompts[:3], 96),
         **dict.fromkeys(prompts[3:5], 48),
     }
-    # 240 tokens are no more than two passes of 120.
-    assert shared_lengths(prompts, 120) == {}
+    # 240 tokens are no more than eight passes of 30.
+    assert shared_lengths(prompts, 30) == {}
     # A prompt that is the beginning of another one keeps its last token: of 33 tokens 32 are shared.
-    assert shared_lengths([a[:33], a], 15) == {a[:33]: 32, a: 32}
-    assert shared_lengths([a[:32], a], 15) == {}  # 16 tokens save less than two passes of 15
+    assert shared_lengths([a[:33], a], 3) == {a[:33]: 32, a: 32}
+    assert shared_lengths([a[:32], a], 3) == {}  # 16 tokens are less than eight passes of 3
 
 
 def test_rows_that_ended_leave_and_change_nothing() -> None:

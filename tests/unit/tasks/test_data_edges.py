@@ -52,7 +52,7 @@ def test_a_prompt_fits_by_its_tokens_whatever_it_holds() -> None:
 
 
 def test_wording_and_examples_need_room_too() -> None:
-    shown = {"name": "plain-v1", "examples": [{"question": "4" * 30, "answer": "5" * 30}]}
+    shown = {"name": "plain-v2", "examples": [{"question": "4" * 30, "answer": "5" * 30}]}
     prompts = load_prompts(shown)
     # user 30 assistant 30 end user 90 assistant: 5 + 150 tokens.
     assert fitting([problem("1" * 90)], CODEC, prompts, 155)[1] == []
