@@ -1,8 +1,8 @@
-"""The law's table and picture: what a seam gains against how likely the policy finds its fix.
+"""The law's table and picture: what a seam gains against its reach at the start, and against the failures mended.
 
 For each base (task and slip rate) of the comparison `law`, from result rows alone: the start, what the seams of
-`kintsugi` are like in the first half of its runs, where each algorithm ends, and two differences, taken seed by seed:
-seams less none, and random seams less none.
+`kintsugi` are like in its first step and in the first half of its runs, how many failures it mends there, where each
+algorithm ends, and two differences, taken seed by seed: seams less none, and random seams less none.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ LOOKS = {"brackets": ("#0072B2", "o"), "dot": ("#D55E00", "s")}
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One base: its name, its start, its seams early on, where each label ends, and the two gains."""
+    """One base: its name, its start, its seams in the first step (None: not on record) and in the first half of a run,
+    where each label ends, and the two gains."""
 
     name: str
     start: float
+    first_open: float | None
+    first_fix: float | None
     open_share: float
     fix: float
-    entropy: float
+    mended: float
     ends: Mapping[str, float]
     gain: Interval
     control: Interval | None
@@ -51,9 +54,11 @@ def settings(by_task: Mapping[str, Sequence[Curve]]) -> list[Setting]:
             Setting(
                 name=task,
                 start=fmean(c.rows[0].accuracy or 0.0 for c in runs[SEAMS]),
-                open_share=early(runs[SEAMS], "open_share"),
-                fix=early(runs[SEAMS], "fix_probability"),
-                entropy=early(runs[SEAMS], "seam_entropy"),
+                first_open=early(runs[SEAMS], "first_open_share"),
+                first_fix=early(runs[SEAMS], "first_fix_probability"),
+                open_share=early(runs[SEAMS], "open_share") or 0.0,
+                fix=early(runs[SEAMS], "fix_probability") or 0.0,
+                mended=early(runs[SEAMS], "repair_success") or 0.0,
                 ends={label: fmean(by_seed.values()) for label, by_seed in ends.items()},
                 gain=gain,
                 control=paired(ends.get(RANDOM, {}), ends[NONE]),
@@ -62,17 +67,22 @@ def settings(by_task: Mapping[str, Sequence[Curve]]) -> list[Setting]:
     return found
 
 
-def early(curves: Sequence[Curve], what: str) -> float:
-    """The mean of a measure over the steps before a run's first evaluation after the start."""
-    return fmean(c.rows[1].dynamics.get(what) or 0.0 for c in curves)
+def early(curves: Sequence[Curve], what: str) -> float | None:
+    """The mean over runs of a measure of the steps before the first evaluation after the start; None: not on record."""
+    values = [value for c in curves if (value := c.rows[1].dynamics.get(what)) is not None]
+    return fmean(values) if values else None
+
+
+def arrow(first: float | None, half: float) -> str:
+    return f"{half:.2f}" if first is None else f"{first:.2f}, {half:.2f}"
 
 
 def law_table(found: Sequence[Setting]) -> str:
     labels = [label for label in OTHERS if any(label in s.ends for s in found)]
     lines = [
         [
-            s.name, str(s.gain.n), f"{s.start:.3f}", f"{s.open_share:.2f}", f"{s.fix:.2f}", f"{s.entropy:.2f}",
-            f"{s.ends[SEAMS]:.3f}", *(f"{s.ends[x]:.3f}" if x in s.ends else "" for x in labels),
+            s.name, str(s.gain.n), f"{s.start:.3f}", arrow(s.first_open, s.open_share), arrow(s.first_fix, s.fix),
+            f"{s.mended:.2f}", f"{s.ends[SEAMS]:.3f}", *(f"{s.ends[x]:.3f}" if x in s.ends else "" for x in labels),
             signed(s.gain), "" if s.control is None else signed(s.control),
         ]
         for s in found
@@ -83,7 +93,7 @@ def law_table(found: Sequence[Setting]) -> str:
         "start",
         "open seams",
         "p(fix)",
-        "entropy",
+        "mended",
         f"`{SEAMS}`",
         *(f"`{x}`" for x in labels),
     ]
@@ -91,20 +101,21 @@ def law_table(found: Sequence[Setting]) -> str:
 
 
 def draw_law(path: Path, found: Sequence[Setting]) -> None:
-    """Writes the picture: gain with its 95% interval against the share of open seams, and against p(fix)."""
+    """Writes the picture: gain with its 95% interval against p(fix) in the first step, and against mended failures."""
     with pyplot().rc_context(STYLE):
         figure, panels = pyplot().subplots(ncols=2, sharey=True, figsize=(8.8, 4.2))
         for axes, what, label in zip(
             panels,
-            ("open_share", "fix"),
-            ("share of open seams", "probability of the fix at a seam"),
+            ("first_fix", "mended"),
+            ("probability of the fix at a seam, first step", "share of failures mended, first half of a run"),
             strict=True,
         ):
             axes.axhline(0, color="#888888", linewidth=1)
             for s in found:
-                point(axes, getattr(s, what), s)
+                if getattr(s, what) is not None:
+                    point(axes, getattr(s, what), s)
             axes.set_xlim(0, 1)
-            axes.set_xlabel(f"{label}, first half of a run")
+            axes.set_xlabel(label)
             axes.grid(axis="y", color=FAINT, linewidth=0.8)
             axes.set_axisbelow(True)
         panels[0].set_ylabel("gain in held-out accuracy over none")

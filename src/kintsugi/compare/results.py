@@ -224,6 +224,8 @@ MEANS = {
     "length": "length/rollout",
 }
 """Means over steps: name in `dynamics` -> key in metrics.jsonl."""
+FIRST = ("open_share", "failed_probability", "fix_probability")
+"""Of these also the value of the first step, as `first_NAME`: the policy's before it learned anything."""
 PHASES = ("rollout", "repair", "audit", "check")
 
 
@@ -261,6 +263,7 @@ def dynamics(steps: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     for name, key in MEANS.items():
         values = [m[key] for m in steps if m.get(key) is not None]
         found[name] = round(fmean(values), 4) if values else None
+    found |= {f"first_{name}": steps[0].get(MEANS[name]) for name in FIRST}
     tokens = {phase: sum(m.get(f"tokens/{phase}", 0) for m in steps) for phase in PHASES}
     total = sum(tokens.values())
     found |= {f"share_{phase}": round(count / total, 4) if total else None for phase, count in tokens.items()}

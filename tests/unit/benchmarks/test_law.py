@@ -11,7 +11,10 @@ from benchmarks.law import draw_law, law_table, settings
 
 from kintsugi.compare.results import Curve, ResultRow
 
-EARLY = {"open_share": 0.8, "fix_probability": 0.25, "seam_entropy": 0.5}
+EARLY = {
+    "first_open_share": 0.4, "first_fix_probability": 0.05, "open_share": 0.8, "fix_probability": 0.25,
+    "repair_success": 0.7,
+}  # fmt: skip
 
 
 def run(label: str, seed: int, end: float, dynamics: dict[str, Any] = EARLY) -> Curve:
@@ -38,8 +41,18 @@ def test_gains_are_differences_seed_by_seed() -> None:
     # Random seams less none: -0.05 and 0.05.
     assert found.control is not None
     assert found.control.mean == pytest.approx(0)
-    assert (found.start, found.open_share, found.fix, found.entropy) == (0.3, 0.8, 0.25, 0.5)
-    assert "brackets-70 | 2 | 0.300 | 0.80 | 0.25 | 0.50 | 0.650 | 0.500 | 0.500 |" in law_table([found])
+    assert (found.start, found.first_open, found.open_share, found.mended) == (0.3, 0.4, 0.8, 0.7)
+    # open seams and p(fix) in the first step and in the first half of a run, then the share mended
+    assert "brackets-70 | 2 | 0.300 | 0.40, 0.80 | 0.05, 0.25 | 0.70 | 0.650 | 0.500 | 0.500 |" in law_table(
+        [found]
+    )
+
+
+def test_rows_from_before_the_first_step_was_kept() -> None:
+    late = {key: value for key, value in EARLY.items() if not key.startswith("first")}
+    (found,) = settings({"brackets-70": [run(c.head.algorithm, c.head.seed, c.final(), late) for c in RUNS]})
+    assert found.first_fix is None
+    assert "brackets-70 | 2 | 0.300 | 0.80 | 0.25 | 0.70 |" in law_table([found])
 
 
 def test_a_base_without_the_pair_is_left_out() -> None:

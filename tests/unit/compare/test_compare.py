@@ -220,6 +220,7 @@ def test_a_runs_log_becomes_rows_with_the_means_of_the_steps_between() -> None:
     def step(number: int, tokens: int, accuracy: float, repaired: float | None) -> dict[str, Any]:
         return {
             "step": number, "accuracy": accuracy, "repair/success_per_failure": repaired, "active_ratio": 0.2,
+            "reach/open": accuracy + 0.5,
             "tokens/rollout": 75, "tokens/repair": 25, "tokens/total": tokens, "groups/mixed": 1,
             "groups/all_passed": 2, "groups/all_failed": 1, "seconds/rollout": 1.0, "seconds/train": 0.5,
         }  # fmt: skip
@@ -240,6 +241,8 @@ def test_a_runs_log_becomes_rows_with_the_means_of_the_steps_between() -> None:
     assert (last.generated_tokens, last.wall_s, last.accuracy, last.pass_at_8) == (200, 3.0, 0.3, 0.9)
     assert last.dynamics["train_accuracy"] == pytest.approx(0.3)
     assert (last.dynamics["repair_success"], last.dynamics["entropy"]) == (0.5, None)
+    assert (last.dynamics["open_share"], last.dynamics["first_open_share"]) == (pytest.approx(0.8), 0.7)
+    assert last.dynamics["first_fix_probability"] is None
     assert (last.dynamics["share_rollout"], last.dynamics["share_repair"]) == (0.75, 0.25)
     assert (last.dynamics["groups_mixed"], last.dynamics["groups_all_passed"]) == (0.25, 0.5)
 
