@@ -19,7 +19,7 @@ import torch
 from kintsugi.assembly import Parts, assemble
 from kintsugi.config import Recipe, derived, evaluations_between
 from kintsugi.learning.learner import LocalLearner
-from kintsugi.look.diagnose import HALF_OPEN, tolerated_gap
+from kintsugi.look.diagnose import tolerated_gap
 from kintsugi.look.doctor.check import CheckUp, graded
 from kintsugi.look.show import visible
 from kintsugi.loop import build_learner
@@ -196,26 +196,32 @@ def repairs(trial: TrialStep) -> CheckUp:
     )
 
 
-FEW_SEAMS = 5
+FEW_TRIED = 5
+"""Failures tried below which their share that is mended says nothing."""
+ENOUGH_MENDED = 0.3
+"""The share of failures mended from which seams gained: half and more on the bases of docs/results.md; not at 17%."""
+ENOUGH_MIXED = 0.5
+"""The share of mixed groups from which seams gained: two thirds and more there; not at a third (SmolLM2-135M)."""
 
 
 def forecast(trial: TrialStep) -> CheckUp:
-    """Will seams gain more than outcomes alone (docs/report.md)? Judged by groups, repairs and reach."""
+    """Will seams gain more than outcomes alone (docs/report.md)? Judged by groups and repairs; reach is told."""
     seen = trial.metrics
-    mended, opened, known = seen["repair/success_per_failure"], seen["reach/open"], seen["reach/known"]
+    mended, tried, known = seen["repair/success_per_failure"], seen["repair/tried"], seen["reach/known"]
     groups = sum(seen[f"groups/{x}"] for x in ("mixed", "all_passed", "all_failed"))
-    numbers = f"{seen['groups/mixed']} of {groups} groups mixed, {mended:.0%} of failures mended"
+    numbers = f"{seen['groups/mixed']} of {groups} groups mixed, {mended:.0%} of {tried} failures mended"
     if known:
         numbers += (
-            f", {opened:.0%} of {known} seams open (failed token p {seen['reach/failed']:.2f}, "
+            f", {seen['reach/open']:.0%} of {known} seams open (failed token p {seen['reach/failed']:.2f}, "
             f"fix p {seen['reach/fix']:.2f}, entropy {seen['reach/entropy']:.2f} nats)"
         )
-    if known < FEW_SEAMS and mended >= 0.1:
+    many = seen["groups/mixed"] >= ENOUGH_MIXED * groups
+    if many and tried < FEW_TRIED:
         fix = f"set sampling.problems={4 * trial.recipe.sampling.problems}"
-        return CheckUp("forecast", "warn", f"too few seams to say: {numbers}", fix)
-    if known and opened >= HALF_OPEN and mended >= 0.1:
-        return CheckUp("forecast", "ok", f"seams are open here: expect more than GRPO: {numbers}")
-    what = "failures are not mended" if mended < 0.1 else "closed"
+        return CheckUp("forecast", "warn", f"too few failures tried to say: {numbers}", fix)
+    if many and mended >= ENOUGH_MENDED:
+        return CheckUp("forecast", "ok", f"failures are mended here: expect more than GRPO: {numbers}")
+    what = "few failures are mended" if many else "few groups are mixed"
     warmer = f"sampling.temperature={1.2 * trial.recipe.sampling.temperature:g}"
     return CheckUp(
         "forecast",
