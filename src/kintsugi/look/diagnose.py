@@ -268,11 +268,11 @@ def closed_seams(view: View) -> Finding | None:
     if known < 20 or opened >= HALF_OPEN * known or gained(view) > 0.05:
         return None
     return Finding(
-        "seams are closed: the fix is out of the policy's reach, so repairs teach nothing",
+        "seams stay closed: training does not bring the fix within the policy's reach",
         f"{opened:.0f} of the {known:.0f} seams of {view.span} are open; p(fix) {view.mean('reach/fix') or 0:.2f}, "
         f"entropy {view.mean('reach/entropy') or 0:.3f} nats, accuracy {gained(view):+.0%}",
-        "raise the temperature; a cold start on solutions (sft.data), or algorithm: grpo, do more",
-        view.commands.again(f"sampling.temperature={1.2 * (view.setting('sampling.temperature') or 1):g}"),
+        "make more updates of each batch: where seams gained, training opened them within a few steps",
+        view.commands.again(f"optim.minibatches={4 * (view.setting('optim.minibatches') or 1)}"),
     )
 
 
