@@ -231,25 +231,30 @@ nano-dot: setup nano-brackets
 	  $(REPAIRS)
 	$(BIN)/python benchmarks/ship.py runs/dot_base recipes/learning/dot.yaml
 
-# The bases of the law: the same facts slip with rates 0.5 to 0.95, fewer of them where they are surer, from equal starts.
+# The bases of the law: the same facts slip with rates 0.5 to 0.99, fewer of them where they are surer, from equal starts.
+# That of 0.99 is taught for longer: after 300 steps a base is still unsure of what it slips on.
 LAW_KEPT_50 = 1.0
 LAW_KEPT_70 = 0.714
 LAW_KEPT_85 = 0.588
 LAW_KEPT_95 = 0.526
-LAW_RATES = 50 70 85 95
+LAW_KEPT_99 = 0.505
+LAW_STEPS = $(if $(filter 99,$1),900,300)
+LAW_RATES = 50 70 85 95 99
 LAW_brackets = 'task.brackets=[4,7]' task.slip_facts=0.15
 LAW_dot = 'task.terms=[4,7]' task.slip_facts=0.35
-LAW = $(foreach task,brackets dot,$(patsubst %,runs/law_$(task)_%/checkpoints/step-000300,$(LAW_RATES)))
+law_base = runs/law_$1_$2/checkpoints/step-000$(call LAW_STEPS,$2)
+LAW = $(foreach task,brackets dot,$(foreach rate,$(LAW_RATES),$(call law_base,$(task),$(rate))))
 law: $(LAW)
-	for task in brackets dot; do for rate in $(LAW_RATES); do \
-	  $(BIN)/kintsugi compare benchmarks/comparisons/law.yaml recipe=recipes/learning/$$task.yaml task=$$task-$$rate \
-	    settings.model=runs/law_$${task}_$$rate/checkpoints/step-000300 || exit; done; done
+	$(foreach task,brackets dot,$(foreach rate,$(LAW_RATES),\
+	  $(BIN)/kintsugi compare benchmarks/comparisons/law.yaml recipe=recipes/learning/$(task).yaml \
+	    task=$(task)-$(rate) settings.model=$(call law_base,$(task),$(rate)) &&)) true
 
-law_of = $(word 1,$(subst _, ,$*))
-law_rate = $(word 2,$(subst _, ,$*))
-$(LAW): runs/law_%/checkpoints/step-000300: | setup
-	$(SFT) benchmarks/bases/$(law_of).yaml model=benchmarks/models/nano_$(law_of) $(LAW_$(law_of)) steps=300 seed=5 \
-	  task.slip_rate=0.$(law_rate) task.slips_kept=$(LAW_KEPT_$(law_rate)) eval.every=0 output_dir=runs/law_$*
+law_task = $(word 2,$(subst _, ,$@))
+law_rate = $(firstword $(subst /, ,$(word 3,$(subst _, ,$@))))
+$(LAW): | setup
+	$(SFT) benchmarks/bases/$(law_task).yaml model=benchmarks/models/nano_$(law_task) $(LAW_$(law_task)) seed=5 \
+	  steps=$(call LAW_STEPS,$(law_rate)) task.slip_rate=0.$(law_rate) task.slips_kept=$(LAW_KEPT_$(law_rate)) \
+	  eval.every=0 output_dir=$(firstword $(subst /checkpoints, ,$@))
 
 # Llamas of four sizes on word problems, from random weights: `make words-1m`; words-0.3m, words-3m, words-10m. Short stories
 # first. That of 10M parameters is too large to ship.

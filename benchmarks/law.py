@@ -18,7 +18,7 @@ from kintsugi.compare.results import Curve, Interval, paired
 from kintsugi.compare.tables import main_runs, markdown, signed
 
 SEAMS, NONE, RANDOM = "kintsugi", "kintsugi without seams", "kintsugi random seams"
-OTHERS = (NONE, RANDOM, "grpo", "raft", "iop", "exact_labels")
+OTHERS = (NONE, RANDOM, "kintsugi open seams", "grpo", "raft", "iop", "exact_labels")
 LOOKS = {"brackets": ("#0072B2", "o"), "dot": ("#D55E00", "s")}
 
 
