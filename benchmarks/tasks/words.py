@@ -2,9 +2,10 @@
 
 Two people come by things and lose some; a question asks how many more the one has than the other. Sentences have
 several wordings, and one or two tell numbers that do not matter. A solution is one sentence a step, with its formula
-(`Mia finds 7 shells, so she has 24 + 7 = 31 shells.`), in any of six wordings each; the two people's steps may
-come in any interleaving. Every value is used once, in sums and differences and in products of two numbers of the
-story: one wrong step always spoils the answer, and so does a step that is taken for the wrong person.
+(`Mia finds 7 shells, so she has 24 + 7 = 31 shells.`), in any of six wordings each. Demonstrations follow the order
+of the story; any other order of the two people's steps is right, too. Every value is used once, in sums and
+differences and in products of two numbers of the story: one wrong step always spoils the answer, and so does a step
+that is taken for the wrong person.
 
 Demonstrations slip in two ways. Facts: a share of the pairs of last digits has a wrong last digit in its sums,
 differences or products. Words: a share of the verbs is misread, as the other operation or with the number of a
@@ -23,7 +24,16 @@ from pathlib import Path
 from typing import Any
 
 from kintsugi.tasks.base import check_share
-from kintsugi.tasks.worked import ANSWER, Fact, WorkedStep, WorkedTask, slip_table, whole_range
+from kintsugi.tasks.worked import (
+    ANSWER,
+    Choose,
+    Compute,
+    Fact,
+    WorkedStep,
+    WorkedTask,
+    slip_table,
+    whole_range,
+)
 from kintsugi.yamls import read_yaml
 
 WORDS: Mapping[str, Any] = read_yaml(Path(__file__).with_name("words.yaml"))
@@ -32,6 +42,8 @@ PEOPLE: Mapping[str, str] = WORDS["people"]
 GAINS: Sequence[str] = WORDS["gains"]
 LOSSES: Sequence[str] = WORDS["losses"]
 VERBS = (*GAINS, *LOSSES)
+WORDINGS = len(WORDS["steps"]["+"])
+"""Of every step."""
 OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 SLOTS = {
     **dict.fromkeys(("name", "other"), "|".join(PEOPLE)),
@@ -124,7 +136,7 @@ class WordsTask(WorkedTask[Story]):
         return replace(problem, told=tuple(map(seen, problem.told)))
 
     def steps(self, problem: Story, lines: Sequence[str]) -> Sequence[WorkedStep]:
-        """Of each person the next move; then how many more the first has; then the answer.
+        """Of each person the next move, the one told first in front; then how many more the first has; the answer.
 
         A line that names one person is of that person.
         """
@@ -135,14 +147,20 @@ class WordsTask(WorkedTask[Story]):
         for line in lines:
             named = NAME.findall(line)
             (results[named[0]] if len(named) == 1 else ends).append(int(RESULT.findall(line)[-1]))
-        here = [place(problem, name, done) for name, done in results.items()]
-        if any(p.told for p in here):
-            pairs = zip(results, here, strict=True)
-            return [step for name, p in pairs if p.told for step in next_steps(problem, name, p)]
-        ends = ends or [p.value for p in here]
+        here = {name: place(problem, name, done) for name, done in results.items()}
+        told = [sentence for sentence in problem.told for p in here.values() if p.told is sentence]
+        if told:
+            return [step for t in told for step in next_steps(problem, t.name, here[t.name])]
+        ends = ends or [p.value for p in here.values()]
         if len(ends) == 1:
             return [WorkedStep(f"{ANSWER}{ends[0]}")]
         return worded(WORDS["steps"]["more"], (ends[0], "-", ends[1]), problem.told[-1].words)
+
+    def solve(
+        self, problem: Story, choose: Choose = lambda steps: steps[0], work: Compute | None = None
+    ) -> str:
+        """A solution in the order of the story."""
+        return super().solve(problem, lambda steps: choose(steps[:WORDINGS]), work)
 
     def compute(self, *fact: Any) -> int:
         left, op, right = fact

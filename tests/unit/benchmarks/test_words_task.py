@@ -60,14 +60,14 @@ def test_right_solutions_in_other_words_and_another_order(solution: str) -> None
 def test_the_first_way_by_hand() -> None:
     story = TASK.parse(PROBLEM)
     assert TASK.text(story) == PROBLEM
-    # Of the person asked about all steps first, each in its first wording, then of the other.
+    # The steps in the order of the story, each in its first wording.
     assert (
         TASK.solve(story)
-        == """Tom sells 6 shells, so he has 20 - 6 = 14 shells left.
+        == """3 bags of 4 shells are 3 * 4 = 12 shells for Mia.
+Tom sells 6 shells, so he has 20 - 6 = 14 shells left.
+Mia finds 5 shells, so she has 12 + 5 = 17 shells.
 2 jars of 3 shells are 2 * 3 = 6 shells for Tom.
 Tom buys 6 shells, so he has 14 + 6 = 20 shells.
-3 bags of 4 shells are 3 * 4 = 12 shells for Mia.
-Mia finds 5 shells, so she has 12 + 5 = 17 shells.
 Tom has 20 - 17 = 3 shells more than Mia.
 #### 3"""
     )
