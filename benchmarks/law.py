@@ -101,21 +101,20 @@ def law_table(found: Sequence[Setting]) -> str:
 
 
 def draw_law(path: Path, found: Sequence[Setting]) -> None:
-    """Writes the picture: gain with its 95% interval against p(fix) in the first step, and against mended failures."""
+    """Writes the picture: gain with its 95% interval against p(fix), and against the share of failures mended."""
     with pyplot().rc_context(STYLE):
         figure, panels = pyplot().subplots(ncols=2, sharey=True, figsize=(8.8, 4.2))
         for axes, what, label in zip(
             panels,
-            ("first_fix", "mended"),
-            ("probability of the fix at a seam, first step", "share of failures mended, first half of a run"),
+            ("fix", "mended"),
+            ("probability of the fix at a seam", "share of failures mended"),
             strict=True,
         ):
             axes.axhline(0, color="#888888", linewidth=1)
             for s in found:
-                if getattr(s, what) is not None:
-                    point(axes, getattr(s, what), s)
+                point(axes, getattr(s, what), s)
             axes.set_xlim(0, 1)
-            axes.set_xlabel(label)
+            axes.set_xlabel(f"{label}, first half of a run")
             axes.grid(axis="y", color=FAINT, linewidth=0.8)
             axes.set_axisbelow(True)
         panels[0].set_ylabel("gain in held-out accuracy over none")

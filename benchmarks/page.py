@@ -53,8 +53,23 @@ evaluation does not. Accuracy is held-out pass@1 at the budget.
   and where credit fell."""
 LAW = """\
 Bases that slip on the same facts, more or less surely. A base that slips surely slips on fewer facts, so that all
-start alike. `brackets-50` shows the wrong result in half of its chances, `brackets-95` nearly always. Gains are taken
-seed by seed."""
+start alike. `brackets-50` shows the wrong result in half of its chances, `brackets-99` in 99 of 100, and that one was
+taught for longer. Gains are taken seed by seed.
+
+**The law that was to be tested does not hold.** It said that a seam gains where it is *open*: where the fix is among
+the policy's five likeliest tokens, at an entropy above 0.056 nats. On `brackets-99` three seams in ten are open in the
+first step, and the fix has a probability of 0.05. Seams gain most there. A repair is written beside a passing solution,
+so it holds the right token that a rollout hardly ever does, and training on it opens the seam: three in four are open
+over the first half of a run. Outcomes alone teach nothing there. Closed seams are no ballast: `kintsugi open seams`,
+which trains none of them, ends lower.
+
+**Its place is taken by a simpler one: seams gain where failures are mended**, the more so the less outcomes teach. A
+failure can be mended where its group holds a pass and the model can write the repair. Seams at random places gain
+nothing anywhere."""
+
+TWO_NUMBERS = """\
+Where a cell has two numbers, the first is that of the first step, the second the mean of the first half of a run.
+*Mended* is the share of the failures tried."""
 
 
 def page(results: Path, images: Path, titles: Mapping[str, str] = TITLES) -> str:
@@ -75,7 +90,8 @@ def page(results: Path, images: Path, titles: Mapping[str, str] = TITLES) -> str
         parts += [
             "## When a seam pays",
             LAW,
-            "![Gain of seams by the share of open seams](images/law.svg)",
+            "![Gain of seams by their reach, and by the share of failures mended](images/law.svg)",
+            TWO_NUMBERS,
             law_table(law),
         ]
     parts += ["## How to read the rest", HOW_TO_READ.format(details=(results / "details.md").as_posix())]
