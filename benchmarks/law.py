@@ -16,6 +16,7 @@ from typing import Any
 from kintsugi.compare.plots import FAINT, STYLE, head, pyplot
 from kintsugi.compare.results import Curve, Interval, paired
 from kintsugi.compare.tables import main_runs, markdown, signed
+from kintsugi.look.doctor.trial import ENOUGH_MENDED, ENOUGH_MIXED
 
 SEAMS, NONE, RANDOM = "kintsugi", "kintsugi without seams", "kintsugi random seams"
 OTHERS = (NONE, RANDOM, "kintsugi open seams", "grpo", "raft", "iop", "exact_labels")
@@ -34,9 +35,20 @@ class Setting:
     open_share: float
     fix: float
     mended: float
+    mixed: float
     ends: Mapping[str, float]
     gain: Interval
     control: Interval | None
+
+    @property
+    def promised(self) -> bool:
+        """True if doctor's forecast, given the groups and repairs of the first half of a run, expects a gain."""
+        return self.mixed >= ENOUGH_MIXED and self.mended >= ENOUGH_MENDED
+
+    @property
+    def gained(self) -> bool:
+        """True if the whole interval lies above 0."""
+        return self.gain.mean - (self.gain.half or 0.0) > 0
 
 
 def settings(by_task: Mapping[str, Sequence[Curve]]) -> list[Setting]:
@@ -59,6 +71,7 @@ def settings(by_task: Mapping[str, Sequence[Curve]]) -> list[Setting]:
                 open_share=early(runs[SEAMS], "open_share") or 0.0,
                 fix=early(runs[SEAMS], "fix_probability") or 0.0,
                 mended=early(runs[SEAMS], "repair_success") or 0.0,
+                mixed=early(runs[SEAMS], "groups_mixed") or 0.0,
                 ends={label: fmean(by_seed.values()) for label, by_seed in ends.items()},
                 gain=gain,
                 control=paired(ends.get(RANDOM, {}), ends[NONE]),
@@ -98,6 +111,18 @@ def law_table(found: Sequence[Setting]) -> str:
         *(f"`{x}`" for x in labels),
     ]
     return markdown([*heads, "seams less none", "random seams less none"], lines)
+
+
+def forecast_table(found: Sequence[Setting]) -> str:
+    """Does `kintsugi doctor` say rightly whether seams gain? A line per setting."""
+    lines = [
+        [
+            s.name, f"{s.mixed:.2f}", f"{s.mended:.2f}", "gain" if s.promised else "no gain", signed(s.gain),
+            "yes" if s.promised == s.gained else "no",
+        ]
+        for s in found
+    ]  # fmt: skip
+    return markdown(["task", "mixed groups", "mended", "forecast", "seams less none", "right"], lines)
 
 
 def draw_law(path: Path, found: Sequence[Setting]) -> None:

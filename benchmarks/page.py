@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from benchmarks.law import draw_law, law_table, settings
+from benchmarks.law import draw_law, forecast_table, law_table, settings
 
 from kintsugi.compare.overall import overall_table, shared, speed_table
 from kintsugi.compare.plots import draw_comparison
@@ -29,6 +29,7 @@ from kintsugi.compare.tables import (
     thousands,
     tuning_table,
 )
+from kintsugi.look.doctor.trial import ENOUGH_MENDED, ENOUGH_MIXED
 from kintsugi.records import KintsugiError
 
 TITLES = {
@@ -67,6 +68,11 @@ which trains none of them, ends lower.
 failure can be mended where its group holds a pass and the model can write the repair. Seams at random places gain
 nothing anywhere."""
 
+FORECAST = """\
+`kintsugi doctor` expects seams to gain where {mixed:.0%} of the groups are mixed and {mended:.0%} of the failures tried
+are mended. Here it is asked about the first half of the runs of `kintsugi`. It is right in {right} of {all} settings:
+it said *gain* and the interval lies above 0, or *no gain* and it does not. Its two thresholds were chosen on some of
+these."""
 TWO_NUMBERS = """\
 Where a cell has two numbers, the first is that of the first step, the second the mean of the first half of a run.
 *Mended* is the share of the failures tried."""
@@ -93,6 +99,16 @@ def page(results: Path, images: Path, titles: Mapping[str, str] = TITLES) -> str
             "![Gain of seams by their reach, and by the share of failures mended](images/law.svg)",
             TWO_NUMBERS,
             law_table(law),
+        ]
+    pairs = law + settings(
+        {t: found for name in titles for t in tasks_of(curves) if (found := pick(curves, name, t))}
+    )
+    if pairs:
+        right = sum(s.promised == s.gained for s in pairs)
+        parts += [
+            "## Does the forecast hold?",
+            FORECAST.format(right=right, all=len(pairs), mixed=ENOUGH_MIXED, mended=ENOUGH_MENDED),
+            forecast_table(pairs),
         ]
     parts += ["## How to read the rest", HOW_TO_READ.format(details=(results / "details.md").as_posix())]
     for name, title in titles.items():

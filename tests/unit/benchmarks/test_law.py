@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.law import draw_law, law_table, settings
+from benchmarks.law import draw_law, forecast_table, law_table, settings
 
 from kintsugi.compare.results import Curve, ResultRow
 
 EARLY = {
     "first_open_share": 0.4, "first_fix_probability": 0.05, "open_share": 0.8, "fix_probability": 0.25,
-    "repair_success": 0.7,
+    "repair_success": 0.7, "groups_mixed": 0.6,
 }  # fmt: skip
 
 
@@ -53,6 +53,28 @@ def test_rows_from_before_the_first_step_was_kept() -> None:
     (found,) = settings({"brackets-70": [run(c.head.algorithm, c.head.seed, c.final(), late) for c in RUNS]})
     assert found.first_fix is None
     assert "brackets-70 | 2 | 0.300 | 0.80 | 0.25 | 0.70 |" in law_table([found])
+
+
+@pytest.mark.parametrize(
+    ("mixed", "mended", "ends", "line"),
+    [
+        # Differences 0.19 and 0.21: 12.7062 x 0.01 to a side of 0.2, all above 0.
+        (0.6, 0.7, (0.7, 0.72), "| 0.60 | 0.70 | gain | +0.200 ± 0.127 | yes |"),
+        # 0.1 and 0.2: the interval holds 0.
+        (0.6, 0.7, (0.7, 0.6), "| 0.60 | 0.70 | gain | +0.150 ± 0.635 | no |"),
+        (0.4, 0.7, (0.7, 0.6), "| 0.40 | 0.70 | no gain | +0.150 ± 0.635 | yes |"),
+        (0.6, 0.2, (0.7, 0.72), "| 0.60 | 0.20 | no gain | +0.200 ± 0.127 | no |"),
+    ],
+)
+def test_the_forecast_is_right_or_wrong(
+    mixed: float, mended: float, ends: tuple[float, float], line: str
+) -> None:
+    seen = {**EARLY, "groups_mixed": mixed, "repair_success": mended}
+    runs = [run("kintsugi", seed, end, seen) for seed, end in enumerate(ends)]
+    none = [run("kintsugi without seams", seed, end, {}) for seed, end in enumerate((0.51, 0.51))]
+    if ends[1] < ends[0]:
+        none = [run("kintsugi without seams", seed, 0.5, {}) for seed in (0, 1)]
+    assert line in forecast_table(settings({"brackets-70": [*runs, *none]}))
 
 
 def test_a_base_without_the_pair_is_left_out() -> None:
