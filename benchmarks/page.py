@@ -54,8 +54,8 @@ evaluation does not. Accuracy is held-out pass@1 at the budget.
   and where credit fell."""
 LAW = """\
 Bases that slip on the same facts, more or less surely. A base that slips surely slips on fewer facts, so that all
-start alike. `brackets-50` shows the wrong result in half of its chances, those named 99 in 99 of 100, and these were taught
-for longer. Gains are taken seed by seed.
+start alike. `brackets-50` shows the wrong result in half of its chances, those named 99 in 99 of 100; these were
+taught for longer. Gains are taken seed by seed.
 
 **The law that was to be tested does not hold.** It said that a seam gains where it is *open*: where the fix is among
 the policy's five likeliest tokens, at an entropy above 0.056 nats. On `brackets-99` three seams in ten are open in the
@@ -65,9 +65,10 @@ over the first half of a run. Outcomes alone teach nothing there. Closed seams a
 which trains none of them, ends lower.
 
 **Its place is taken by a simpler one: seams gain where failures are mended**, the more so the less outcomes teach. A
-failure can be mended where its group holds a pass and the model can write the repair. `dot-99` shows it from the other
-side: every seam is closed in the first step there as well, but only one group in eight is mixed, one attempt in three
-mends, and seams gain nothing. Seams at random places gain nothing anywhere."""
+failure can be mended where its group holds a pass and the model can write the repair. On `dot-99` every seam is
+closed in the first step, but only one group in eight is mixed, and two attempts in five mend: seams gain nothing there.
+(Closed seams and unmixed groups come together on `dot-99`; `brackets-99` has closed seams alone.) Seams at random
+places gain nothing anywhere."""
 
 FORECAST = """\
 `kintsugi doctor` expects seams to gain where {mixed:.0%} of the groups are mixed and {mended:.0%} of the failures tried
