@@ -42,42 +42,48 @@ def prefill(forward: Forward, samples: Sequence[Sample], pad_id: int) -> Iterato
         yield read(forward, samples, pad_id)
         return
     passing = overhead(forward.model.device)
-    shared = shared_lengths({s.prompt_ids for s in samples}, passing) if forward.skips else {}
-    for part in chunks([s for s in samples if s.prompt_ids not in shared], passing):
-        yield read(forward, part, pad_id)
-    if shared:
-        beginnings = Beginnings.read(forward, shared, pad_id)
-        for part in chunks([s for s in samples if s.prompt_ids in shared], passing, shared):
-            yield read(forward, part, pad_id, beginnings)
+    by_prompt: dict[Prompt, list[Sample]] = {}
+    for sample in samples:
+        by_prompt.setdefault(sample.prompt_ids, []).append(sample)
+    shared = shared_lengths(by_prompt, passing) if forward.skips else {}
+    for part in chunks({prompt: len(prompt) for prompt in by_prompt if prompt not in shared}, passing):
+        yield read(forward, [s for prompt in part for s in by_prompt[prompt]], pad_id)
+    heads: dict[Prompt, list[Prompt]] = {}
+    for prompt, length in shared.items():
+        heads.setdefault(prompt[:length], []).append(prompt)
+    for some in chunks({head: len(head) for head in heads}, passing):
+        beginnings = Beginnings.read(forward, {head: heads[head] for head in some}, pad_id)
+        for part in chunks({p: len(p) - n for p, n in beginnings.length.items()}, passing):
+            yield read(forward, [s for prompt in part for s in by_prompt[prompt]], pad_id, beginnings)
 
 
 @dataclass(frozen=True, slots=True)
 class Beginnings:
-    """What prompts begin with, read once each. `row` is the place in the cache of a prompt's beginning."""
+    """What prompts begin with, read once each. `length`: of a prompt's beginning; `row`: its place in the cache."""
 
-    lengths: Mapping[Prompt, int]
+    length: Mapping[Prompt, int]
     row: Mapping[Prompt, int]
     cache: Any
 
     @classmethod
-    def read(cls, forward: Forward, lengths: Mapping[Prompt, int], pad_id: int) -> Beginnings:
-        heads = {prompt: prompt[:length] for prompt, length in lengths.items()}
-        distinct = {head: h for h, head in enumerate(dict.fromkeys(heads.values()))}
-        cache = new_cache(forward.model.config)
-        feed(forward, cache, [0] * len(distinct), list(distinct), pad_id, keep=1)
-        return cls(lengths, {prompt: distinct[head] for prompt, head in heads.items()}, cache)
+    def read(cls, forward: Forward, prompts: Mapping[Prompt, Sequence[Prompt]], pad_id: int) -> Beginnings:
+        """The beginnings of the prompts given by beginning."""
+        heads, cache = list(prompts), new_cache(forward.model.config)
+        feed(forward, cache, [0] * len(heads), heads, [len(head) for head in heads], pad_id, keep=1)
+        length = {prompt: len(head) for head in heads for prompt in prompts[head]}
+        return cls(length, {prompt: h for h, head in enumerate(heads) for prompt in prompts[head]}, cache)
 
     def under(self, prompts: Sequence[Prompt], forward: Forward) -> Any:
         """A cache with the beginnings of these prompts, each in its row's last columns."""
         rows_P = torch.tensor([self.row[p] for p in prompts], device=forward.model.device)
-        columns = max(self.lengths[p] for p in prompts)
+        columns = max(self.length[p] for p in prompts)
         return joined(forward.model.config, [(self.cache, rows_P, None)], columns)
 
 
 def shared_lengths(prompts: Iterable[Prompt], passing: int) -> dict[Prompt, int]:
     """prompt -> how many of its first tokens are read once with other prompts; only of prompts where that pays.
 
-    The cut of the prompts into families is the one that saves the most tokens; PAYS_FROM says from how many on it pays.
+    The families of prompts are those that save the most tokens; PAYS_FROM says from how many on it pays.
     passing  The tokens whose arithmetic takes as long as a pass takes at the least.
     """
     ordered = sorted(prompts)
@@ -97,47 +103,41 @@ def common_length(a: Prompt, b: Prompt) -> int:
 def best_families(
     prompts: Sequence[Prompt], common: Sequence[int]
 ) -> tuple[int, list[tuple[Sequence[Prompt], int]]]:
-    """(tokens saved, [(a family, the tokens that all of it begin with)]) of sorted prompts.
+    """(the most tokens that can be saved, [(a family, the tokens that all of it begin with)]) of sorted prompts.
 
+    All share the least that neighbours share, so any of the parts between such neighbours may make one family; a part
+    stays out of it if its own families save more.
     common  The number of tokens that neighbours have in common.
     """
     if not common:
         return 0, [(prompts, 0)]
     least = min(common)
     cuts = [0, *(i + 1 for i, n in enumerate(common) if n == least), len(prompts)]
-    parts = [best_families(prompts[a:b], common[a : b - 1]) for a, b in pairwise(cuts)]
-    apart = sum(saved for saved, _ in parts)
-    if least * len(common) >= apart:
-        return least * len(common), [(prompts, least)]
-    return apart, [family for _, families in parts for family in families]
+    parts = [(prompts[a:b], *best_families(prompts[a:b], common[a : b - 1])) for a, b in pairwise(cuts)]
+    inside = [len(members) * least > saved for members, saved, _ in parts]
+    family = [p for (members, _, _), taken in zip(parts, inside, strict=True) if taken for p in members]
+    apart = [part for part, taken in zip(parts, inside, strict=True) if not taken]
+    saved = sum(own for _, own, _ in apart) + least * max(0, len(family) - 1)
+    families = [found for _, _, inner in apart for found in inner]
+    return saved, [*families, *([(family, least if len(family) > 1 else 0)] if family else [])]
 
 
-def chunks(
-    samples: Iterable[Sample], passing: int, read_before: Mapping[Prompt, int] | None = None
-) -> Iterator[list[Sample]]:
-    """The samples in parts that are read together, those of one prompt in the same.
+def chunks(lengths: Mapping[Prompt, int], passing: int) -> Iterator[list[Prompt]]:
+    """The prompts in parts that are read together. `lengths`: the tokens that are to be read of each.
 
     A part has READ_TOKENS at most, or one prompt, and no more padding than costs what another pass does.
-    read_before  The number of a prompt's tokens that are not read again.
     """
-    before = read_before or {}
-    by_prompt: dict[Prompt, list[Sample]] = {}
-    for sample in samples:
-        by_prompt.setdefault(sample.prompt_ids, []).append(sample)
-
-    def length(prompt: Prompt) -> int:
-        return len(prompt) - before.get(prompt, 0)
-
     part: list[Prompt] = []
     padding = 0
-    for prompt in sorted(by_prompt, key=length, reverse=True):
-        padding += length(part[0]) - length(prompt) if part else 0
-        if part and (padding > passing or (len(part) + 1) * length(part[0]) > READ_TOKENS):
-            yield [sample for p in part for sample in by_prompt[p]]
+    for prompt in sorted(lengths, key=lambda p: lengths[p], reverse=True):
+        longest = lengths[part[0]] if part else 0
+        padding += longest - lengths[prompt] if part else 0
+        if part and (padding > passing or (len(part) + 1) * longest > READ_TOKENS):
+            yield part
             part, padding = [], 0
         part.append(prompt)
     if part:
-        yield [sample for p in part for sample in by_prompt[p]]
+        yield part
 
 
 def read(
@@ -151,18 +151,21 @@ def read(
     asked = list(zip((s.prompt_ids for s in samples), drafts, strict=True))
     place = {key: p for p, key in enumerate(dict.fromkeys(asked))}
     prompts, device = [prompt for prompt, _ in place], forward.model.device
-    lengths = [beginnings.lengths[p] for p in prompts] if beginnings else [0] * len(prompts)
+    lengths = [beginnings.length[p] if beginnings else 0 for p in prompts]
     cache = beginnings.under(prompts, forward) if beginnings else new_cache(forward.model.config)
     rests = [prompt[length:] for prompt, length in zip(prompts, lengths, strict=True)]
     drafted, ahead = sum(bool(draft) for _, draft in place), max(len(draft) for _, draft in place)
     new = width(len(place), drafted, ahead, overhead(device))
     feeds = [(*draft[: new - 1], *[NO_TOKEN] * (new - 1 - len(draft))) for _, draft in place]
     longest, begun = max(map(len, rests)), max(lengths)
-    holes = longest - min(map(len, rests)) if beginnings else 0
+    holes = longest - min(map(len, rests)) if begun else 0
     for layer in cache.layers if holes + new > 1 and forward.joins else ():
         layer.slack = holes + new - 1  # what is read of drafts may be taken back
     fed = [(*rest, *more) for rest, more in zip(rests, feeds, strict=True)]
-    ids_PK, valid_PK, logits_PqV = feed(forward, cache, lengths, fed, pad_id, keep=new)
+    ends = [0] * len(place)
+    for key, sample in zip(asked, samples, strict=True):
+        ends[place[key]] = max(ends[place[key]], len(sample.prompt_ids) + sample.limit)
+    ids_PK, valid_PK, logits_PqV = feed(forward, cache, lengths, fed, ends, pad_id, keep=new)
     rows_R = torch.tensor([place[key] for key in asked], device=device)
     cache.reorder_cache(rows_R)
     batch = Decoding(
@@ -184,12 +187,14 @@ def feed(
     cache: Any,
     begun: Sequence[int],
     texts: Sequence[Sequence[int]],
+    ends: Sequence[int],
     pad_id: int,
     keep: int,
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Reads the texts on top of a cache, padded on the left.
 
     begun  The number of tokens of each row that the cache holds, in its last columns.
+    ends   The number of tokens that each row may come to: another row's longer draft takes it to no later position.
     keep   The number of last tokens whose logits are returned.
     Returns what was read (P, q), NO_TOKEN where a text has it; the columns that hold a token (P, K), None if all do;
     and the logits (P, keep, V).
@@ -203,7 +208,8 @@ def feed(
     columns_K = torch.arange(before + new, device=device)
     empty_P1 = torch.tensor([[n] for n in pads], device=device)
     valid_PK = ((columns_K >= starts_P1) & (columns_K < before)) | (columns_K >= before + empty_P1)
-    at_Pq = (valid_PK.cumsum(dim=1) - 1)[:, before:].clamp(min=0)
+    ends_P1 = torch.tensor([[n] for n in ends], device=device)
+    at_Pq = (valid_PK.cumsum(dim=1) - 1)[:, before:].clamp(min=0).minimum(ends_P1 - 1)
     mask_PK = None if bool(valid_PK.all()) else valid_PK
     # A piece is read on top of those before it; the last one draws, so the last `keep` tokens are in it.
     size = max(1, READ_TOKENS // len(texts)) if forward.joins else new

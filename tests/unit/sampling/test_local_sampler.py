@@ -299,6 +299,31 @@ def test_a_beginning_that_prompts_share_is_read_once() -> None:
     assert shapes == [(1, 33), (1, 3), (1, 32), (8, 5)]
 
 
+def test_a_long_beginning_is_not_padding_for_short_ones() -> None:
+    model = build("llama")
+    shapes = watch(model)
+    long, short, last = tuple(range(48)), tuple(range(11, 27)), SamplingParams(max_new_tokens=1)
+    prompts = [*((*long, i) for i in range(6)), *((*short, i) for i in range(6))]
+    sampler = LocalSampler(model, PAD)
+    run(*(call(sampler, p, last) for p in prompts))
+    # 5 x 48 and 5 x 16 tokens are saved; side by side the second beginning would be read with 32 of padding.
+    assert shapes == [(1, 48), (6, 1), (1, 16), (6, 1)]
+
+
+def test_a_long_draft_beside_a_prompt_near_the_last_position() -> None:
+    """GPT-2 has a table of positions: one beyond it is an error, not another angle."""
+    model = build("gpt2")
+    near, drafted = (*range(1, 47), *range(1, 15)), tuple(range(9, 46))
+    # Of 64 positions the first prompt takes 60; both are read with 15 tokens of the other's draft.
+    long = Request(near, SamplingParams(4, seed=1))
+    copied = Request(drafted, SamplingParams(25, seed=2), draft=tuple(range(1, 26)))
+    alone = [generate(LocalSampler(model, PAD, copies=False), [r])[0] for r in (long, copied)]
+    together = generate(LocalSampler(model, PAD), [long, copied])
+    for (one,), (other,) in zip(together, alone, strict=True):
+        assert one.token_ids == other.token_ids
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_beginning_that_is_read_once_changes_no_sample(model: PreTrainedModel, seed: int) -> None:
     """Families of prompts, with drafts and without, and prompts that share nothing beside them."""
@@ -335,6 +360,14 @@ def test_the_cut_that_saves_most() -> None:
     assert shared_lengths(prompts, 24) == {
         **dict.fromkeys(prompts[:3], 96),
         **dict.fromkeys(prompts[3:5], 48),
+    }
+    # Families need not lie side by side: the pair shares 32 more with each other than with the three, who share 16.
+    # All five 4 x 16 = 64; the pair by itself 48, and the three 2 x 16: 80.
+    d = (7,) * 16
+    few = [(*d, 1), (*d, 2, 2), (*d, 3, *a[:32], 1), (*d, 3, *a[:32], 2), (*d, 4)]
+    assert shared_lengths(few, 9) == {
+        **dict.fromkeys([few[0], few[1], few[4]], 16),
+        **dict.fromkeys(few[2:4], 48),
     }
     # 240 tokens are no more than eight passes of 30.
     assert shared_lengths(prompts, 30) == {}
