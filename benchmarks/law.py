@@ -1,4 +1,4 @@
-"""The law's table and picture: what a seam gains against its reach at the start, and against the failures mended.
+"""The law's table and picture: what a seam gains against its reach, and against the share of failures mended.
 
 For each base (task and slip rate) of the comparison `law`, from result rows alone: the start, what the seams of
 `kintsugi` are like in its first step and in the first half of its runs, how many failures it mends there, where each

@@ -53,28 +53,29 @@ evaluation does not. Accuracy is held-out pass@1 at the budget.
   is marked: a better one may lie beyond. `{details}` has the grids, the course of training,
   and where credit fell."""
 LAW = """\
-Bases that slip on the same facts, more or less surely. A base that slips surely slips on fewer facts, so that all
-start alike. `brackets-50` shows the wrong result in half of its chances, those named 99 in 99 of 100; these were
-taught for longer. Gains are taken seed by seed.
+These bases make errors on the same kinds of facts, more or less surely. One that is surer makes them on fewer facts,
+so that all start alike. `brackets-50` shows the wrong result in half of its chances, those named 99 in 99 of 100;
+these were taught for longer. Gains are taken seed by seed.
 
 **The law that was to be tested does not hold.** It said that a seam gains where it is *open*: where the fix is among
-the policy's five likeliest tokens, at an entropy above 0.056 nats. On `brackets-99` three seams in ten are open in the
-first step, and the fix has a probability of 0.05. Seams gain most there. A repair is written beside a passing solution,
-so it holds the right token that a rollout hardly ever does, and training on it opens the seam: three in four are open
-over the first half of a run. Outcomes alone teach nothing there. Closed seams are no ballast: `kintsugi open seams`,
-which trains none of them, ends lower.
+the policy's five likeliest tokens, at an entropy above 0.056 nats. On `brackets-99` three seams in ten are open in
+the first step, and the fix has a probability of 0.05. Seams gain most there. A repair is written beside a passing
+solution, so it holds the right token that a rollout hardly ever does, and training on it opens the seam: three in
+four are open over the first half of a run. Outcomes alone teach nothing there. Closed seams are no ballast: `kintsugi
+open seams`, which trains none of them, ends lower.
 
 **Its place is taken by a simpler one: seams gain where failures are mended**, the more so the less outcomes teach. A
-failure can be mended where its group holds a pass and the model can write the repair. On `dot-99` every seam is
-closed in the first step, but only one group in eight is mixed, and two attempts in five mend: seams gain nothing there.
-(Closed seams and unmixed groups come together on `dot-99`; `brackets-99` has closed seams alone.) Seams at random
-places gain nothing anywhere."""
+failure can be mended where its group holds a pass (or its problem has an earlier one) and the model can write the
+repair. On `dot-99` every seam is closed in the first step, but only one group in eight is mixed, and two attempts in
+five mend: seams gain nothing there. (`dot-99` has closed seams and unmixed groups; `brackets-99` has mostly closed
+seams and many mixed groups.) Seams at random places gain nothing anywhere."""
 
 FORECAST = """\
 `kintsugi doctor` expects seams to gain where {mixed:.0%} of the groups are mixed and {mended:.0%} of the failures tried
 are mended. Here it is asked about the first half of the runs of `kintsugi`. It is right in {right} of {all} settings:
 it said *gain* and the interval lies above 0, or *no gain* and it does not. Its two thresholds were chosen on some of
-these."""
+these. Not in the table, for want of the control without seams: on the quickstart's task it says *gain*, and `kintsugi`
+ends where GRPO does, since both solve the task."""
 TWO_NUMBERS = """\
 Where a cell has two numbers, the first is that of the first step, the second the mean of the first half of a run.
 *Mended* is the share of the failures tried."""

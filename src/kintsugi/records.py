@@ -225,8 +225,7 @@ class Reach:
 
     @property
     def open(self) -> bool:
-        """True if the fix is among the first five and the policy is not certain: what can be learned there
-        (arXiv:2605.06241, 2606.25524)."""
+        """True if the fix is among the first five and the policy is not certain (arXiv:2605.06241, 2606.25524)."""
         return self.fix_rank <= OPEN_RANK and self.entropy > CERTAIN
 
 

@@ -152,7 +152,7 @@ def laid(failed: Rollout, repair: Repair, pieces: Pieces) -> Data:
 
 
 def suspicions(p: ProblemStep, seam: Seam, texts: Sequence[str]) -> list[str]:
-    """The signs that a seam is not where the failure went wrong, or that nothing is learned there."""
+    """The signs that a seam is not where the failure went wrong."""
     episode = p.episode
     at = seam.edits[0].failed_at if seam.edits else 0
     before, after = "".join(texts[:at]), "".join(texts[at:])
@@ -160,7 +160,6 @@ def suspicions(p: ProblemStep, seam: Seam, texts: Sequence[str]) -> list[str]:
         "first edit in the last line": "\n" in before.lstrip() and "\n" not in after.strip(),
         "large distance": episode.repairs[seam.repair].distance > FAR,
         "a lone pass": sum(r.verdict.passed for r in episode.rollouts) == 1,
-        "closed reach": seam.closed,
     }
     return [sign for sign, seen in found.items() if seen]
 
