@@ -105,7 +105,7 @@ class Lab:
         path = self.problems(work)
         return {
             "model": self.model(work.size)[0],
-            "task": {"name": "table", "path": path, "eval_path": f"{path}.held_out"},
+            "task": {"name": "table", "path": path, "eval_path": f"{path}.held_out.jsonl"},
             "verifier": REWARD if work.prompt_tokens else "exact",
             "prompts": "terse-v1",
             "algorithm": "grpo",

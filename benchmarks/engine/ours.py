@@ -38,7 +38,7 @@ class Ours:
         from benchmarks.engine.models import write_problems
 
         write_problems(Path(path), problems, prompt_tokens, steps)
-        Path(f"{path}.held_out").write_text('{"prompt": "?", "answer": "0"}\n', encoding="utf-8")
+        Path(f"{path}.held_out.jsonl").write_text('{"prompt": "?", "answer": "0"}\n', encoding="utf-8")
         return {}
 
     def do_default_malloc(self) -> dict[str, Any]:

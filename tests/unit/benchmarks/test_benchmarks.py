@@ -8,12 +8,15 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from benchmarks.engine.ours import model_flops
+from benchmarks.engine.lab import Lab, Work
+from benchmarks.engine.ours import Ours, model_flops
 from benchmarks.engine.report import block
 from benchmarks.engine.results import Book, medians, paired, read
 from benchmarks.first_errors import LabelledSums, first_error, lucky
 from benchmarks.gates import blamed
 from benchmarks.verdicts import main as verdicts
+
+from kintsugi.tasks import load_task
 
 
 def test_the_ratio_is_the_median_of_the_pairs_own() -> None:
@@ -160,3 +163,18 @@ def test_verdicts_on_a_file_count_what_passes_and_what_is_equal(
     assert said[:3] == ["6 problems: 24 of 24 right texts pass", "2 of 24 answers of others pass in another spelling",
                         "  '1.0' for '1'"]  # fmt: skip
     assert said[3] == "  '1' for '1.0'" and said[4].startswith("48 texts in ")
+
+
+def test_the_recipe_of_a_benchmark_finds_its_problems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def problems(lab: Lab, work: Work) -> str:
+        path = str(lab.folder / "problems.jsonl")
+        Ours().do_problems(path, work.problems, work.prompt_tokens, [])
+        return path
+
+    monkeypatch.setattr(Lab, "model", lambda lab, size: (size, 0))
+    monkeypatch.setattr(Lab, "problems", problems)
+    recipe = Lab("cpu", 1, tmp_path, tmp_path / "peer").recipe(Work("nano", 4, 2, 64))
+    task = load_task(recipe["task"], judged=True)
+    assert (len(task.train()), len(task.evaluation())) == (4, 1)
