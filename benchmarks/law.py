@@ -16,7 +16,7 @@ from typing import Any
 from kintsugi.compare.plots import FAINT, STYLE, head, pyplot
 from kintsugi.compare.results import Curve, Interval, paired
 from kintsugi.compare.tables import main_runs, markdown, signed
-from kintsugi.look.doctor.trial import ENOUGH_MENDED, ENOUGH_MIXED
+from kintsugi.look.doctor.trial import expects_gain
 
 SEAMS, NONE, RANDOM = "kintsugi", "kintsugi without seams", "kintsugi random seams"
 OTHERS = (NONE, RANDOM, "kintsugi open seams", "grpo", "raft", "iop", "exact_labels")
@@ -43,7 +43,7 @@ class Setting:
     @property
     def promised(self) -> bool:
         """True if doctor's forecast, given the groups and repairs of the first half of a run, expects a gain."""
-        return self.mixed >= ENOUGH_MIXED and self.mended >= ENOUGH_MENDED
+        return expects_gain(self.mixed, self.mended)
 
     @property
     def gained(self) -> bool:
@@ -86,7 +86,8 @@ def early(curves: Sequence[Curve], what: str) -> float | None:
     return fmean(values) if values else None
 
 
-def arrow(first: float | None, half: float) -> str:
+def both(first: float | None, half: float) -> str:
+    """The value in the first step, where it is on record, and that of the first half of a run."""
     return f"{half:.2f}" if first is None else f"{first:.2f}, {half:.2f}"
 
 
@@ -94,7 +95,7 @@ def law_table(found: Sequence[Setting]) -> str:
     labels = [label for label in OTHERS if any(label in s.ends for s in found)]
     lines = [
         [
-            s.name, str(s.gain.n), f"{s.start:.3f}", arrow(s.first_open, s.open_share), arrow(s.first_fix, s.fix),
+            s.name, str(s.gain.n), f"{s.start:.3f}", both(s.first_open, s.open_share), both(s.first_fix, s.fix),
             f"{s.mended:.2f}", f"{s.ends[SEAMS]:.3f}", *(f"{s.ends[x]:.3f}" if x in s.ends else "" for x in labels),
             signed(s.gain), "" if s.control is None else signed(s.control),
         ]

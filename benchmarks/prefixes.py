@@ -2,7 +2,7 @@
 
     python -m benchmarks.prefixes            # a table of Markdown
 
-Repairs of groups of three failures each, at random weights and random tokens: how long it takes depends on neither.
+Repairs of groups of three failures each, of random tokens: how long it takes does not depend on them.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from unittest.mock import patch
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from benchmarks.engine.models import endless_model
+from transformers import PreTrainedModel
 
 from kintsugi.sampling import prefill
 from kintsugi.sampling.base import Request, SamplingParams, generate
 from kintsugi.sampling.local import LocalSampler
 
 FAILURES = 3
-SIZES = {"nano": (128, 2, 344, 64, 4, 4), "135m": (576, 30, 1536, 49_152, 9, 3)}
-"""Width, layers, width of the feed-forward layers, vocabulary, heads, key-value heads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +43,6 @@ WORK = (
     Work("nano, question and anchor shared", "nano", 12, 96, 51, 15),
     Work("135m, question and anchor shared", "135m", 2, 260, 210, 3),
 )
-
-
-def model(size: str) -> PreTrainedModel:
-    hidden, layers, wide, vocabulary, heads, pairs = SIZES[size]
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=hidden,
-        num_hidden_layers=layers,
-        intermediate_size=wide,
-        num_attention_heads=heads,
-        num_key_value_heads=pairs,
-        head_dim=hidden // heads,
-        max_position_embeddings=2048,
-        tie_word_embeddings=True,
-        eos_token_id=None,
-        bos_token_id=None,
-        pad_token_id=0,
-    )
-    return LlamaForCausalLM(config).eval()
 
 
 def requests(work: Work, vocabulary: int) -> list[Request]:
@@ -92,8 +71,8 @@ def main() -> None:
     print("| prompts | groups of 3 | tokens shared, own | shared, s | apart, s | ratio |")
     print("|---|---|---|---|---|---|")
     for work in WORK:
-        trained = model(work.size)
-        asked = requests(work, SIZES[work.size][3])
+        trained = endless_model(work.size).eval()
+        asked = requests(work, trained.config.vocab_size)
         seconds(trained, asked, share=True)
         pairs = [(seconds(trained, asked, True), seconds(trained, asked, False)) for _ in range(work.pairs)]
         once, apart = (statistics.median(side) for side in zip(*pairs, strict=True))

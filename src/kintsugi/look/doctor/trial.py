@@ -204,6 +204,11 @@ ENOUGH_MIXED = 0.5
 """The share of mixed groups from which seams gained: three in five and more there; not at a third (SmolLM2-135M)."""
 
 
+def expects_gain(mixed: float, mended: float) -> bool:
+    """True if seams should gain more than outcomes alone, given the shares of mixed groups and of failures mended."""
+    return mixed >= ENOUGH_MIXED and mended >= ENOUGH_MENDED
+
+
 def forecast(trial: TrialStep) -> CheckUp:
     """Will seams gain more than outcomes alone (docs/report.md)? Judged by groups and repairs; reach is told."""
     seen = trial.metrics
@@ -215,11 +220,12 @@ def forecast(trial: TrialStep) -> CheckUp:
             f", {seen['reach/open']:.0%} of {known} seams open (failed token p {seen['reach/failed']:.2f}, "
             f"fix p {seen['reach/fix']:.2f}, entropy {seen['reach/entropy']:.2f} nats)"
         )
-    many = seen["groups/mixed"] >= ENOUGH_MIXED * groups
+    mixed = seen["groups/mixed"] / groups if groups else 0.0
+    many = mixed >= ENOUGH_MIXED
     if many and tried < FEW_TRIED:
         fix = f"set sampling.problems={4 * trial.recipe.sampling.problems}"
         return CheckUp("forecast", "warn", f"too few failures tried to say: {numbers}", fix)
-    if many and mended >= ENOUGH_MENDED:
+    if expects_gain(mixed, mended):
         return CheckUp("forecast", "ok", f"failures are mended here: expect more than GRPO: {numbers}")
     what = "few failures are mended" if many else "few groups are mixed"
     warmer = f"sampling.temperature={1.2 * trial.recipe.sampling.temperature:g}"
