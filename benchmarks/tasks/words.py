@@ -7,9 +7,8 @@ of the story; any other order of the two people's steps is right, too. Every val
 differences and in products of two numbers of the story: one wrong step always spoils the answer, and so does a step
 that is taken for the wrong person.
 
-Demonstrations slip in two ways. Facts: a share of the pairs of last digits has a wrong last digit in its sums,
-differences or products. Words: a share of the verbs is misread, as the other operation or with the number of a
-sentence that does not matter.
+Demonstrations slip in two ways. Facts: a share of the times table has a wrong last digit. Words: a share of the verbs is
+misread, as the other operation or with the number of a sentence that does not matter.
 """
 
 from __future__ import annotations
@@ -90,8 +89,8 @@ class WordsTask(WorkedTask[Story]):
     """`task: {name: "benchmarks/tasks/words.py:WordsTask", steps: 5}`.
 
     steps: steps of a solution, or [low, high]; a story of one step is of one person. slip_facts: the
-    share of the pairs of last digits that slip. slip_words: the share of the verbs that are misread. The other
-    arguments are those of `dag`.
+    share of the products that slip. slip_words: the share of the verbs that are misread. slip_rate: how often, of the
+    chances to. The other arguments are those of `dag`.
     """
 
     name = "words"
@@ -102,9 +101,9 @@ class WordsTask(WorkedTask[Story]):
         steps: int | Sequence[int] = 5,
         problems: int = 4000,
         evaluation_problems: int = 400,
-        slip_facts: float = 0.2,
+        slip_facts: float = 0.3,
         slip_words: float = 0.25,
-        slip_rate: float = 0.6,
+        slip_rate: float = 0.85,
         seed: int = 0,
     ) -> None:
         self.low, self.high = whole_range("task words: steps", steps, 1, 12)
@@ -178,19 +177,11 @@ def with_last_digit(value: int, shift: int) -> int:
 
 @cache
 def fact_slips(share: float) -> Mapping[Fact, int]:
-    """fact -> its wrong result, for all facts below 100 whose last digits slip."""
-    pairs: list[Fact] = [(x, op, y) for op in "+-" for x in range(10) for y in range(10)]
+    """product -> its wrong result."""
     products: list[Fact] = [(x, "*", y) for x in range(2, 10) for y in range(2, 10)]
-    shifts = {
-        **slip_table(pairs, share, lambda _, rng: rng.randint(1, 9)),
-        **slip_table(products, share, lambda _, rng: rng.randint(1, 9)),
-    }
-    wide = range(0, 100, 10)
-    return {
-        (x + s, op, y + t): with_last_digit(int(OPERATIONS[op](x + s, y + t)), shift)
-        for (x, op, y), shift in shifts.items()
-        for s, t in ([(0, 0)] if op == "*" else [(s, t) for s in wide for t in wide])
-    }
+    return slip_table(
+        products, share, lambda fact, rng: with_last_digit(fact[0] * fact[2], rng.randint(1, 9))
+    )
 
 
 def word_slips(share: float) -> Mapping[str, str]:

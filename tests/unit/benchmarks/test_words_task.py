@@ -188,13 +188,13 @@ def test_repair_pairs_keep_to_the_failures_words() -> None:
         assert pair.failed.count("\n") == pair.repaired.count("\n")
 
 
-def test_slips_go_by_last_digits() -> None:
-    """A pair of last digits slips alike in every fact below 100 that has it; 40 of 200 pairs and 13 of 64 products."""
-    sums = [fact for fact in TASK.slips if fact[1] != "*"]
-    assert len(sums) == 40 * 100
-    assert len(TASK.slips) - len(sums) == 13
-    for left, op, right in sums[:100]:
-        assert (left % 10, op, right % 10) in TASK.slips
+def test_the_times_table_slips_in_its_last_digits() -> None:
+    """0.3 of 64 products: 19."""
+    assert len(TASK.slips) == 19
+    for (left, op, right), wrong_result in TASK.slips.items():
+        assert op == "*"
+        assert wrong_result // 10 == left * right // 10
+        assert wrong_result != left * right
 
 
 def test_a_step_taken_for_the_other_person_spoils_the_answer() -> None:
@@ -230,29 +230,16 @@ def test_bad_arguments(arguments: dict[str, object], message: str) -> None:
         load_task({"name": LAB_WORDS, **arguments})
 
 
-def test_the_vocabulary_of_the_models_has_every_digit_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_vocabulary_of_the_models_has_numbers_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(words_model, "TEXTS", 300)
     tokenizer = words_model.words_tokenizer()
     codec = HFCodec(tokenizer, (tokenizer.eos_token_id,))
     for text in (MIA_FIRST, MIXED, "Größe 1024 - 77 = -3"):
         assert codec.decode(codec.encode(text)) == text
     pieces = [codec.decode([i]) for i in codec.encode("Tom has 12 + 5 = 17 shells.\n#### 17")]
-    assert pieces == [
-        "Tom",
-        " has",
-        " 1",
-        "2",
-        " +",
-        " 5",
-        " =",
-        " 1",
-        "7",
-        " shells",
-        ".\n",
-        "#### ",
-        "1",
-        "7",
-    ]
+    assert pieces == ["Tom", " has", " 12", " +", " 5", " =", " 17", " shells", ".\n", "#### ", "17"]
+    for n in range(100):
+        assert len(codec.encode(f" {n}")) == len(codec.encode(str(n))) == 1
 
 
 @pytest.mark.parametrize(("size", "millions"), [("0.3m", 0.3), ("1m", 1.0), ("3m", 3.0)])
