@@ -256,16 +256,16 @@ $(LAW): | setup
 	  steps=$(call LAW_STEPS,$(law_rate)) task.slip_rate=0.$(law_rate) task.slips_kept=$(LAW_KEPT_$(law_rate)) \
 	  eval.every=0 output_dir=$(firstword $(subst /checkpoints, ,$@))
 
-# Llamas of four sizes on word problems, from random weights: `make words-1m`; words-0.3m, words-3m, words-10m. Short stories
-# first. For 1M parameters the first two stages took 22 minutes of one core beside other work, the last one 11; they were
-# not yet run in one go. That of 10M is too large to ship.
-WORDS = $(SFT) benchmarks/bases/words.yaml optim.schedule=constant sft.repair_share=0.2
+# Llamas of four sizes on word problems, from random weights: `make words-1m`; words-0.3m, words-3m, words-10m. Short
+# stories without slips first. That of 10M is too large to ship.
+WORDS = $(SFT) benchmarks/bases/words.yaml optim.schedule=constant optim.lr=1.8e-3 sft.repair_share=0.2
 words-%: setup
 	$(BIN)/python benchmarks/words_model.py $* runs/words_$*_0
-	$(WORDS) model=runs/words_$*_0 'task.steps=[1,3]' steps=1000 output_dir=runs/words_$*_1
-	$(WORDS) model=runs/words_$*_1/checkpoints/step-001000 'task.steps=[1,4]' steps=700 output_dir=runs/words_$*_2
-	$(WORDS) model=runs/words_$*_2/checkpoints/step-000700 'task.steps=[2,5]' steps=900 output_dir=runs/words_$*_3
-	$(SFT) benchmarks/bases/words.yaml model=runs/words_$*_3/checkpoints/step-000900 output_dir=runs/words_$*
+	$(WORDS) model=runs/words_$*_0 'task.steps=[1,3]' task.slip_rate=0 steps=700 output_dir=runs/words_$*_1
+	$(WORDS) model=runs/words_$*_1/checkpoints/step-000700 'task.steps=[1,5]' task.slip_rate=0 steps=900 \
+	  output_dir=runs/words_$*_2
+	$(WORDS) model=runs/words_$*_2/checkpoints/step-000900 'task.steps=[3,5]' steps=600 output_dir=runs/words_$*_3
+	$(SFT) benchmarks/bases/words.yaml model=runs/words_$*_3/checkpoints/step-000600 output_dir=runs/words_$*
 	test $* = 10m || $(BIN)/python benchmarks/ship.py runs/words_$* recipes/learning/words.yaml benchmarks/models/words_$*
 
 clean:

@@ -1,7 +1,7 @@
 """Word problems in plain English: solutions in words of their own, and errors in a word as well as in a digit.
 
-Two people come by things and lose some; a question asks how many more the one has than the other. Sentences have
-several wordings, and one or two tell numbers that do not matter. A solution is one sentence a step, with its formula
+Two people, told of one after the other, come by things and lose some; a question asks how many more the one has than
+the other. Sentences have several wordings, and one or two tell numbers that do not matter. A solution is one sentence a step, with its formula
 (`Mia finds 7 shells, so she has 24 + 7 = 31 shells.`), in any of six wordings each. Demonstrations follow the order
 of the story; any other order of the two people's steps is right, too. Every value is used once, in sums and
 differences and in products of two numbers of the story: one wrong step always spoils the answer, and so does a step
@@ -101,7 +101,7 @@ class WordsTask(WorkedTask[Story]):
         steps: int | Sequence[int] = 5,
         problems: int = 4000,
         evaluation_problems: int = 400,
-        slip_facts: float = 0.3,
+        slip_facts: float = 0.2,
         slip_words: float = 0.25,
         slip_rate: float = 0.85,
         seed: int = 0,
@@ -279,7 +279,7 @@ def tell(steps: int, rng: random.Random) -> str:
         values = [value for _, value in lives]
         if all(values) and len(set(values)) == len(values):
             break
-    sentences = shuffled([said for said, _ in lives], rng)
+    sentences = [sentence for said, _ in lives for sentence in said]
     for _ in range(rng.randint(1, 2)):
         aside = say("aside", rng, name=rng.choice(people), things=things, n=str(rng.randint(2, 9)))
         sentences.insert(rng.randint(0, len(sentences)), aside)
@@ -329,10 +329,3 @@ def packs(rng: random.Random) -> tuple[dict[str, str], int]:
 def say(kind: str, rng: random.Random, **words: str) -> str:
     return rng.choice(WORDS["told"][kind]).format(**words)
 
-
-def shuffled(parts: Sequence[Sequence[str]], rng: random.Random) -> list[str]:
-    """The elements of all parts in a random interleaving."""
-    turns = [i for i, part in enumerate(parts) for _ in part]
-    rng.shuffle(turns)
-    streams = [iter(part) for part in parts]
-    return [next(streams[i]) for i in turns]

@@ -167,8 +167,8 @@ def test_demonstrations_slip_in_digits_and_in_words() -> None:
         for at in TASK.wrong_characters(text, solution)[:1]:
             slip = re.search(r"= \d?$", solution[:at]) is not None
             digits, words = digits + slip, words + (not slip)
-    assert digits > 0.25 * shown
-    assert words > 0.1 * shown
+    assert digits > 0.1 * shown
+    assert words > 0.3 * shown
     assert WordsTask(slip_words=0).misreadings == {}
     assert Counter(TASK.misreadings.values()) == {"operation": 2, "number": 2}  # 0.25 of 16 verbs
 
@@ -189,8 +189,8 @@ def test_repair_pairs_keep_to_the_failures_words() -> None:
 
 
 def test_the_times_table_slips_in_its_last_digits() -> None:
-    """0.3 of 64 products: 19."""
-    assert len(TASK.slips) == 19
+    """0.2 of 64 products: 13."""
+    assert len(TASK.slips) == 13
     for (left, op, right), wrong_result in TASK.slips.items():
         assert op == "*"
         assert wrong_result // 10 == left * right // 10
@@ -211,8 +211,8 @@ def test_problems_stay_what_they_were() -> None:
     """Models are trained on these problems: changing the stream would mix the splits of old and new runs."""
     (problem,) = WordsTask(steps=4, problems=1, evaluation_problems=0).train()
     assert problem.prompt == (
-        "The walk takes 8 minutes. Tom owns 6 bags with 7 beads each. Tom finds 2 beads. At first Nora has 4 boxes of "
-        "5 beads. By how many beads is Tom ahead of Nora?"
+        "At first Nora has 4 boxes of 5 beads. Tom owns 6 bags with 7 beads each. Tom finds 2 beads. A friend of Tom has "
+        "3 beads. By how many beads is Tom ahead of Nora?"
     )
     assert problem.answer == "24"  # 42 + 2 = 44, 44 - 20
 
