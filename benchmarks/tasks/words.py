@@ -1,14 +1,14 @@
 """Word problems in plain English: solutions in words of their own, and errors in a word as well as in a digit.
 
 Two people, told of one after the other, come by things and lose some; a question asks how many more the one has than
-the other. Sentences have several wordings, and one or two tell numbers that do not matter. A solution is one sentence a step, with its formula
-(`Mia finds 7 shells, so she has 24 + 7 = 31 shells.`), in any of six wordings each. Demonstrations follow the order
-of the story; any other order of the two people's steps is right, too. Every value is used once, in sums and
-differences and in products of two numbers of the story: one wrong step always spoils the answer, and so does a step
-that is taken for the wrong person.
+the other. Sentences have several wordings, and one or two tell numbers that do not matter. A solution is one sentence
+a step, with its formula (`Mia finds 7 shells, so she has 24 + 7 = 31 shells.`), in any of six wordings each.
+Demonstrations follow the order of the story; any other order of the two people's steps is right, too. Every value is
+used once, in sums and differences and in products of two numbers of the story: one wrong step always spoils the
+answer, and so does a step that is taken for the wrong person.
 
-Demonstrations slip in two ways. Facts: a share of the times table has a wrong last digit. Words: a share of the verbs is
-misread, as the other operation or with the number of a sentence that does not matter.
+Demonstrations slip in two ways. Facts: a share of the times table has a wrong last digit. Words: a share of the verbs
+is misread, as the other operation or with the number of a sentence that does not matter.
 """
 
 from __future__ import annotations
@@ -328,4 +328,3 @@ def packs(rng: random.Random) -> tuple[dict[str, str], int]:
 
 def say(kind: str, rng: random.Random, **words: str) -> str:
     return rng.choice(WORDS["told"][kind]).format(**words)
-

@@ -211,8 +211,8 @@ def test_problems_stay_what_they_were() -> None:
     """Models are trained on these problems: changing the stream would mix the splits of old and new runs."""
     (problem,) = WordsTask(steps=4, problems=1, evaluation_problems=0).train()
     assert problem.prompt == (
-        "At first Nora has 4 boxes of 5 beads. Tom owns 6 bags with 7 beads each. Tom finds 2 beads. A friend of Tom has "
-        "3 beads. By how many beads is Tom ahead of Nora?"
+        "At first Nora has 4 boxes of 5 beads. Tom owns 6 bags with 7 beads each. Tom finds 2 beads. A friend of Tom "
+        "has 3 beads. By how many beads is Tom ahead of Nora?"
     )
     assert problem.answer == "24"  # 42 + 2 = 44, 44 - 20
 
