@@ -68,8 +68,8 @@ open seams`, which trains none of them, ends lower.
 failure can be mended where its group holds a pass (or its problem has an earlier one) and the model can write the
 repair. On `dot-99` every seam is closed in the first step, but only one group in eight is mixed, and two attempts in
 five mend: seams gain nothing there. (`dot-99` has closed seams and unmixed groups; `brackets-99` has mostly closed
-seams and many mixed groups.) Seams at random places gain nothing anywhere. On word problems it is the same: the surer of two
-models gains (`words-95` below)."""
+seams and many mixed groups.) Seams at random places gain nothing anywhere. On word problems it is the same: the surer
+of two models gains (`words-95` below)."""
 
 FORECAST = """\
 `kintsugi doctor` expects seams to gain where {mixed:.0%} of the groups are mixed and {mended:.0%} of the failures tried
