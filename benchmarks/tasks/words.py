@@ -43,6 +43,7 @@ LOSSES: Sequence[str] = WORDS["losses"]
 VERBS = (*GAINS, *LOSSES)
 WORDINGS = len(WORDS["steps"]["+"])
 """Of every step."""
+PRODUCTS: Sequence[Fact] = [(x, "*", y) for x in range(2, 10) for y in range(2, 10)]
 OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 SLOTS = {
     **dict.fromkeys(("name", "other"), "|".join(PEOPLE)),
@@ -107,7 +108,7 @@ class WordsTask(WorkedTask[Story]):
         seed: int = 0,
     ) -> None:
         self.low, self.high = whole_range("task words: steps", steps, 1, 12)
-        slips = fact_slips(check_share("task words: slip_facts", slip_facts))
+        slips = slip_table(PRODUCTS, check_share("task words: slip_facts", slip_facts), self.miscompute)
         self.misreadings = word_slips(check_share("task words: slip_words", slip_words))
         super().__init__(slips, slip_rate, problems, evaluation_problems, seed)
 
@@ -173,15 +174,6 @@ def with_last_digit(value: int, shift: int) -> int:
     """`value` with its last digit moved on by `shift`, modulo 10."""
     size = abs(value)
     return (size - size % 10 + (size + shift) % 10) * (-1 if value < 0 else 1)
-
-
-@cache
-def fact_slips(share: float) -> Mapping[Fact, int]:
-    """product -> its wrong result."""
-    products: list[Fact] = [(x, "*", y) for x in range(2, 10) for y in range(2, 10)]
-    return slip_table(
-        products, share, lambda fact, rng: with_last_digit(fact[0] * fact[2], rng.randint(1, 9))
-    )
 
 
 def word_slips(share: float) -> Mapping[str, str]:

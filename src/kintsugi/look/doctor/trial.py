@@ -201,7 +201,7 @@ FEW_TRIED = 5
 ENOUGH_MENDED = 0.3
 """The share of failures mended from which seams gained: half and more on the bases of docs/results.md; not at 17%."""
 ENOUGH_MIXED = 0.4
-"""The share of mixed groups from which seams gained: half and more there; not at a third (SmolLM2-135M)."""
+"""The share of mixed groups from which seams gained: nearly half there; not at a third (SmolLM2-135M)."""
 
 
 def expects_gain(mixed: float, mended: float) -> bool:
