@@ -268,13 +268,11 @@ words-%: setup
 	$(SFT) benchmarks/bases/words.yaml model=runs/words_$*_3/checkpoints/step-000600 output_dir=runs/words_$*
 	test $* = 10m || $(BIN)/python benchmarks/ship.py runs/words_$* recipes/learning/words.yaml benchmarks/models/words_$*
 
-# The model of 1M parameters, surer of the same errors, and the comparison on it.
-SURE = runs/words_1m_95/checkpoints/step-000300
-words-95: $(SURE)
-	$(BIN)/kintsugi compare benchmarks/comparisons/words_95.yaml
-$(SURE): | setup
-	$(SFT) benchmarks/bases/words.yaml model=benchmarks/models/words_1m task.slip_rate=0.95 seed=5 steps=300 \
-	  optim.lr=1.0e-3 eval.every=0 output_dir=runs/words_1m_95
+# The same models, surer of the same errors: `make sure-1m` (sure-0.3m, sure-3m).
+SURER = $(SFT) benchmarks/bases/words.yaml task.slip_rate=0.95 seed=5 eval.every=0
+sure-%: setup
+	$(SURER) model=benchmarks/models/words_$* output_dir=runs/words_$*_95 $(if $(filter 3m,$*),steps=600 optim.lr=1.3e-3,steps=300 optim.lr=1.0e-3)
+	$(BIN)/python benchmarks/ship.py runs/words_$*_95 recipes/learning/words.yaml benchmarks/models/words_$*_95
 
 clean:
 	rm -rf $(VENV) $(VLLM) $(VERL) .venv-trl .venv-trl-* $(AUDIT) $(UV) runs site .pytest_cache .mypy_cache .ruff_cache
