@@ -232,17 +232,21 @@ def judge_one(
 
 
 def table(model: str, result: EvalResult) -> str:
-    """The result as lines for a person."""
+    """The result as lines for a person; with one sample a problem, pass@k and maj@k are pass@1."""
+    of_k = [f"pass@{result.k:<3} {result.pass_at_k}", f"maj@{result.k:<4} {result.maj_at_k}"]
     return "\n".join(
         [
             f"model    {model}",
-            f"problems {result.problems}, {result.k} samples each, {result.tokens:,} tokens in {result.seconds:.1f} s",
+            f"problems {result.problems}, {samples_each(result.k)}, {result.tokens:,} tokens in {result.seconds:.1f} s",
             f"pass@1   {result.pass_at_1}",
-            f"pass@{result.k:<3} {result.pass_at_k}",
-            f"maj@{result.k:<4} {result.maj_at_k}",
+            *(of_k if result.k > 1 else []),
             f"greedy   {result.greedy}",
             "verdicts "
             + ", ".join(f"{state} {count}" for state, count in sorted(result.states.items()))
             + result.left_out,
         ]
     )
+
+
+def samples_each(k: int) -> str:
+    return f"{k} sample{'s' * (k > 1)} each"

@@ -18,7 +18,16 @@ from kintsugi.models.loading import quiet
 from kintsugi.plugins import spec_name
 from kintsugi.records import KintsugiError, Problem
 from kintsugi.run.console import Reporter
-from kintsugi.run.evaluation import Estimate, EvalResult, bootstrap, evaluate, scores, table, wilson
+from kintsugi.run.evaluation import (
+    Estimate,
+    EvalResult,
+    bootstrap,
+    evaluate,
+    samples_each,
+    scores,
+    table,
+    wilson,
+)
 from kintsugi.run.owned import may_replace_file
 from kintsugi.run.perplexity import Fit, fit
 
@@ -127,10 +136,11 @@ def summary(measured: Measured) -> str:
     lines = [
         f"before   {before.model}",
         f"after    {after.model}",
-        f"problems {after.result.problems}, {k} samples each",
+        f"problems {after.result.problems}, {samples_each(k)}",
         f"{'':<8} {'before':<22} {'after':<22} change",
     ]
-    for name, label in FIGURES.items():
+    shown = {name: label for name, label in FIGURES.items() if k > 1 or "{k}" not in label}
+    for name, label in shown.items():
         was, now = getattr(before.result, name), getattr(after.result, name)
         d = changes[name]
         lines.append(

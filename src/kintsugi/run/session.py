@@ -86,8 +86,9 @@ def evaluate_run(
         (result.pass_at_1.value, 0) if better else (progress.best, progress.worse + 1)
     )
     log.metrics({"step": progress.step, "tokens/total": progress.tokens} | summary)
+    of_k = f"pass@{result.k} {result.pass_at_k}  " if result.k > 1 else ""
     out.say(
-        f"step {progress.step:>4}  held-out pass@1 {result.pass_at_1}  pass@{result.k} {result.pass_at_k}  "
+        f"step {progress.step:>4}  held-out pass@1 {result.pass_at_1}  {of_k}"
         f"greedy {result.greedy}  ({result.problems} problems{result.left_out})"
     )
     out.evaluated(result.seconds)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from benchmarks.tasks.brackets import BracketsTask
 from benchmarks.tasks.dot import DotTask
+from benchmarks.tasks.sums import SumsTask
 
 from kintsugi.records import KintsugiError
 from kintsugi.tasks import load_task
@@ -161,3 +162,55 @@ def test_fewer_slips_are_the_first_of_the_same_ones(make: Any, share: float, who
     all_of_them, first = make(slip_facts=share).slips, make(slip_facts=share, slips_kept=0.5).slips
     assert (len(all_of_them), len(first)) == (whole, half)
     assert first.items() <= all_of_them.items()
+
+
+class TestSums:
+    """Products first: 6*7 = 42, 14+42 = 56; 3*9 = 27, 56+27 = 83. In the other order 14+27 = 41, 41+42 = 83."""
+
+    TASK = SumsTask(terms=[2, 4])
+    PROBLEM = "14 + 6*7 + 3*9"
+    FORTH = "6*7=42\n14+42=56\n3*9=27\n56+27=83\n#### 83"
+    BACK = "3*9=27\n14+27=41\n6*7=42\n41+42=83\n#### 83"
+
+    def test_by_hand_in_two_orders(self) -> None:
+        problem = self.TASK.parse(self.PROBLEM)
+        assert self.TASK.text(problem) == self.PROBLEM
+        assert self.TASK.solve(problem) == self.FORTH
+        assert self.TASK.solve(problem, by_stems("3")) == self.BACK
+
+    def test_a_product_that_comes_twice_is_worked_out_twice(self) -> None:
+        problem = self.TASK.parse("1 + 2*3 + 2*3")
+        assert self.TASK.solve(problem) == "2*3=6\n1+6=7\n2*3=6\n7+6=13\n#### 13"
+
+    @pytest.mark.parametrize(
+        ("solution", "wrong"),
+        [
+            (FORTH, ()),
+            (BACK, ()),
+            # The 7 of 73: the three lines before take 7 + 9 + 7 characters, and `56+27=` 6.
+            (FORTH.replace("56+27=83", "56+27=73").replace("#### 83", "#### 73"), (29,)),
+            ("6*7=48\n14+48=62\n3*9=27\n62+27=89\n#### 89", (5,)),  # the 8 of 48; the rest follows
+            ("6*7=42\n14+42=56\n#### 56", (16,)),  # 3*9 is left out
+        ],
+    )
+    def test_the_first_wrong_character(self, solution: str, wrong: tuple[int, ...]) -> None:
+        assert self.TASK.wrong_characters(self.PROBLEM, solution) == wrong
+
+    def test_demonstrations_are_right_and_repairs_keep_to_the_order(self) -> None:
+        for text, solution in islice(self.TASK.demonstrations(0), 200):
+            assert self.TASK.wrong_characters(text, solution) == ()
+        for pair in islice(self.TASK.repair_pairs(0), 200):
+            first = self.TASK.wrong_characters(pair.prompt, pair.failed)[0]
+            assert self.TASK.wrong_characters(pair.prompt, pair.repaired) == ()
+            assert pair.failed[:first] == pair.repaired[:first]
+            assert answer_of(pair.failed) != answer_of(pair.repaired)
+
+    def test_slips_are_a_share_of_the_products(self) -> None:
+        task = SumsTask(slip_facts=0.25)
+        assert len(task.slips) == 16  # of 64
+        # The last digit alone is another one.
+        assert all(w // 10 == x * y // 10 and w != x * y for (x, _, y), w in task.slips.items())
+
+    def test_no_constant_answer_scores(self) -> None:
+        counts = Counter(p.answer for p in self.TASK.train())
+        assert max(counts.values()) < 0.15 * 4000

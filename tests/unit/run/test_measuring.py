@@ -43,6 +43,17 @@ def result(*rows: str, k: int = 2) -> EvalResult:
     )  # fmt: skip
 
 
+def test_one_sample_a_problem_has_no_figures_of_k() -> None:
+    """pass@1 and maj@1 would say once more what pass@1 says."""
+    before, after = result("11", "77", k=1), result("77", "71", k=1)
+    alone = summary(Measured("r.yaml", PROBLEMS[:2], Seen("new", after, None), None)).splitlines()
+    assert [line.split()[0] for line in alone] == ["model", "problems", "pass@1", "greedy", "verdicts"]
+    assert alone[1].startswith("problems 2, 1 sample each, ")
+    both = summary(Measured("r.yaml", PROBLEMS[:2], Seen("new", after, None), Seen("old", before, None)))
+    assert [line.split()[0] for line in both.splitlines()].count("pass@1") == 1
+    assert "maj@1" not in both
+
+
 BEFORE = result("123", "727", "117", "773")
 AFTER = result("777", "727", "771", "773")
 

@@ -1,0 +1,89 @@
+"""Sums of products of whole numbers: long solutions for a model that can read, such as SmolLM2.
+
+A problem such as `14 + 6*7 + 3*9` asks for its value. Each product (`6*7=42`) is added to the running sum at once
+(`14+42=56`); the products may come in any order, so two right solutions rarely have the same text. This is `dot`
+without the modulus: a model taught on right demonstrations errs by itself, in a carry or in the times table. One wrong
+step always spoils the answer.
+
+Demonstrations slip on no fact unless `slip_facts` says so.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kintsugi.tasks.base import check_share
+from kintsugi.tasks.worked import ANSWER, Fact, WorkedStep, WorkedTask, slip_table, whole_range
+
+PRODUCTS: tuple[Fact, ...] = tuple((x, "*", y) for x in range(2, 10) for y in range(2, 10))
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """`start` plus the products."""
+
+    start: int
+    products: tuple[tuple[int, int], ...]
+
+
+class SumsTask(WorkedTask[Sum]):
+    """`task: {name: "benchmarks/tasks/sums.py:SumsTask", terms: 4}`.
+
+    terms: products in a problem, or [low, high]; a solution has two steps for each. slip_facts: the share of the 64
+    products that slip. The other arguments are those of `dag`.
+    """
+
+    name = "sums"
+    RESULT = re.compile(r"[0-9]{1,6}")
+
+    def __init__(
+        self,
+        terms: int | Sequence[int] = 4,
+        problems: int = 4000,
+        evaluation_problems: int = 400,
+        slip_facts: float = 0.0,
+        slip_rate: float = 0.6,
+        seed: int = 0,
+    ) -> None:
+        self.low, self.high = whole_range("task sums: terms", terms, 1, 12)
+        slips = slip_table(PRODUCTS, check_share("task sums: slip_facts", slip_facts), self.miscompute)
+        super().__init__(slips, slip_rate, problems, evaluation_problems, seed)
+
+    def draw(self, rng: random.Random) -> Sum:
+        terms = rng.randint(self.low, self.high)
+        return Sum(rng.randint(1, 99), tuple((rng.randint(2, 9), rng.randint(2, 9)) for _ in range(terms)))
+
+    def text(self, problem: Sum) -> str:
+        return " + ".join([str(problem.start), *(f"{x}*{y}" for x, y in problem.products)])
+
+    def parse(self, text: str) -> Sum:
+        start, *products = text.split(" + ")
+        return Sum(int(start), tuple((int(p[0]), int(p[2])) for p in products))
+
+    def steps(self, problem: Sum, lines: Sequence[str]) -> Sequence[WorkedStep]:
+        """Any product not worked out yet; after a product, its sum; after the last sum, the answer."""
+        if lines and lines[-1].startswith(ANSWER):
+            return []
+        total = next((int(line.split("=")[1]) for line in reversed(lines) if "+" in line), problem.start)
+        if lines and "*" in lines[-1]:
+            product = int(lines[-1].split("=")[1])
+            return [WorkedStep(f"{total}+{product}=", (total, "+", product))]
+        done = Counter(line.split("=")[0] for line in lines)
+        left = Counter(f"{x}*{y}" for x, y in problem.products) - done
+        if not left:
+            return [WorkedStep(f"{ANSWER}{total}")]
+        return [WorkedStep(f"{product}=", (int(product[0]), "*", int(product[2]))) for product in left]
+
+    def compute(self, *fact: Any) -> int:
+        left, op, right = fact
+        return int(left * right if op == "*" else left + right)
+
+    def miscompute(self, fact: Fact, rng: random.Random) -> int:
+        """Another last digit."""
+        right = self.compute(*fact)
+        return right - right % 10 + (right + rng.randint(1, 9)) % 10
