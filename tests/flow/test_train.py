@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -273,6 +274,11 @@ def test_lora_trains_resumes_and_is_evaluated(tmp_path: Path) -> None:
     assert not (saved / "model.safetensors").exists()  # the model itself is where it was
     base = json.loads((saved / "adapter_config.json").read_text())["base_model_name_or_path"]
     assert Path(base).is_absolute() and (Path(base) / "model.safetensors").is_file()
+    moved = tmp_path / "moved"  # to another machine, where the shipped model lies elsewhere
+    shutil.copytree(saved, moved)
+    settings = (moved / "adapter_config.json").read_text()
+    (moved / "adapter_config.json").write_text(settings.replace(base, "nano"))
+    assert assemble(tiny(tmp_path, model=str(moved))).loaded.model.peft_config
     result = train(tiny(tmp_path / "run", optim=optim, steps=2), resume=True)
     assert result.steps == 2
     adapted = assemble(tiny(tmp_path, model=str(saved)))  # a recipe without LoRA finds the adapters, too

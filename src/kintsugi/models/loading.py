@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 NANO_DIR = Path(__file__).parent / "nano_base"
+BUILT_IN = ("nano", SMOLLM2)
+"""The names of models that are the same on every machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ def base_of(name: str, say: Callable[[str], None]) -> str | None:
     if base is None:
         return None
     say(f"adapters {name} on {base}")
-    if is_local(base) and not Path(base).is_dir():
+    if base not in BUILT_IN and is_local(base) and not Path(base).is_dir():
         raise KintsugiError(
             f"adapters {name}: the model that they belong to is not at {base}; write where it is into "
             f"{ADAPTER}, as base_model_name_or_path"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from kintsugi.files import numbered, partial_of, read_json, share_files, write_whole, writing
-from kintsugi.models.loading import load_model, quiet
+from kintsugi.models.loading import is_local, load_model, quiet
 from kintsugi.models.lora import adapter_base
 from kintsugi.plugins import spec_name
 from kintsugi.records import KintsugiError
@@ -85,7 +85,7 @@ def push(run: Run, repo_id: str, step: Chosen = None, *, public: bool = False, m
             "run `hf auth login`, or set HF_TOKEN to a token with write access"
         )
     _, source = checkpoint(run, step)  # before a repository is made for nothing
-    if not merge and (base := adapter_base(source)) and Path(base).is_absolute():
+    if not merge and (base := adapter_base(source)) and is_local(base):
         raise KintsugiError(
             f"push: the adapters belong to {base}, which is on this machine alone: nobody could load them; "
             "pass --merge"
