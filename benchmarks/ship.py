@@ -6,7 +6,8 @@
 
 Refuses a model that is not fit to learn from: base pass@1 must lie between 10 and 45% (20 and 40% for the
 quickstart), no constant answer may reach 15%, and the weights may take at most 7 MB. Those of more than 4 MB are
-stored in half precision, and judged so; they are loaded as float32.
+stored in half precision, and judged so; they are loaded as float32. Of a model with adapters (LoRA) these alone are
+copied; they name SmolLM2, the one that such a run may start from, as a recipe does.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from safetensors.torch import load_file, save_file
 from kintsugi.assembly import assemble
 from kintsugi.config import Recipe
 from kintsugi.models.loading import NANO_DIR
+from kintsugi.models.lora import ADAPTER
+from kintsugi.models.smollm2 import SMOLLM2
 from kintsugi.plugins import spec_name
 from kintsugi.records import KintsugiError
 from kintsugi.run.evaluation import evaluate, table
@@ -45,7 +48,9 @@ def ship(run: Path, learning: str = QUICKSTART, model: str | None = None) -> str
     name = model or spec_name(Recipe.load(learning).model)
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(shutil.copytree(source, Path(scratch) / "model", ignore=shutil.ignore_patterns(*OWN)))
-        halve(copy / "model.safetensors")
+        if (copy / ADAPTER).is_file():
+            only_adapters(copy)
+        halve(next(copy.glob("*.safetensors")))
         card, told = judge(copy, learning, *((0.20, 0.40) if name == "nano" else (0.10, 0.45)))
         built = f"recipes/{run.name}.yaml" if name == "nano" else f"benchmarks/bases/{Path(learning).name}"
         (copy / "built.json").write_text(
@@ -55,6 +60,16 @@ def ship(run: Path, learning: str = QUICKSTART, model: str | None = None) -> str
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(copy, folder)
     return f"{folder}\n{told}"
+
+
+def only_adapters(copy: Path) -> None:
+    """Leaves the adapters, and writes the name of their model in place of where it lies on this machine."""
+    for path in copy.iterdir():
+        if not path.name.startswith("adapter_"):
+            path.unlink()
+    settings = json.loads((copy / ADAPTER).read_text(encoding="utf-8"))
+    settings["base_model_name_or_path"] = SMOLLM2
+    (copy / ADAPTER).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 
 def halve(weights: Path) -> None:
@@ -70,7 +85,7 @@ def judge(model: Path, learning: str, low: float, high: float) -> tuple[dict[str
     result = evaluate(parts)
     answers = Counter(problem.answer for problem in parts.eval_problems)
     constant = max(answers.values()) / answers.total()
-    size = (model / "model.safetensors").stat().st_size
+    size = next(model.glob("*.safetensors")).stat().st_size
     if not low <= result.pass_at_1.value <= high or constant > 0.15 or size > LARGEST:
         raise KintsugiError(
             f"expected pass@1 in [{low:.2f}, {high:.2f}], constant answer <= 0.15 and {LARGEST:,} bytes at most; "
