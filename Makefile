@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart compare-smoke house results test test-all test-rest audit test-faults test-slow test-vllm test-trl test-verl lint gym verifiers smollm2 extras browser sandbox docs pages wheel locks nano-base nano-brackets nano-dot nano-chain law bench clean
+.PHONY: setup quickstart compare-smoke house results test test-all test-rest audit test-faults test-slow test-vllm test-trl test-verl lint gym verifiers smollm2 extras browser sandbox docs pages wheel locks nano-base nano-brackets nano-dot nano-chain law smollm2-sums bench clean
 
 setup: $(STAMP)
 
@@ -267,6 +267,10 @@ words-%: setup
 	$(WORDS) model=runs/words_$*_2/checkpoints/step-000900 'task.steps=[3,5]' steps=600 output_dir=runs/words_$*_3
 	$(SFT) benchmarks/bases/words.yaml model=runs/words_$*_3/checkpoints/step-000600 output_dir=runs/words_$*
 	test $* = 10m || $(BIN)/python benchmarks/ship.py runs/words_$* recipes/learning/words.yaml benchmarks/models/words_$*
+
+# SmolLM2 on worked solutions of sums of products: adapters, for recipes/learning/sums.yaml.
+smollm2-sums: setup smollm2
+	$(SFT) benchmarks/bases/smollm2.yaml
 
 # The same models, surer of the same errors: `make sure-1m` (sure-0.3m, sure-3m).
 SURER = $(SFT) benchmarks/bases/words.yaml task.slip_rate=0.95 seed=5 eval.every=0
