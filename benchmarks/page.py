@@ -69,14 +69,14 @@ failure can be mended where its group holds a pass (or its problem has an earlie
 repair. On `dot-99` every seam is closed in the first step, but only one group in eight is mixed, and two attempts in
 five mend: seams gain nothing there. (`dot-99` has closed seams and unmixed groups; `brackets-99` has mostly closed
 seams and many mixed groups.) Seams at random places gain nothing anywhere. On word problems it is the same: models
-that err in 95% of their chances and can mend gain (1M and 3M parameters), the one that can mend few (0.3M) does not."""
+of 1M and 3M parameters, which mend most of their failures, gain; that of 0.3M, which mends a third, does not."""
 
 FORECAST = """\
 `kintsugi doctor` expects seams to gain where {mixed:.0%} of the groups are mixed and {mended:.0%} of the failures tried
 are mended. Here it is asked about the first half of the runs of `kintsugi`. It is right in {right} of {all} settings:
 it said *gain* and the interval lies above 0, or *no gain* and it does not. Its two thresholds were chosen on some of
-these; that of mixed groups was a half before the word problems. Not in the table, for want of the control without seams: on
-the quickstart's task it says *gain*, and `kintsugi` ends where GRPO does, since both solve the task."""
+these; that of mixed groups was a half before the word problems. Not in the table, for want of the control without
+seams: on the quickstart's task it says *gain*, and `kintsugi` ends where GRPO does, since both solve the task."""
 TWO_NUMBERS = """\
 Where a cell has two numbers, the first is that of the first step, the second the mean of the first half of a run.
 *Mended* is the share of the failures tried."""
