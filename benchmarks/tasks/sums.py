@@ -18,7 +18,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from kintsugi.tasks.base import check_share
-from kintsugi.tasks.worked import ANSWER, Fact, WorkedStep, WorkedTask, slip_table, whole_range
+from kintsugi.tasks.worked import (
+    ANSWER,
+    Fact,
+    WorkedStep,
+    WorkedTask,
+    slip_table,
+    whole_range,
+    with_last_digit,
+)
 
 PRODUCTS: tuple[Fact, ...] = tuple((x, "*", y) for x in range(2, 10) for y in range(2, 10))
 
@@ -85,5 +93,4 @@ class SumsTask(WorkedTask[Sum]):
 
     def miscompute(self, fact: Fact, rng: random.Random) -> int:
         """Another last digit."""
-        right = self.compute(*fact)
-        return right - right % 10 + (right + rng.randint(1, 9)) % 10
+        return with_last_digit(self.compute(*fact), rng.randint(1, 9))

@@ -32,6 +32,7 @@ from kintsugi.tasks.worked import (
     WorkedTask,
     slip_table,
     whole_range,
+    with_last_digit,
 )
 from kintsugi.yamls import read_yaml
 
@@ -168,12 +169,6 @@ class WordsTask(WorkedTask[Story]):
 
     def miscompute(self, fact: Fact, rng: random.Random) -> int:
         return with_last_digit(self.compute(*fact), rng.randint(1, 9))
-
-
-def with_last_digit(value: int, shift: int) -> int:
-    """`value` with its last digit moved on by `shift`, modulo 10."""
-    size = abs(value)
-    return (size - size % 10 + (size + shift) % 10) * (-1 if value < 0 else 1)
 
 
 def word_slips(share: float) -> Mapping[str, str]:

@@ -230,6 +230,12 @@ def first(slips: Mapping[Fact, int], kept: float) -> dict[Fact, int]:
     return dict(list(slips.items())[: round(share * len(slips))])
 
 
+def with_last_digit(value: int, shift: int) -> int:
+    """`value` with its last digit moved on by `shift`, modulo 10."""
+    size = abs(value)
+    return (size - size % 10 + (size + shift) % 10) * (-1 if value < 0 else 1)
+
+
 def answer_of(solution: str) -> str:
     return solution.rsplit(ANSWER, 1)[1]
 
