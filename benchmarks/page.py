@@ -37,6 +37,7 @@ TITLES = {
     "words": "The same on a model that is less sure",
     "fair": "Three small tasks",
     "parts": "Parts of kintsugi, one changed at a time",
+    "iop": "Parts of the published algorithm, one changed at a time",
     "smollm2-cosine": "A pretrained model on a CPU: SmolLM2-135M, one update per batch",
     "smollm2-gpu": "The same on a GPU, one update per batch",
 }
