@@ -270,7 +270,10 @@ words-%: setup
 
 # SmolLM2 on worked solutions of sums of products: adapters, for recipes/learning/sums.yaml.
 smollm2-sums: setup smollm2
-	$(SFT) benchmarks/bases/smollm2.yaml
+	$(SFT) benchmarks/bases/sums.yaml
+	$(SFT) benchmarks/bases/sums.yaml model=runs/smollm2_sums/checkpoints/step-000090 task.slip_facts=0.15 \
+	  task.slip_rate=0.9 steps=60 optim.schedule=cosine output_dir=runs/smollm2_slips
+	$(BIN)/python benchmarks/ship.py runs/smollm2_slips recipes/learning/sums.yaml
 
 # The same models, surer of the same errors: `make sure-1m` (sure-0.3m, sure-3m).
 SURER = $(SFT) benchmarks/bases/words.yaml task.slip_rate=0.95 seed=5 eval.every=0

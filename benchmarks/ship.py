@@ -35,6 +35,8 @@ from kintsugi.run.reading import Run
 
 LARGEST, WHOLE = 7_000_000, 4_000_000
 """Bytes of weights at most, and at most in float32."""
+MANY, FEW = 400, 64
+"""Held-out problems that a model is judged on, and one with adapters, whose answers take forty times as long."""
 QUICKSTART = "recipes/quickstart.yaml"
 
 
@@ -81,7 +83,8 @@ def halve(weights: Path) -> None:
 
 def judge(model: Path, learning: str, low: float, high: float) -> tuple[dict[str, Any], str]:
     """(what is written down of a model, the evaluation's table); KintsugiError where it is not fit to learn from."""
-    parts = assemble(Recipe.load(learning, [f"model={model}", "eval.problems=400"]))
+    problems = FEW if (model / ADAPTER).is_file() else MANY
+    parts = assemble(Recipe.load(learning, [f"model={model}", f"eval.problems={problems}"]))
     result = evaluate(parts)
     answers = Counter(problem.answer for problem in parts.eval_problems)
     constant = max(answers.values()) / answers.total()
