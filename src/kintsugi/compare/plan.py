@@ -280,9 +280,10 @@ def outline(plan: Plan) -> list[str]:
         grid = "; ".join(
             f"{short_key(key)} {', '.join(f'{v:g}' for v in vs)}" for key, vs in c.tuning.grid.items()
         )
+        around = ", then around the best points" if c.tuning.extend or c.tuning.refine else ""
+        seeds = f", the two best on {len(c.tuning.seeds)} seeds" if c.tuning.seeds[1:] else ""
         said.append(
-            f"{len(tuning)} tuning runs before them ({grid}) on seed {c.tuning.seeds[0]}, "
-            f"then around the best points, the two best on {len(c.tuning.seeds)} seeds"
+            f"{len(tuning)} tuning runs before them ({grid}) on seed {c.tuning.seeds[0]}{around}{seeds}"
         )
     return [*said, f"{tokens:,} tokens in all, {c.jobs} runs side by side; rows go to {c.results}"]
 

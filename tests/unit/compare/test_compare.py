@@ -430,6 +430,21 @@ def test_an_outline_counts_what_evaluations_ask(tmp_path: Path) -> None:
     assert any("evaluated 1 + 3 times: 112 answers a run beside its budget" in line for line in found)
 
 
+@pytest.mark.parametrize(
+    ("tuning", "said"),
+    [
+        ({}, "on seed 9"),
+        ({"extend": 1}, "on seed 9, then around the best points"),
+        ({"refine": 1, "seeds": [9, 10]}, "on seed 9, then around the best points, the two best on 2 seeds"),
+    ],
+)
+def test_an_outline_promises_no_tuning_that_was_not_asked_for(
+    tmp_path: Path, tuning: dict[str, Any], said: str
+) -> None:
+    found = outline(plan(tmp_path, tuning={"grid": {"optim.lr": [1.0e-4]}, "seeds": [9], **tuning}))
+    assert found[2].endswith(f"(lr 0.0001) {said}")
+
+
 def test_a_file_becomes_runs_of_equal_budget(tmp_path: Path) -> None:
     found = plan(tmp_path, "settings.eval.problems=7")
     tuning = found.tuning_runs()
