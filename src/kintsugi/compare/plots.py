@@ -123,6 +123,7 @@ def name_ends(axes: Any, ends: Mapping[str, float], colours: Mapping[str, str]) 
     """Writes each line's label and last value beside its end, apart from the others."""
     for label, y in moved_apart(ends, 0.055).items():
         line = {"arrowstyle": "-", "color": colours[label], "linewidth": 0.8, "shrinkA": 1, "shrinkB": 0}
+        line["relpos"] = (0, 0.5)  # from the label's left, else a slanted line runs through its letters
         axes.annotate(
             f"{label}  {ends[label]:.2f}",
             (1.0, ends[label]),
