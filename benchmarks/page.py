@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from benchmarks.law import draw_law, forecast_table, law_table, settings
+from benchmarks.law import Setting, draw_law, forecast_table, law_table, settings
 
 from kintsugi.compare.overall import overall_table, shared, speed_table
 from kintsugi.compare.plots import draw_comparison
@@ -69,8 +69,14 @@ open seams`, which trains none of them, ends lower.
 failure can be mended where its group holds a pass (or its problem has an earlier one) and the model can write the
 repair. On `dot-99` every seam is closed in the first step, but only one group in eight is mixed, and two attempts in
 five mend: seams gain nothing there. (`dot-99` has closed seams and unmixed groups; `brackets-99` has mostly closed
-seams and many mixed groups.) Seams at random places gain nothing anywhere. On word problems it is the same: models
-of 1M and 3M parameters, which mend most of their failures, gain; that of 0.3M, which mends a third, does not."""
+seams and many mixed groups.) On word problems it is the same: models of 1M and 3M parameters, which mend most of
+their failures, gain; that of 0.3M, which mends a third, does not.
+
+**The surer the errors, the larger the gain**, as long as failures are mended: on `dot` 0.072 where the model errs in
+half of its chances and 0.207 where it errs in 95 of 100, on `brackets` 0.188, 0.266 and 0.453. Seams at random places
+lose or change nothing, but on `dot-95`, where they end 0.063 ± 0.056 above none. Tuning gave them sixteen updates a
+batch there, and four to none, for which the two came to the same; with sixteen GRPO ended 0.076 above none as well.
+RAFT is as good as `kintsugi` on `dot`, sure or not. On `dot-95` both are far below exact labels (0.968)."""
 
 FORECAST = """\
 `kintsugi doctor` expects seams to gain where {mixed:.0%} of the groups are mixed and {mended:.0%} of the failures tried
@@ -105,10 +111,13 @@ def page(results: Path, images: Path, titles: Mapping[str, str] = TITLES) -> str
             TWO_NUMBERS,
             law_table(law),
         ]
-    pairs = law + settings(
-        {t: found for name in titles for t in tasks_of(curves) if (found := pick(curves, name, t))}
-    )
-    if pairs:
+    first: dict[
+        str, Setting
+    ] = {}  # of the comparisons that have both labels on a task, the first on the page
+    for name in titles:
+        for setting in settings({task: pick(curves, name, task) for task in tasks_of(curves)}):
+            first.setdefault(setting.name, setting)
+    if pairs := [*law, *first.values()]:
         right = sum(s.promised == s.gained for s in pairs)
         parts += [
             "## Does the forecast hold?",
