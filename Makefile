@@ -269,12 +269,13 @@ words-%: setup
 	test $* = 10m || $(BIN)/python benchmarks/ship.py runs/words_$* recipes/learning/words.yaml benchmarks/models/words_$*
 
 # SmolLM2 on worked solutions of sums of products: adapters, for recipes/learning/sums.yaml.
+SUMS = $(SFT) benchmarks/bases/sums.yaml
+SUMS_SLIPS = $(SUMS) task.slip_facts=0.15 optim.schedule=cosine
 smollm2-sums: setup smollm2
-	$(SFT) benchmarks/bases/sums.yaml
-	$(SFT) benchmarks/bases/sums.yaml model=runs/smollm2_sums/checkpoints/step-000090 task.slip_facts=0.15 \
-	  task.slip_rate=0.9 steps=60 optim.schedule=cosine output_dir=runs/smollm2_slips
-	$(SFT) benchmarks/bases/sums.yaml model=runs/smollm2_slips/checkpoints/step-000060 task.slip_facts=0.15 \
-	  task.slip_rate=0.85 steps=150 optim.schedule=cosine sft.repair_share=0.25 output_dir=runs/smollm2_surer
+	$(SUMS)
+	$(SUMS_SLIPS) model=runs/smollm2_sums/checkpoints/step-000090 task.slip_rate=0.9 steps=60 output_dir=runs/smollm2_slips
+	$(SUMS_SLIPS) model=runs/smollm2_slips/checkpoints/step-000060 task.slip_rate=0.85 steps=150 \
+	  sft.repair_share=0.25 output_dir=runs/smollm2_surer
 	$(BIN)/python benchmarks/ship.py runs/smollm2_surer recipes/learning/sums.yaml
 
 # The same models, surer of the same errors: `make sure-1m` (sure-0.3m, sure-3m).

@@ -111,10 +111,8 @@ def page(results: Path, images: Path, titles: Mapping[str, str] = TITLES) -> str
             TWO_NUMBERS,
             law_table(law),
         ]
-    first: dict[
-        str, Setting
-    ] = {}  # of the comparisons that have both labels on a task, the first on the page
-    for name in titles:
+    first: dict[str, Setting] = {}
+    for name in titles:  # of the comparisons that have both labels on a task, the first on the page counts
         for setting in settings({task: pick(curves, name, task) for task in tasks_of(curves)}):
             first.setdefault(setting.name, setting)
     if pairs := [*law, *first.values()]:

@@ -36,7 +36,7 @@ from kintsugi.run.reading import Run
 LARGEST, WHOLE = 7_000_000, 4_000_000
 """Bytes of weights at most, and at most in float32."""
 MANY, FEW = 400, 64
-"""Held-out problems that a model is judged on, and one with adapters, whose answers take forty times as long."""
+"""Held-out problems that a model is judged on, and one with adapters, which answers more slowly."""
 QUICKSTART = "recipes/quickstart.yaml"
 
 

@@ -122,8 +122,9 @@ def lines(title: str, curves: Sequence[Curve], standing: Standing) -> Any:
 def name_ends(axes: Any, ends: Mapping[str, float], colours: Mapping[str, str]) -> None:
     """Writes each line's label and last value beside its end, apart from the others."""
     for label, y in moved_apart(ends, 0.055).items():
-        line = {"arrowstyle": "-", "color": colours[label], "linewidth": 0.8, "shrinkA": 1, "shrinkB": 0}
-        line["relpos"] = (0, 0.5)  # from the label's left, else a slanted line runs through its letters
+        # It starts at the label's left (relpos): else a slanted line runs through the letters.
+        line = {"arrowstyle": "-", "color": colours[label], "linewidth": 0.8, "relpos": (0, 0.5)}
+        line |= {"shrinkA": 1, "shrinkB": 0}
         axes.annotate(
             f"{label}  {ends[label]:.2f}",
             (1.0, ends[label]),
