@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 import pytest
+from benchmarks.first_steps import first_error, slips_right
 from benchmarks.tasks.brackets import BracketsTask
 from benchmarks.tasks.dot import DotTask
 from benchmarks.tasks.sums import SumsTask
@@ -214,3 +215,21 @@ class TestSums:
     def test_no_constant_answer_scores(self) -> None:
         counts = Counter(p.answer for p in self.TASK.train())
         assert max(counts.values()) < 0.15 * 4000
+
+
+def test_the_first_error_of_a_solution_is_a_slip_another_result_or_the_form() -> None:
+    """Every product slips here: 6*7 is 42, its slip another number 4x, and a third one is a wrong product."""
+    task = SumsTask(slip_facts=1.0)
+    slip = task.slips[(6, "*", 7)]
+    third = next(n for n in range(40, 50) if n not in (42, slip))
+    solutions = {
+        "6*7=42\n14+42=56\n#### 56": ("none", 1),
+        f"6*7={slip}\n14+{slip}={14 + slip}\n#### {14 + slip}": ("slip", 0),
+        f"6*7={third}\n14+{third}={14 + third}\n#### {14 + third}": ("wrong *", 0),
+        "6*7=42\n14+42=57\n#### 57": ("wrong +", 1),
+        "7*6=42\n14+42=56\n#### 56": ("form", 0),
+        "6*7=42\n#### 42": ("form", 1),
+        "6*7=42\n14+42=56\n#### 57": ("form", 1),
+    }
+    for text, expected in solutions.items():
+        assert (first_error(task, "14 + 6*7", text), slips_right(task, "14 + 6*7", text)) == expected, text
