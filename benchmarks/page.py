@@ -111,11 +111,7 @@ def page(results: Path, images: Path, titles: Mapping[str, str] = TITLES) -> str
             TWO_NUMBERS,
             law_table(law),
         ]
-    first: dict[str, Setting] = {}
-    for name in titles:  # of the comparisons that have both labels on a task, the first on the page counts
-        for setting in settings({task: pick(curves, name, task) for task in tasks_of(curves)}):
-            first.setdefault(setting.name, setting)
-    if pairs := [*law, *first.values()]:
+    if pairs := [*law, *pairs_of(curves, titles)]:
         right = sum(s.promised == s.gained for s in pairs)
         parts += [
             "## Does the forecast hold?",
@@ -133,6 +129,15 @@ def page(results: Path, images: Path, titles: Mapping[str, str] = TITLES) -> str
     if surprises.exists():
         parts += ["## What else came out", surprises.read_text(encoding="utf-8").strip()]
     return "\n\n".join(parts) + "\n"
+
+
+def pairs_of(curves: Sequence[Curve], titles: Iterable[str]) -> list[Setting]:
+    """The tasks with runs of seams and of none; the first of these comparisons that has both on a task counts."""
+    first: dict[str, Setting] = {}
+    for name in titles:
+        for setting in settings({task: pick(curves, name, task) for task in tasks_of(curves)}):
+            first.setdefault(setting.name, setting)
+    return list(first.values())
 
 
 def details(results: Path, titles: Mapping[str, str] = TITLES) -> str:

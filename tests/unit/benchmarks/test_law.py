@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from benchmarks.law import draw_law, forecast_table, law_table, settings
+from benchmarks.page import pairs_of
 
 from kintsugi.compare.results import Curve, ResultRow
 
@@ -79,6 +80,19 @@ def test_the_forecast_is_right_or_wrong(
 
 def test_a_base_without_the_pair_is_left_out() -> None:
     assert settings({"brackets-70": [c for c in RUNS if c.head.algorithm != "kintsugi without seams"]}) == []
+
+
+def test_the_first_comparison_that_has_both_on_a_task_counts() -> None:
+    """`words` lacks none, so `fair` counts, where seams gain 0.2 and 0.1; in `parts`, after it, they gain 0.3 more."""
+    seams = [c for c in RUNS if c.head.algorithm == "kintsugi"]
+    parts = [run("kintsugi", seed, end) for seed, end in enumerate((1.0, 0.9))] + RUNS[2:]
+    curves = [of("words", c) for c in seams] + [of("parts", c) for c in parts] + [of("fair", c) for c in RUNS]
+    (found,) = pairs_of(curves, ["words", "fair", "parts"])
+    assert found.gain.mean == pytest.approx(0.15)
+
+
+def of(comparison: str, curve: Curve) -> Curve:
+    return Curve(tuple(replace(row, comparison=comparison) for row in curve.rows))
 
 
 def test_the_picture_names_every_base(tmp_path: Path) -> None:
