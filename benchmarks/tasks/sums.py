@@ -28,8 +28,6 @@ from kintsugi.tasks.worked import (
     with_last_digit,
 )
 
-PRODUCTS: tuple[Fact, ...] = tuple((x, "*", y) for x in range(2, 10) for y in range(2, 10))
-
 
 @dataclass(frozen=True, slots=True)
 class Sum:
@@ -42,8 +40,8 @@ class Sum:
 class SumsTask(WorkedTask[Sum]):
     """`task: {name: "benchmarks/tasks/sums.py:SumsTask", terms: 4}`.
 
-    terms: products in a problem, or [low, high]; a solution has two steps for each. slip_facts: the share of the 64
-    products that slip. The other arguments are those of `dag`.
+    terms: products in a problem, or [low, high]; a solution has two steps for each. factors: [low, high] of a product's
+    two digits. slip_facts: the share of these products that slip. The other arguments are those of `dag`.
     """
 
     name = "sums"
@@ -57,14 +55,19 @@ class SumsTask(WorkedTask[Sum]):
         slip_facts: float = 0.0,
         slip_rate: float = 0.6,
         seed: int = 0,
+        factors: Sequence[int] = (2, 9),
     ) -> None:
         self.low, self.high = whole_range("task sums: terms", terms, 1, 12)
-        slips = slip_table(PRODUCTS, check_share("task sums: slip_facts", slip_facts), self.miscompute)
+        least, most = whole_range("task sums: factors", factors, 1, 9)
+        self.factors = range(least, most + 1)
+        products: list[Fact] = [(x, "*", y) for x in self.factors for y in self.factors]
+        slips = slip_table(products, check_share("task sums: slip_facts", slip_facts), self.miscompute)
         super().__init__(slips, slip_rate, problems, evaluation_problems, seed)
 
     def draw(self, rng: random.Random) -> Sum:
         terms = rng.randint(self.low, self.high)
-        return Sum(rng.randint(1, 99), tuple((rng.randint(2, 9), rng.randint(2, 9)) for _ in range(terms)))
+        start = rng.randint(1, 99)
+        return Sum(start, tuple((rng.choice(self.factors), rng.choice(self.factors)) for _ in range(terms)))
 
     def text(self, problem: Sum) -> str:
         return " + ".join([str(problem.start), *(f"{x}*{y}" for x, y in problem.products)])

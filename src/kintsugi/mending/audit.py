@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import dropwhile, pairwise
 
 from rapidfuzz.distance import Levenshtein
 
@@ -100,10 +100,40 @@ def anchor_copy(s: Suspect) -> bool:
     return Levenshtein.distance(repaired, anchor) + margin < Levenshtein.distance(repaired, failed)
 
 
+def steps_of(text: str) -> list[str]:
+    """The lines or sentences of a text, spaces evened out."""
+    return [" ".join(step.split()) for step in STEP_END.split(text) if step.strip()]
+
+
 def step_shapes(text: str) -> list[str]:
-    """The lines or sentences of a text, each number replaced by a mark, spaces evened out."""
-    found = (" ".join(DIGITS.sub("#", step).split()) for step in STEP_END.split(text))
-    return [step for step in found if step]
+    """The steps of a text, each number replaced by a mark."""
+    return [DIGITS.sub("#", step) for step in steps_of(text)]
+
+
+def stem(step: str) -> str:
+    """A step without its last number, which is its result: `7*8=` of `7*8=56`."""
+    last = max((found.start() for found in DIGITS.finditer(step)), default=len(step))
+    return step[:last]
+
+
+def takes_another_order(failed: str, repaired: str) -> bool:
+    """True if two texts whose steps are alike but for numbers part where one takes a step that the other takes later.
+
+    `7*8=56, 6*9=54` and `6*9=54, 7*8=56`: there no number is wrong, and neither is right.
+    """
+    if step_shapes(failed) != step_shapes(repaired):
+        return False
+    pairs = list(zip(steps_of(failed), steps_of(repaired), strict=True))
+    rest = list(dropwhile(lambda pair: pair[0] == pair[1], pairs))
+    if not rest:
+        return False
+    (own, *own_later), (other, *other_later) = zip(*(map(stem, pair) for pair in rest), strict=True)
+    return own != other and (other in own_later or own in other_later)
+
+
+def reordered(s: Suspect) -> bool:
+    """Takes the failure's steps in another order: the first edit is then a choice of step, and no error."""
+    return takes_another_order(s.failed, s.repaired)
 
 
 def prompt_leak(s: Suspect) -> bool:
@@ -144,6 +174,7 @@ RULES: dict[str, Callable[[Suspect], bool]] = {
     "prompt_leak": prompt_leak,
     "answer_only": answer_only,
     "anchor_copy": anchor_copy,
+    "reordered": reordered,
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kintsugi.mending.align import distance
-from kintsugi.mending.audit import step_shapes
+from kintsugi.mending.audit import step_shapes, takes_another_order
 from kintsugi.records import Repair, Rollout, Verdict
 
 
@@ -25,7 +25,8 @@ def same_steps(failed: Rollout, passing: Sequence[Rollout]) -> Rollout | None:
     It is what the best repair would be: nothing is left to change but what was wrong and what follows from it.
     """
     own = step_shapes(failed.text)
-    return nearest_anchor(failed, [p for p in passing if step_shapes(p.text) == own])
+    alike = (p for p in passing if step_shapes(p.text) == own)
+    return nearest_anchor(failed, [p for p in alike if not takes_another_order(failed.text, p.text)])
 
 
 def repair_score(verdict: Verdict, audit: str, edit_distance: float, lambda_edit: float) -> float:

@@ -321,6 +321,41 @@ def test_nothing_is_copied_where_there_is_no_anchor() -> None:
     assert verdict(FAILED, ANCHOR, None) == ""
 
 
+# ---- another order of steps that are alike but for numbers
+
+SUM = "7*8=58\n3+58=61\n6*9=54\n61+54=115\n#### 115"  # 3 + 7*8 + 6*9; 7*8 is 56
+
+
+@pytest.mark.parametrize(
+    ("failed", "repaired", "rule"),
+    [
+        # The wrong result mended where it stands, and all that follows from it: 3+56 = 59, 59+54 = 113.
+        (SUM, "7*8=56\n3+56=59\n6*9=54\n59+54=113\n#### 113", ""),
+        # Right, but 6*9 comes first: the failure's 7 would be blamed, which is no error.
+        (SUM, "6*9=54\n3+54=57\n7*8=56\n57+56=113\n#### 113", "reordered"),
+        # A wrong operand in place of the right one: the failure takes no 7*8 later, nor the repair 7*9.
+        (SUM.replace("7*8=58", "7*9=58"), "7*8=56\n3+56=59\n6*9=54\n59+54=113\n#### 113", ""),
+        # ... where the repair takes the other product instead, which the failure takes later.
+        (SUM.replace("7*8=58", "7*9=58"), "6*9=54\n3+54=57\n7*8=56\n57+56=113\n#### 113", "reordered"),
+        # A step that was skipped is another shape, and no other order.
+        ("3+5=8\n#### 8", "7*8=56\n3+56=59\n#### 59", ""),
+        # Sentences: their last number is the result.
+        (
+            "Ann buys 3 and has 9. Ben buys 4 and has 6. #### 15",
+            "Ann buys 3 and has 8. Ben buys 4 and has 6. #### 14",
+            "",
+        ),
+        (
+            "We add 3 and get 9. We add 4 and get 13. #### 13",
+            "We add 4 and get 10. We add 3 and get 13. #### 13",
+            "reordered",
+        ),
+    ],
+)
+def test_another_order_of_steps_is_no_repair(failed: str, repaired: str, rule: str) -> None:
+    assert verdict(failed, repaired, None) == rule
+
+
 # ---- the order of the rules
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fakes import make_repair, make_rollout
 
-from kintsugi.mending.select import nearest_anchor, repair_score, select
+from kintsugi.mending.select import nearest_anchor, repair_score, same_steps, select
 from kintsugi.records import Verdict
 
 
@@ -76,3 +76,14 @@ def test_nearest_is_relative_to_length() -> None:
     failed = make_rollout("abcdefghijkl")
     longer = make_rollout("abcdefghijklmnopq", 1.0)
     assert nearest_anchor(failed, [long, longer]) is longer
+
+
+def test_a_sibling_serves_as_repair_if_it_takes_the_failures_steps_in_their_order() -> None:
+    failed = make_rollout("7*8=58\n6*9=54\n#### 112")
+    moved, longer = (
+        make_rollout("6*9=54\n7*8=56\n#### 110", 1.0),
+        make_rollout("1*1=1\n7*8=56\n6*9=54\n#### 110", 1.0),
+    )
+    mended = make_rollout("7*8=56\n6*9=54\n#### 110", 1.0)
+    assert same_steps(failed, [moved, longer]) is None
+    assert same_steps(failed, [moved, longer, mended]) is mended

@@ -151,7 +151,7 @@ def test_a_seam_is_open_where_its_fix_is_in_the_top_five_and_the_policy_unsure(
 
 
 def test_audit_counts_by_rule(metrics: dict[str, Any]) -> None:
-    expected = {"answer_only": 1, "anchor_copy": 1, "format_break": 0, "prompt_leak": 0}
+    expected = {"answer_only": 1, "anchor_copy": 1, "format_break": 0, "prompt_leak": 0, "reordered": 0}
     assert {k: v for k, v in metrics.items() if k.startswith("audit/")} == {
         f"audit/{rule}": count for rule, count in expected.items()
     }
