@@ -41,7 +41,8 @@ class SumsTask(WorkedTask[Sum]):
     """`task: {name: "benchmarks/tasks/sums.py:SumsTask", terms: 4}`.
 
     terms: products in a problem, or [low, high]; a solution has two steps for each. factors: [low, high] of a product's
-    two digits. slip_facts: the share of these products that slip. The other arguments are those of `dag`.
+    two digits. in_order: the products are worked out as they stand, so that two right solutions are the same text.
+    slip_facts: the share of these products that slip. The other arguments are those of `dag`.
     """
 
     name = "sums"
@@ -56,8 +57,10 @@ class SumsTask(WorkedTask[Sum]):
         slip_rate: float = 0.6,
         seed: int = 0,
         factors: Sequence[int] = (2, 9),
+        in_order: bool = False,
     ) -> None:
         self.low, self.high = whole_range("task sums: terms", terms, 1, 12)
+        self.in_order = in_order
         least, most = whole_range("task sums: factors", factors, 1, 9)
         self.factors = range(least, most + 1)
         products: list[Fact] = [(x, "*", y) for x in self.factors for y in self.factors]
@@ -77,17 +80,20 @@ class SumsTask(WorkedTask[Sum]):
         return Sum(int(start), tuple((int(p[0]), int(p[2])) for p in products))
 
     def steps(self, problem: Sum, lines: Sequence[str]) -> Sequence[WorkedStep]:
-        """Any product not worked out yet; after a product, its sum; after the last sum, the answer."""
+        """Any product not worked out yet (`in_order`: the first of them); after it, its sum; at the end, the answer."""
         if lines and lines[-1].startswith(ANSWER):
             return []
         total = next((int(line.split("=")[1]) for line in reversed(lines) if "+" in line), problem.start)
         if lines and "*" in lines[-1]:
             product = int(lines[-1].split("=")[1])
             return [WorkedStep(f"{total}+{product}=", (total, "+", product))]
-        done = Counter(line.split("=")[0] for line in lines)
+        done = Counter(line.split("=")[0] for line in lines if "*" in line)
         left = Counter(f"{x}*{y}" for x, y in problem.products) - done
         if not left:
             return [WorkedStep(f"{ANSWER}{total}")]
+        if self.in_order:
+            x, y = problem.products[done.total()]
+            left = Counter([f"{x}*{y}"])
         return [WorkedStep(f"{product}=", (int(product[0]), "*", int(product[2]))) for product in left]
 
     def compute(self, *fact: Any) -> int:

@@ -233,3 +233,23 @@ def test_the_first_error_of_a_solution_is_a_slip_another_result_or_the_form() ->
     }
     for text, expected in solutions.items():
         assert (first_error(task, "14 + 6*7", text), slips_right(task, "14 + 6*7", text)) == expected, text
+
+
+def test_sums_in_order_have_one_right_text() -> None:
+    """3 + 56 = 59, 59 + 54 = 113, 113 + 56 = 169; another order leaves the right text at its first character."""
+    task = SumsTask(in_order=True)
+    problem = "3 + 7*8 + 6*9 + 7*8"
+    right = "7*8=56\n3+56=59\n6*9=54\n59+54=113\n7*8=56\n113+56=169\n#### 169"
+    assert {task.solve(task.parse(problem), random.Random(i).choice) for i in range(5)} == {right}
+    assert task.wrong_characters(problem, right) == ()
+    moved = "6*9=54\n3+54=57\n7*8=56\n57+56=113\n7*8=56\n113+56=169\n#### 169"
+    assert task.wrong_characters(problem, moved) == (0,)
+    assert SumsTask().wrong_characters(problem, moved) == ()
+
+
+def test_sums_have_factors_and_slips_in_their_range() -> None:
+    task = SumsTask(factors=[6, 9], slip_facts=0.5, problems=30)
+    digits = {digit for p in task.train() for pair in task.parse(p.prompt).products for digit in pair}
+    assert digits == {6, 7, 8, 9}
+    assert len(task.slips) == 8  # half of 4 x 4 products
+    assert {digit for x, _, y in task.slips for digit in (x, y)} <= digits
