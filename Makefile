@@ -268,8 +268,8 @@ words-%: setup
 	$(SFT) benchmarks/bases/words.yaml model=runs/words_$*_3/checkpoints/step-000600 output_dir=runs/words_$*
 	test $* = 10m || $(BIN)/python benchmarks/ship.py runs/words_$* recipes/learning/words.yaml benchmarks/models/words_$*
 
-# SmolLM2 on worked solutions of sums of products: adapters, for recipes/learning/sums.yaml. 404 steps of 20 to 30 s on
-# one core. The last two stages have sixteen products alone; the fourth is left half way, where slips are sure enough.
+# SmolLM2 on worked solutions of sums of products: adapters, for recipes/learning/sums.yaml. 420 steps of 20 to 30 s on
+# one core. The last three stages have sixteen products alone; the fourth is left half way, where slips are sure enough.
 SUMS = $(SFT) benchmarks/bases/sums.yaml
 SUMS_SLIPS = $(SUMS) optim.schedule=cosine
 SUMS_FEW = $(SUMS_SLIPS) 'task.factors=[6,9]' task.slip_facts=0.3 task.slip_rate=0.85
@@ -283,7 +283,9 @@ smollm2-sums: setup smollm2
 	  output_dir=runs/smollm2_few
 	$(SUMS_FEW) model=runs/smollm2_few/checkpoints/step-000040 task.in_order=true steps=24 save_every=24 \
 	  sft.repair_share=0.1 output_dir=runs/smollm2_order
-	$(BIN)/python benchmarks/ship.py runs/smollm2_order recipes/learning/sums.yaml
+	$(SUMS_FEW) model=runs/smollm2_order/checkpoints/step-000024 task.in_order=true task.slip_rate=0.65 steps=16 \
+	  save_every=16 sft.repair_share=0.1 output_dir=runs/smollm2_even
+	$(BIN)/python benchmarks/ship.py runs/smollm2_even recipes/learning/sums.yaml
 
 # The same models, surer of the same errors: `make sure-1m` (sure-0.3m, sure-3m).
 SURER = $(SFT) benchmarks/bases/words.yaml task.slip_rate=0.95 seed=5 eval.every=0
