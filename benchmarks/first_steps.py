@@ -80,7 +80,7 @@ def main() -> None:
         task = load_task(run.recipe["task"])
         if not isinstance(task, WorkedTask):
             raise KintsugiError(
-                f"{run}: expected a task of worked steps (kintsugi.tasks.worked), got {task!r}"
+                f"{run.directory}: expected a task of worked steps (kintsugi.tasks.worked), got {task!r}"
             )
         steps = [record["step"] for record in run.steps]
         for name, some in (("first", steps[: asked.steps]), ("last", steps[-asked.steps :])):

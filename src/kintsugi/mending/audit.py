@@ -123,7 +123,7 @@ def takes_another_order(failed: str, repaired: str) -> bool:
     """
     if step_shapes(failed) != step_shapes(repaired):
         return False
-    pairs = list(zip(steps_of(failed), steps_of(repaired), strict=True))
+    pairs = zip(steps_of(failed), steps_of(repaired), strict=True)
     rest = list(dropwhile(lambda pair: pair[0] == pair[1], pairs))
     if not rest:
         return False
