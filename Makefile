@@ -285,9 +285,7 @@ smollm2-sums: setup smollm2
 	  sft.repair_share=0.1 output_dir=runs/smollm2_order
 	$(SUMS_FEW) model=runs/smollm2_order/checkpoints/step-000024 task.in_order=true task.slip_rate=0.65 steps=16 \
 	  save_every=16 sft.repair_share=0.1 output_dir=runs/smollm2_even
-	$(SUMS_FEW) model=runs/smollm2_even/checkpoints/step-000016 task.in_order=true task.slip_rate=0.75 steps=6 \
-	  save_every=6 sft.repair_share=0.1 output_dir=runs/smollm2_short
-	$(BIN)/python benchmarks/ship.py runs/smollm2_short recipes/learning/sums.yaml
+	$(BIN)/python benchmarks/ship.py runs/smollm2_even recipes/learning/sums.yaml
 
 # The same models, surer of the same errors: `make sure-1m` (sure-0.3m, sure-3m).
 SURER = $(SFT) benchmarks/bases/words.yaml task.slip_rate=0.95 seed=5 eval.every=0
