@@ -25,6 +25,7 @@ from kintsugi.compare.tables import (
     comparison_table,
     dynamics_table,
     markdown,
+    seeds_table,
     standing,
     thousands,
     tuning_table,
@@ -38,7 +39,8 @@ TITLES = {
     "fair": "Three small tasks",
     "parts": "Parts of kintsugi, one changed at a time",
     "iop": "Parts of the published algorithm, one changed at a time",
-    "smollm2-cosine": "A pretrained model on a CPU: SmolLM2-135M, one update per batch",
+    "smollm2-long": "A pretrained model on long solutions: SmolLM2-135M on sums of products",
+    "smollm2-cosine": "The same model on short sums, one update per batch",
     "smollm2-gpu": "The same on a GPU, one update per batch",
 }
 """The comparisons that are shown, in the order of the page, with their headings. Rows of others stay in the file."""
@@ -51,8 +53,8 @@ evaluation does not. Accuracy is held-out pass@1 at the budget.
   outcome-only algorithm unless another is named. It is the median over seeds; "> budget (2 of 5)": only two of five
   seeds got there. Seconds are those of sampling and training in the same runs, some of which shared a machine.
 - **Settings** were tuned for each algorithm on seeds and problems of their own. A best point at the edge of its grid
-  is marked: a better one may lie beyond. `{details}` has the grids, the course of training,
-  and where credit fell."""
+  is marked: a better one may lie beyond. `{details}` has every seed, the grids, the
+  course of training, and where credit fell."""
 LAW = """\
 These bases make errors on the same kinds of facts, more or less surely. One that is surer makes them on fewer facts,
 so that all start alike. `brackets-50` shows the wrong result in half of its chances, those named 99 in 99 of 100;
@@ -150,7 +152,7 @@ def pairs_of(curves: Sequence[Curve], titles: Iterable[str]) -> list[Setting]:
 
 
 def details(results: Path, titles: Mapping[str, str] = TITLES) -> str:
-    """Tuning grids, the course of training, and where credit fell."""
+    """Every seed, the course of training, tuning grids, and where credit fell."""
     curves, _ = latest_runs(
         row for row in read_rows(results / "learning.jsonl") if row.comparison in (*titles, "law")
     )
@@ -162,9 +164,11 @@ def details(results: Path, titles: Mapping[str, str] = TITLES) -> str:
             if mine:
                 parts += [
                     f"## {name}, {task}",
+                    "Accuracy at the budget, seed by seed; tokens and training seconds of a whole run (medians):",
+                    seeds_table(mine),
                     "First → last evaluation, means over the steps before it and over seeds:",
+                    dynamics_table(mine),
                 ]
-                parts += [dynamics_table(mine)]
             if tuning:
                 budget = thousands(tuning[-1].head.budget)
                 parts += [

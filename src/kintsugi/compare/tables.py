@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, median
 
 from kintsugi.compare.results import (
     Curve,
@@ -230,6 +230,19 @@ def dynamics_table(curves: Sequence[Curve]) -> str:
         rest = tuple(None if share is None else 1 - share for share in rollouts)
         lines.append([f"`{label}`", *cells, arrow(*rest)])
     return markdown(head, lines)
+
+
+def seeds_table(curves: Sequence[Curve]) -> str:
+    """One line per algorithm: the accuracy at the budget of each seed, and a run's tokens and seconds (medians)."""
+    main = main_runs(curves)
+    seeds = sorted({c.head.seed for found in main.values() for c in found})
+    lines = []
+    for label, found in main.items():
+        finals = {c.head.seed: f"{c.final():.3f}" for c in found}
+        last = [c.rows[-1] for c in found]
+        spent = f"{median(r.generated_tokens for r in last):,.0f}", f"{median(r.wall_s for r in last):.0f}"
+        lines.append([f"`{label}`", *(finals.get(seed, "") for seed in seeds), *spent])
+    return markdown(["algorithm", *(f"seed {seed}" for seed in seeds), "tokens", "seconds"], lines)
 
 
 def ends(curves: Sequence[Curve], key: str) -> tuple[float | None, float | None]:

@@ -28,7 +28,7 @@ from kintsugi.compare.results import (
     rows_of_log,
     t_975,
 )
-from kintsugi.compare.tables import comparison_table, dynamics_table, standing, tuning_table
+from kintsugi.compare.tables import comparison_table, dynamics_table, seeds_table, standing, tuning_table
 from kintsugi.compare.tuning import Point, Tuned, choose, points
 from kintsugi.records import KintsugiError
 
@@ -329,6 +329,19 @@ def test_the_dynamics_stand_beside_the_papers() -> None:
     lines = dynamics_table(contest()).splitlines()
     assert "0.384 → 0.731" in lines[2]
     assert "0.400 → 0.400" in next(line for line in lines if line.startswith("| `iop`"))
+
+
+def test_every_seed_has_its_cell_with_the_runs_tokens_and_seconds() -> None:
+    # At the budget of 1,000: 0.1 + (0.5 - 0.1) * 1000 / 1600 = 0.35. raft has no run on seed 1.
+    runs = [
+        curve((0, 0.1), (1600, 0.5)),
+        curve((0, 0.1), (1200, 0.1), seed=1),
+        curve((0, 0.1), (1000, 0.2), algorithm="raft"),
+    ]
+    assert seeds_table(runs).splitlines()[2:] == [
+        "| `grpo` | 0.350 | 0.100 | 1,400 | 14 |",
+        "| `raft` | 0.200 |  | 1,000 | 10 |",
+    ]
 
 
 def test_tasks_count_the_same_over_all() -> None:
