@@ -2,9 +2,10 @@
 
     python benchmarks/first_steps.py runs/learning_sums
 
-Prints, for the first and the last steps of each run, how many rollouts there are and the first error of each: a slip,
-which is the wrong result that demonstrations show; another wrong result, by its operator; or the form. And how often
-a slipping fact came out wrong where nothing was wrong before it. The recipe's `task` has to have the base's slips.
+Prints, for the first and the last steps of each run and then of all together, how many rollouts there are and the
+first error of each: a slip, which is the wrong result that demonstrations show; another wrong result, by its operator;
+or the form. And how often a slipping fact came out wrong where nothing was wrong before it. The recipe's `task` has to
+have the base's slips.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from kintsugi.tasks import load_task
 from kintsugi.tasks.worked import WorkedStep, WorkedTask
 
 Asked = tuple[str, Rollout]
+RIGHT = "slips that came out right"
 
 
 def first_error(task: WorkedTask[Any], question: str, text: str) -> str:
@@ -59,16 +61,19 @@ def rollouts(run: Run, steps: Iterable[int]) -> Iterator[Asked]:
             yield from ((problem.episode.problem.prompt, rollout) for rollout in problem.episode.rollouts)
 
 
-def tally(task: WorkedTask[Any], asked: Iterable[Asked]) -> str:
-    errors: Counter[str] = Counter()
-    right = 0
+def tally(task: WorkedTask[Any], asked: Iterable[Asked]) -> Counter[str]:
+    """The first errors by kind; under RIGHT, the slipping facts that came out right before one."""
+    counts: Counter[str] = Counter()
     for question, rollout in asked:
-        errors[first_error(task, question, rollout.text)] += 1
-        right += slips_right(task, question, rollout.text)
-    counts = ", ".join(f"{error} {count}" for error, count in errors.most_common())
-    return (
-        f"{errors.total()} rollouts: {counts}; slips in {errors['slip']} of {errors['slip'] + right} chances"
-    )
+        counts[first_error(task, question, rollout.text)] += 1
+        counts[RIGHT] += slips_right(task, question, rollout.text)
+    return counts
+
+
+def told(counts: Counter[str]) -> str:
+    errors = Counter({error: count for error, count in counts.items() if error != RIGHT})
+    kinds = ", ".join(f"{error} {count}" for error, count in errors.most_common())
+    return f"{errors.total()} rollouts: {kinds}; slips in {errors['slip']} of {errors['slip'] + counts[RIGHT]} chances"
 
 
 def main() -> None:
@@ -76,6 +81,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="+")
     parser.add_argument("--steps", type=int, default=4, help="steps at either end")
     asked = parser.parse_args()
+    totals: dict[str, Counter[str]] = {"first": Counter(), "last": Counter()}
     for run in map(Run.open, asked.runs):
         task = load_task(run.recipe["task"])
         if not isinstance(task, WorkedTask):
@@ -83,8 +89,13 @@ def main() -> None:
                 f"{run.directory}: expected a task of worked steps (kintsugi.tasks.worked), got {task!r}"
             )
         steps = [record["step"] for record in run.steps]
-        for name, some in (("first", steps[: asked.steps]), ("last", steps[-asked.steps :])):
-            print(f"{run.directory}, {name} {len(some)} steps, {tally(task, rollouts(run, some))}")
+        for end, some in (("first", steps[: asked.steps]), ("last", steps[-asked.steps :])):
+            counts = tally(task, rollouts(run, some))
+            totals[end] += counts
+            print(f"{run.directory}, {end} {len(some)} steps, {told(counts)}")
+    if len(asked.runs) > 1:
+        for end, counts in totals.items():
+            print(f"all {len(asked.runs)} runs, {end} steps, {told(counts)}")
 
 
 if __name__ == "__main__":
