@@ -91,11 +91,11 @@ far below them (0.968)."""
 
 FORECAST = """\
 `kintsugi doctor` expects seams to gain where {enough:.0%} of the groups are mixed and {enough:.0%} of the failures
-tried are mended. Here it is asked about the first half of the runs of `kintsugi`. It is right in {right} of {all}
-settings: it said *gain* and the interval lies above 0, or *no gain* and it does not. Both thresholds were chosen on
-these settings: that of mixed groups was a half before the word problems, and that of mended failures was 30%, which
-gets `words-0.3m` wrong. Not in the table, for want of the control without seams: on the quickstart's task it says
-*gain*, and `kintsugi` ends where GRPO does, since both solve the task."""
+tried are mended. Here it is asked about the first half of the runs of `kintsugi` (on `sums`, the whole). It is right
+in {right} of {all} settings: it said *gain* and the interval lies above 0, or *no gain* and it does not. Both
+thresholds were chosen on these settings: that of mixed groups was a half before the word problems, and that of mended
+failures was 30%, which gets `words-0.3m` wrong. Not in the table, for want of the control without seams: on the
+quickstart's task it says *gain*, and `kintsugi` ends where GRPO does, since both solve the task."""
 TWO_NUMBERS = """\
 Where a cell has two numbers, the first is that of the first step, the second the mean of the first half of a run.
 *Mended* is the share of the failures tried."""
