@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from textwrap import fill
 
 from benchmarks.law import Setting, draw_law, forecast_table, law_table, settings
 
@@ -44,6 +45,8 @@ TITLES = {
     "smollm2-gpu": "The same on a GPU, one update per batch",
 }
 """The comparisons that are shown, in the order of the page, with their headings. Rows of others stay in the file."""
+WIDTH = 120
+"""Characters of a line of the page."""
 HOW_TO_READ = """\
 Every run of a comparison generates the same number of tokens: rollouts, repairs, audits and checks all count, held-out
 evaluation does not. Accuracy is held-out pass@1 at the budget.
@@ -53,8 +56,8 @@ evaluation does not. Accuracy is held-out pass@1 at the budget.
   outcome-only algorithm unless another is named. It is the median over seeds; "> budget (2 of 5)": only two of five
   seeds got there. Seconds are those of sampling and training in the same runs, some of which shared a machine.
 - **Settings** were tuned for each algorithm on seeds and problems of their own. A best point at the edge of its grid
-  is marked: a better one may lie beyond. `{details}` has every seed, the grids, the
-  course of training, and where credit fell."""
+  is marked: a better one may lie beyond. `{details}` has every seed, the grids,
+  the course of training, and where credit fell."""
 LAW = """\
 These bases make errors on the same kinds of facts, more or less surely. One that is surer makes them on fewer facts,
 so that all start alike. `brackets-50` shows the wrong result in half of its chances, those named 99 in 99 of 100;
@@ -233,7 +236,8 @@ def computed_on(curves: Sequence[Curve]) -> str:
 def made_by(curves: Sequence[Curve]) -> str:
     """Which code made the rows."""
     commits = sorted({c.head.commit for c in curves})
-    return f"{len(curves)} runs; code at {', '.join(commits)}\n(`+`: with changes not committed)."
+    code = fill(f"{len(curves)} runs; code at {', '.join(commits)}", WIDTH)
+    return f"{code}\n(`+`: with changes not committed)."
 
 
 def credit_table(path: Path) -> str:
