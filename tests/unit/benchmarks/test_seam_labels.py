@@ -1,0 +1,36 @@
+"""Exact labels by seams (benchmarks/seam_labels.py): right before the seam, wrong at it, nothing after."""
+
+from __future__ import annotations
+
+from benchmarks.seam_labels import SEAM_LABELS
+from fakes import make_context, run
+
+from kintsugi.records import Problem, Row
+
+FAILED, LEFT, MENDED, GOOD = "a3 b3#### 5", "a9 b9#### 9", "a4 b4#### 4", "so 4#### 4"
+
+
+def rows(group: list[str]) -> list[Row]:
+    script = {
+        "[Q]": group,
+        f"[Q\nwrong:\n{FAILED}\nright:\n{GOOD}\nmend:\n]": [MENDED],
+        f"[Q\nwrong:\n{LEFT}\nright:\n{GOOD}\nmend:\n]": [LEFT],
+    }
+    ctx, _ = make_context(script, sampling={"group_size": len(group), "max_new_tokens": 20})
+    algorithm = SEAM_LABELS()
+    return algorithm.rows(run(algorithm.run(Problem("p", "Q", "4"), ctx), ctx))
+
+
+def test_a_mended_failure_is_right_before_its_seam_and_wrong_at_it() -> None:
+    failed, good, left = rows([FAILED, GOOD, LEFT])
+    # A token is a character. The repair's first edit is the second one: a3 became a4.
+    assert failed.advantages[:3] == (1.0, -1.0, 0.0)
+    assert failed.active == 2
+    # A pass is right throughout. A failure without a repair counts in the mean, without credit.
+    assert set(good.advantages) == {1.0}
+    assert set(left.advantages) == {0.0}
+    assert left.active == len(left.mask)
+
+
+def test_a_group_without_a_failure_teaches_nothing() -> None:
+    assert [set(r.advantages) for r in rows([GOOD, GOOD])] == [{0.0}, {0.0}]
