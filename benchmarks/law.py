@@ -19,7 +19,16 @@ from kintsugi.compare.tables import main_runs, markdown, signed
 from kintsugi.look.doctor.trial import expects_gain
 
 SEAMS, NONE, RANDOM = "kintsugi", "kintsugi without seams", "kintsugi random seams"
-OTHERS = (NONE, RANDOM, "kintsugi open seams", "grpo", "raft", "iop", "exact_labels")
+OTHERS = (
+    NONE,
+    RANDOM,
+    "kintsugi open seams",
+    "grpo",
+    "raft",
+    "iop",
+    "exact_labels",
+    "exact_labels of mixed groups",
+)
 LOOKS = {"brackets": ("#0072B2", "o"), "dot": ("#D55E00", "s")}
 
 
