@@ -29,7 +29,8 @@ OTHERS = (
     "exact_labels",
     "exact_labels of mixed groups",
 )
-LOOKS = {"brackets": ("#0072B2", "o"), "dot": ("#D55E00", "s")}
+LOOKS = {"brackets": ("#0072B2", "o", "right"), "dot": ("#D55E00", "s", "left")}
+"""Colour, marker and label's alignment of a task's points: those of one task have their labels on their left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ def forecast_table(found: Sequence[Setting]) -> str:
 def draw_law(path: Path, found: Sequence[Setting]) -> None:
     """Writes the picture: gain with its 95% interval against p(fix), and against the share of failures mended."""
     with pyplot().rc_context(STYLE):
-        figure, panels = pyplot().subplots(ncols=2, sharey=True, figsize=(8.8, 4.2))
+        figure, panels = pyplot().subplots(ncols=2, sharey=True, figsize=(10.4, 4.6))
         for axes, what, label in zip(
             panels,
             ("fix", "mended"),
@@ -148,16 +149,16 @@ def draw_law(path: Path, found: Sequence[Setting]) -> None:
             axes.axhline(0, color="#888888", linewidth=1)
             for s in found:
                 point(axes, getattr(s, what), s)
-            axes.set_xlim(0, 1)
+            axes.set_xlim(0, 0.9)
             axes.set_xlabel(f"{label}, first half of a run")
             axes.grid(axis="y", color=FAINT, linewidth=0.8)
             axes.set_axisbelow(True)
-        panels[0].set_ylabel("gain in held-out accuracy over none")
+        panels[0].set_ylabel("held-out accuracy over no seams")
         counts = sorted({s.gain.n for s in found})
         seeds = "–".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
         head(
             panels[0],
-            "Seams less none (filled), random seams less none (hollow)",
+            "Gain of seams (filled) and of random seams (hollow)",
             f"{seeds} seeds, 95% intervals",
         )
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -167,9 +168,12 @@ def draw_law(path: Path, found: Sequence[Setting]) -> None:
 
 def point(axes: Any, x: float, s: Setting) -> None:
     """One base: the gain of its seams, named, and beside it that of random ones."""
-    colour, marker = LOOKS.get(s.name.split("-")[0], ("#009E73", "^"))
+    colour, marker, align = LOOKS.get(s.name.split("-")[0], ("#009E73", "^", "left"))
     axes.errorbar(x, s.gain.mean, yerr=s.gain.half, fmt=marker, color=colour, capsize=3, elinewidth=1.5)
-    axes.annotate(s.name, (x, s.gain.mean), (6, 4), textcoords="offset points", fontsize=8, color=colour)
+    beside = (6 if align == "left" else -6, 4)
+    axes.annotate(
+        s.name, (x, s.gain.mean), beside, ha=align, textcoords="offset points", fontsize=8, color=colour
+    )
     if s.control is not None:
         axes.errorbar(
             x, s.control.mean, yerr=s.control.half, fmt=marker, color=colour, mfc="white", alpha=0.6
