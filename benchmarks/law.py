@@ -30,7 +30,7 @@ OTHERS = (
     "exact_labels of mixed groups",
 )
 LOOKS = {"brackets": ("#0072B2", "o", "right"), "dot": ("#D55E00", "s", "left")}
-"""Colour, marker and label's alignment of a task's points: those of one task have their labels on their left."""
+"""Colour and marker of a task's points, and the side of its labels that touches them."""
 
 
 @dataclass(frozen=True, slots=True)

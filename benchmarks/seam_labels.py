@@ -1,8 +1,8 @@
 """Exact labels with the place from the seam: the credit of `EXACT_MIXED`, without the task's knowledge.
 
 A pass gets +1 on every token. A mended failure gets +1 before its seam and -1 on the seam's first token. A failure
-that was not mended gets nothing, and a group without a failure neither. `kintsugi` blames a seam ten times as much,
-praises the fix as much, and gives the other rollouts their group advantage.
+that was not mended gets nothing, nor does a group in which all pass or all fail. `kintsugi` blames a seam ten times as
+much, praises the fix as much, and gives the other rollouts their group advantage.
 
     kintsugi train recipes/learning/sums.yaml algorithm=benchmarks/seam_labels.py:SEAM_LABELS
 """
@@ -10,26 +10,10 @@ praises the fix as much, and gives the other rollouts their group advantage.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-from kintsugi.algorithms import Algorithm
 from kintsugi.algorithms.base import row
 from kintsugi.algorithms.kintsugi import kintsugi
 from kintsugi.records import Episode, Row
-
-
-def SEAM_LABELS(failures: int = 0, **options: Any) -> Algorithm:
-    """Kintsugi's repairs of all failures of a mixed group, with the credit of exact labels."""
-    return replace(
-        kintsugi(failures=failures, **options),
-        name="seam_labels",
-        rows=rows,
-        reduction="row",
-        reasons=REASONS,
-    )
-
-
-REASONS = {"label": "+1 on every token of a pass and before a seam, −1 on the seam's first token"}
 
 
 def rows(episode: Episode) -> list[Row]:
@@ -51,3 +35,12 @@ def labelled(episode: Episode, index: int, place: int | None) -> Row:
         return found
     credit = [1.0 if t < place else -1.0 if t == place else 0.0 for t in range(len(found.mask))]
     return found.add("label", credit).credited()
+
+
+SEAM_LABELS = replace(
+    kintsugi(failures=0),
+    name="seam_labels",
+    rows=rows,
+    reduction="row",
+    reasons={"label": "+1 on every token of a pass and before a seam, −1 on the seam's first token"},
+)

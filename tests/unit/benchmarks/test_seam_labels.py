@@ -17,8 +17,7 @@ def rows(group: list[str]) -> list[Row]:
         f"[Q\nwrong:\n{LEFT}\nright:\n{GOOD}\nmend:\n]": [LEFT],
     }
     ctx, _ = make_context(script, sampling={"group_size": len(group), "max_new_tokens": 20})
-    algorithm = SEAM_LABELS()
-    return algorithm.rows(run(algorithm.run(Problem("p", "Q", "4"), ctx), ctx))
+    return SEAM_LABELS.rows(run(SEAM_LABELS.run(Problem("p", "Q", "4"), ctx), ctx))
 
 
 def test_a_mended_failure_is_right_before_its_seam_and_wrong_at_it() -> None:
