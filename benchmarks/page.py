@@ -51,7 +51,8 @@ HOW_TO_READ = """\
 Every run of a comparison generates the same number of tokens: rollouts, repairs, audits and checks all count, held-out
 evaluation does not. Accuracy is held-out pass@1 at the budget.
 
-- **±** is the half width of the 95% interval of the mean over seeds (Student's t). Differences are taken seed by seed.
+- **±** is the half width of the 95% interval of the mean over seeds (Student's t). Differences are taken seed by seed;
+  `benchmarks/pairs.py` prints those that no table has.
 - **Tokens to a score**: where a run's curve first reaches the mean final accuracy of the reference, which is the best
   outcome-only algorithm unless another is named. It is the median over seeds; "> budget (2 of 5)": only two of five
   seeds got there. Seconds are those of sampling and training in the same runs, some of which shared a machine.

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from benchmarks.law import draw_law, forecast_table, law_table, settings
 from benchmarks.page import pairs_of
+from benchmarks.pairs import ends
 
 from kintsugi.compare.results import Curve, ResultRow
 
@@ -47,6 +48,13 @@ def test_gains_are_differences_seed_by_seed() -> None:
     assert "brackets-70 | 2 | 0.300 | 0.40, 0.80 | 0.05, 0.25 | 0.70 | 0.650 | 0.500 | 0.500 |" in law_table(
         [found]
     )
+
+
+def test_the_ends_of_a_label_are_those_of_its_comparison_and_task() -> None:
+    curves = [*RUNS, of("fair", run("kintsugi", 0, 0.9))]
+    assert ends(curves, "law/brackets-70/kintsugi") == pytest.approx({0: 0.7, 1: 0.6})
+    assert ends(curves, "fair/brackets-70/kintsugi") == pytest.approx({0: 0.9})
+    assert ends(curves, "law/brackets-70/raft") == {}
 
 
 def test_rows_from_before_the_first_step_was_kept() -> None:
