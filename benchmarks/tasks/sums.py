@@ -42,7 +42,8 @@ class SumsTask(WorkedTask[Sum]):
 
     terms: products in a problem, or [low, high]; a solution has two steps for each. factors: [low, high] of a product's
     two digits. in_order: the products are worked out as they stand, so that two right solutions are the same text.
-    slip_facts: the share of these products that slip. The other arguments are those of `dag`.
+    slip_facts: the share of these products that slip. too_large: a slip's result is always too large, so that no two
+    cancel and a pass never holds one. The other arguments are those of `dag`.
     """
 
     name = "sums"
@@ -58,9 +59,10 @@ class SumsTask(WorkedTask[Sum]):
         seed: int = 0,
         factors: Sequence[int] = (2, 9),
         in_order: bool = False,
+        too_large: bool = False,
     ) -> None:
         self.low, self.high = whole_range("task sums: terms", terms, 1, 12)
-        self.in_order = in_order
+        self.in_order, self.too_large = in_order, too_large
         least, most = whole_range("task sums: factors", factors, 1, 9)
         self.factors = range(least, most + 1)
         products: list[Fact] = [(x, "*", y) for x in self.factors for y in self.factors]
@@ -101,5 +103,7 @@ class SumsTask(WorkedTask[Sum]):
         return int(left * right if op == "*" else left + right)
 
     def miscompute(self, fact: Fact, rng: random.Random) -> int:
-        """Another last digit."""
-        return with_last_digit(self.compute(*fact), rng.randint(1, 9))
+        """Another last digit; `too_large`: as far above the right result as that is from it."""
+        right = self.compute(*fact)
+        wrong = with_last_digit(right, rng.randint(1, 9))
+        return right + abs(wrong - right) if self.too_large else wrong

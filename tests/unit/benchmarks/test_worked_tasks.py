@@ -253,3 +253,13 @@ def test_sums_have_factors_and_slips_in_their_range() -> None:
     assert digits == {6, 7, 8, 9}
     assert len(task.slips) == 8  # half of 4 x 4 products
     assert {digit for x, _, y in task.slips for digit in (x, y)} <= digits
+
+
+def test_slips_that_are_too_large_never_cancel() -> None:
+    """The same facts slip by as much, upwards: 9*8=70 becomes 72 + 2, and 8*7=58 stays 56 + 2."""
+    either = SumsTask(factors=[6, 9], slip_facts=0.3).slips
+    large = SumsTask(factors=[6, 9], slip_facts=0.3, too_large=True).slips
+    assert (either[9, "*", 8], either[8, "*", 7]) == (70, 58)  # -2 and 2: a sum of both is right
+    assert (large[9, "*", 8], large[8, "*", 7]) == (74, 58)
+    assert large.keys() == either.keys()
+    assert all(wrong > x * y for (x, _, y), wrong in large.items())
