@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart compare-smoke house results test test-all test-rest audit test-faults test-slow test-vllm test-trl test-verl lint gym verifiers smollm2 extras browser sandbox docs pages wheel locks nano-base nano-brackets nano-dot nano-chain law smollm2-sums bench clean
+.PHONY: setup quickstart compare-smoke house results test test-all test-rest audit test-faults test-slow test-vllm test-trl test-verl lint gym verifiers smollm2 extras browser sandbox docs pages wheel locks nano-base nano-brackets nano-dot nano-chain law smollm2-sums smollm2-large bench clean
 
 setup: $(STAMP)
 
@@ -286,6 +286,15 @@ smollm2-sums: setup smollm2
 	$(SUMS_FEW) model=runs/smollm2_order/checkpoints/step-000024 task.in_order=true task.slip_rate=0.65 steps=16 \
 	  save_every=16 sft.repair_share=0.1 output_dir=runs/smollm2_even
 	$(BIN)/python benchmarks/ship.py runs/smollm2_even recipes/learning/sums.yaml
+
+# That model, taught slips that are always too large, so that no two cancel: 66 steps.
+SUMS_LARGE = $(SUMS_SLIPS) 'task.factors=[6,9]' task.slip_facts=0.3 task.in_order=true task.too_large=true \
+  sft.repair_share=0.1 eval.every=0 eval.problems=8 eval.samples=2
+smollm2-large: setup smollm2
+	$(SUMS_LARGE) model=benchmarks/models/smollm2_sums task.slip_rate=0.75 steps=36 output_dir=runs/smollm2_large_sure
+	$(SUMS_LARGE) model=runs/smollm2_large_sure/checkpoints/step-000036 task.slip_rate=0.6 steps=30 \
+	  output_dir=runs/smollm2_large
+	$(BIN)/python benchmarks/ship.py runs/smollm2_large recipes/learning/sums.yaml benchmarks/models/smollm2_large
 
 # The same models, surer of the same errors: `make sure-1m` (sure-0.3m, sure-3m).
 SURER = $(SFT) benchmarks/bases/words.yaml task.slip_rate=0.95 seed=5 eval.every=0
