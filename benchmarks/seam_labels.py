@@ -2,28 +2,52 @@
 
 A pass gets +1 on every token. A mended failure gets +1 before its seam and -1 on the seam's first token. A failure
 that was not mended gets nothing, nor does a group in which all pass or all fail. `kintsugi` blames a seam ten times as
-much, praises the fix as much, and gives the other rollouts their group advantage.
+much, praises the fix as much, and gives the other rollouts their group advantage. `RANDOM_LABELS` is the control: the
+place in a mended failure is drawn at random, once and the same in every run.
 
     kintsugi train recipes/learning/sums.yaml algorithm=benchmarks/seam_labels.py:SEAM_LABELS
 """
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from kintsugi.algorithms import Algorithm
 from kintsugi.algorithms.base import row
 from kintsugi.algorithms.kintsugi import kintsugi
 from kintsugi.records import Episode, Row
 
+Places = Mapping[int, int]
+"""Of each mended failure, by its number in the group, the token to blame."""
 
-def rows(episode: Episode) -> list[Row]:
-    """One row per rollout; those without credit count in the mean."""
-    places = {seam.failed: seam.edits[0].failed_at for seam in episode.seams if seam.edits}
-    passed = {rollout.verdict.passed for rollout in episode.rollouts}
-    return [
-        labelled(episode, i, places.get(i)) if len(passed) == 2 else row(episode, i)
-        for i in range(len(episode.rollouts))
-    ]
+
+def seam_places(episode: Episode) -> Places:
+    """Each seam's first token."""
+    return {seam.failed: seam.edits[0].failed_at for seam in episode.seams if seam.edits}
+
+
+def random_places(episode: Episode) -> Places:
+    """Any token of the same failures."""
+    return {failed: anywhere(episode, failed) for failed in seam_places(episode)}
+
+
+def anywhere(episode: Episode, failed: int) -> int:
+    ids = episode.rollouts[failed].completion.token_ids
+    return random.Random(f"{episode.problem.id}/{failed}/{ids}").randrange(len(ids))
+
+
+def by_labels(places: Callable[[Episode], Places], name: str) -> Algorithm:
+    """Kintsugi's rollouts and repairs, with a row per rollout: those without credit count in the mean."""
+
+    def rows(episode: Episode) -> list[Row]:
+        blamed, every = places(episode), range(len(episode.rollouts))
+        mixed = len({rollout.verdict.passed for rollout in episode.rollouts}) == 2
+        return [labelled(episode, i, blamed.get(i)) if mixed else row(episode, i) for i in every]
+
+    reasons = {"label": "+1 on every token of a pass and before a seam, −1 on the seam's first token"}
+    return replace(kintsugi(failures=0), name=name, rows=rows, reduction="row", reasons=reasons)
 
 
 def labelled(episode: Episode, index: int, place: int | None) -> Row:
@@ -37,10 +61,5 @@ def labelled(episode: Episode, index: int, place: int | None) -> Row:
     return found.add("label", credit).credited()
 
 
-SEAM_LABELS = replace(
-    kintsugi(failures=0),
-    name="seam_labels",
-    rows=rows,
-    reduction="row",
-    reasons={"label": "+1 on every token of a pass and before a seam, −1 on the seam's first token"},
-)
+SEAM_LABELS = by_labels(seam_places, "seam_labels")
+RANDOM_LABELS = by_labels(random_places, "random_labels")
