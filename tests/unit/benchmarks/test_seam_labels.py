@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from benchmarks.seam_labels import SEAM_LABELS
+from benchmarks.seam_labels import RANDOM_LABELS, SEAM_LABELS
 from fakes import make_context, run
 
+from kintsugi.algorithms import Algorithm
 from kintsugi.records import Problem, Row
 
 FAILED, LEFT, MENDED, GOOD = "a3 b3#### 5", "a9 b9#### 9", "a4 b4#### 4", "so 4#### 4"
 
 
-def rows(group: list[str]) -> list[Row]:
+def rows(group: list[str], algorithm: Algorithm = SEAM_LABELS) -> list[Row]:
     script = {
         "[Q]": group,
         f"[Q\nwrong:\n{FAILED}\nright:\n{GOOD}\nmend:\n]": [MENDED],
         f"[Q\nwrong:\n{LEFT}\nright:\n{GOOD}\nmend:\n]": [LEFT],
     }
     ctx, _ = make_context(script, sampling={"group_size": len(group), "max_new_tokens": 20})
-    return SEAM_LABELS.rows(run(SEAM_LABELS.run(Problem("p", "Q", "4"), ctx), ctx))
+    return algorithm.rows(run(algorithm.run(Problem("p", "Q", "4"), ctx), ctx))
 
 
 def test_a_mended_failure_is_right_before_its_seam_and_wrong_at_it() -> None:
@@ -33,3 +34,15 @@ def test_a_mended_failure_is_right_before_its_seam_and_wrong_at_it() -> None:
 
 def test_a_group_without_a_failure_teaches_nothing() -> None:
     assert [set(r.advantages) for r in rows([GOOD, GOOD])] == [{0.0}, {0.0}]
+
+
+def test_the_control_blames_any_other_token() -> None:
+    # +1 up to a place, -1 on it, 0 after it, as with seams; the place is one of the failure's eleven tokens.
+    group = [FAILED, GOOD, LEFT]
+    moved, good, left = rows(group, RANDOM_LABELS)
+    assert len(moved.mask) == 11
+    at = moved.active - 1
+    assert moved.advantages == (1.0,) * at + (-1.0,) + (0.0,) * (len(moved.mask) - at - 1)
+    assert at != 1  # the seam's place: drawn for this group, the same in every run
+    assert rows(group, RANDOM_LABELS)[0] == moved
+    assert [set(good.advantages), set(left.advantages)] == [{1.0}, {0.0}]
