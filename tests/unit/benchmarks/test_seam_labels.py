@@ -37,10 +37,10 @@ def test_a_group_without_a_failure_teaches_nothing() -> None:
 
 
 def test_the_control_blames_any_other_token() -> None:
-    # +1 up to a place, -1 on it, 0 after it, as with seams; the place is one of the failure's eleven tokens.
+    # +1 up to a place, -1 on it, 0 after it, as with seams; the place is one of the failure's eleven characters and its end.
     group = [FAILED, GOOD, LEFT]
     moved, good, left = rows(group, RANDOM_LABELS)
-    assert len(moved.mask) == 11
+    assert len(moved.mask) == 12
     at = moved.active - 1
     assert moved.advantages == (1.0,) * at + (-1.0,) + (0.0,) * (len(moved.mask) - at - 1)
     assert at != 1  # the seam's place: drawn for this group, the same in every run
