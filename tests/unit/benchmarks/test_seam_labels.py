@@ -37,7 +37,8 @@ def test_a_group_without_a_failure_teaches_nothing() -> None:
 
 
 def test_the_control_blames_any_other_token() -> None:
-    # +1 up to a place, -1 on it, 0 after it, as with seams; the place is one of the failure's eleven characters and its end.
+    # +1 up to a place, -1 on it, 0 after it, as with seams; the place is any of the failure's eleven characters or its
+    # end.
     group = [FAILED, GOOD, LEFT]
     moved, good, left = rows(group, RANDOM_LABELS)
     assert len(moved.mask) == 12
