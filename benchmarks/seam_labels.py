@@ -46,7 +46,7 @@ def by_labels(places: Callable[[Episode], Places], name: str) -> Algorithm:
         mixed = len({rollout.verdict.passed for rollout in episode.rollouts}) == 2
         return [labelled(episode, i, blamed.get(i)) if mixed else row(episode, i) for i in every]
 
-    reasons = {"label": "+1 on every token of a pass and before a seam, −1 on the seam's first token"}
+    reasons = {"label": "+1 on every token of a pass and before the blamed token, −1 on that"}
     return replace(kintsugi(failures=0), name=name, rows=rows, reduction="row", reasons=reasons)
 
 
