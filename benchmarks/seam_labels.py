@@ -3,7 +3,9 @@
 A pass gets +1 on every token. A mended failure gets +1 before its seam and -1 on the seam's first token. A failure
 that was not mended gets nothing, nor does a group in which all pass or all fail. `kintsugi` blames a seam ten times as
 much, praises the fix as much, and gives the other rollouts their group advantage. `RANDOM_LABELS` is the control: the
-place in a mended failure is drawn at random, once and the same in every run.
+place in a mended failure is drawn at random, once and the same in every run. Two more train one thing beside the
+labels that `kintsugi` trains: `WITH_FIX` praises the fix, +1 on the repair's first differing token among all of its
+tokens, and `WITH_REPAIRS` trains repair mode.
 
     kintsugi train recipes/learning/sums.yaml algorithm=benchmarks/seam_labels.py:SEAM_LABELS
 """
@@ -11,12 +13,13 @@ place in a mended failure is drawn at random, once and the same in every run.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from kintsugi.algorithms import Algorithm
-from kintsugi.algorithms.base import row
+from kintsugi.algorithms.base import centred, row
 from kintsugi.algorithms.kintsugi import kintsugi
+from kintsugi.algorithms.seams import repair_rows, repaired_row
 from kintsugi.records import Episode, Row
 
 Places = Mapping[int, int]
@@ -61,5 +64,18 @@ def labelled(episode: Episode, index: int, place: int | None) -> Row:
     return found.add("label", credit).credited()
 
 
+def with_more(more: Callable[[Episode], Iterable[Row]], name: str) -> Algorithm:
+    """The labels by seams, and more rows."""
+    return replace(SEAM_LABELS, name=name, rows=lambda episode: [*SEAM_LABELS.rows(episode), *more(episode)])
+
+
+def fixes(episode: Episode) -> Iterable[Row]:
+    """The fix of each mended failure, praised as much as a token of a pass."""
+    made = (repaired_row(episode, seam, 1.0) for seam in episode.seams)
+    return (replace(r, mask=(1,) * len(r.mask)) for r in made)
+
+
 SEAM_LABELS = by_labels(seam_places, "seam_labels")
 RANDOM_LABELS = by_labels(random_places, "random_labels")
+WITH_FIX = with_more(fixes, "labels_with_fix")
+WITH_REPAIRS = with_more(lambda episode: repair_rows(episode, 1.0, centred), "labels_with_repairs")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.seam_labels import RANDOM_LABELS, SEAM_LABELS
+from benchmarks.seam_labels import RANDOM_LABELS, SEAM_LABELS, WITH_FIX, WITH_REPAIRS
 from fakes import make_context, run
 
 from kintsugi.algorithms import Algorithm
@@ -47,3 +47,17 @@ def test_the_control_blames_any_other_token() -> None:
     assert at != 1  # the seam's place: drawn for this group, the same in every run
     assert rows(group, RANDOM_LABELS)[0] == moved
     assert [set(good.advantages), set(left.advantages)] == [{1.0}, {0.0}]
+
+
+def test_the_fix_or_repair_mode_is_trained_beside_the_labels() -> None:
+    group = [FAILED, GOOD, LEFT]
+    labels = rows(group)
+    *same, fix = rows(group, WITH_FIX)
+    assert same == labels
+    # MENDED is twelve tokens with its end; its second is the fix. Nobody sampled it given the problem alone.
+    assert (fix.advantages, fix.active, fix.sampling_logprobs) == ((0.0, 1.0, *[0.0] * 10), 12, None)
+    *same, one, other = rows(group, WITH_REPAIRS)
+    assert same == labels
+    # One repair passes, with 3 of 12 tokens changed, the other does not: 1 - 0.2 * 3/12 = 0.95 and 0, less their mean.
+    assert [r.term for r in (one, other)] == ["repair", "repair"]
+    assert [round(set(r.advantages).pop(), 6) for r in (one, other)] == [0.475, -0.475]
