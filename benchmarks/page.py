@@ -36,6 +36,7 @@ from kintsugi.records import KintsugiError
 
 TITLES = {
     "sizes": "Word problems in plain English, three sizes of model, sure of their errors",
+    "sizes-rates": "Word problems with sixteen updates a batch",
     "words": "The same on a model that is less sure",
     "fair": "Three small tasks",
     "parts": "Parts of kintsugi, one changed at a time",
@@ -195,9 +196,9 @@ def details(results: Path, titles: Mapping[str, str] = TITLES) -> str:
 
 
 def over_tasks(curves: Mapping[str, Sequence[Curve]]) -> list[str]:
-    """The tables over all tasks of a comparison; nothing where there is one task, or no algorithm was run on all."""
+    """The tables over all tasks of a comparison; nothing where there is one task, or one algorithm that ran on all."""
     tasks = shared(curves)
-    if len(tasks) < 2 or not all(tasks.values()):
+    if len(tasks) < 2 or any(len(runs) < 2 for runs in tasks.values()):
         return []
     names = ", ".join(tasks)
     return [

@@ -395,6 +395,18 @@ def test_the_page_holds_tables_plots_failures_and_what_was_written_by_hand(tmp_p
         page(tmp_path / "images", tmp_path)
 
 
+def test_one_algorithm_that_ran_on_all_tasks_has_no_table_over_them(tmp_path: Path) -> None:
+    """Of two tasks the second lacks `b`; with it, the tables over both are there."""
+    runs = [("dag", "a"), ("dag", "b"), ("chain", "a"), ("chain", "b")]
+    for kept, told in ((3, 0), (4, 1)):
+        place = tmp_path / str(kept)
+        rows = [
+            r for task, a in runs[:kept] for r in curve((0, 0.1), (1000, 0.5), task=task, algorithm=a).rows
+        ]
+        append_rows(place / "learning.jsonl", rows)
+        assert page(place, place / "images", SHOWN).count("### all tasks") == told
+
+
 def test_seconds_are_drawn_where_all_runs_name_one_machine(tmp_path: Path) -> None:
     def drawn(*machines: str) -> tuple[str, str]:
         place = tmp_path / str(len(list(tmp_path.iterdir())))
