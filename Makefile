@@ -256,6 +256,17 @@ $(LAW): | setup
 	  steps=$(call LAW_STEPS,$(law_rate)) task.slip_rate=0.$(law_rate) task.slips_kept=$(LAW_KEPT_$(law_rate)) \
 	  eval.every=0 output_dir=$(firstword $(subst /checkpoints, ,$@))
 
+# Bases that hardly ever pass, for branches: they slip in 97% of their chances, on all of the facts.
+sparse_base = runs/sparse_$1/checkpoints/step-000400
+SPARSE = $(foreach task,brackets dot,$(call sparse_base,$(task)))
+sparse: $(SPARSE)
+	$(foreach task,brackets dot,$(BIN)/kintsugi compare benchmarks/comparisons/sparse.yaml \
+	  recipe=recipes/learning/$(task).yaml task=$(task)-97 settings.model=$(call sparse_base,$(task)) &&) true
+
+$(SPARSE): runs/sparse_%/checkpoints/step-000400: | setup
+	$(SFT) benchmarks/bases/$*.yaml model=benchmarks/models/nano_$* $(LAW_$*) seed=5 steps=400 \
+	  task.slip_rate=0.97 eval.every=0 output_dir=runs/sparse_$*
+
 # Llamas of four sizes on word problems, from random weights: `make words-1m`; words-0.3m, words-3m, words-10m. Short
 # stories without slips first. That of 10M is too large to ship.
 WORDS = $(SFT) benchmarks/bases/words.yaml optim.schedule=constant optim.lr=1.8e-3 sft.repair_share=0.2

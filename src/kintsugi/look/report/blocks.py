@@ -127,6 +127,7 @@ def mend_data(p: ProblemStep, index: int, pieces: Pieces) -> Data:
         "audit": repair.audit,
         "anchor": repair.anchor_text,
         "sibling": repair.sibling,
+        "branched": repair.branched,
         "distance": short(repair.distance),
         "score": short(repair.score),
         "mode": [
