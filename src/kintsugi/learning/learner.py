@@ -25,7 +25,7 @@ from kintsugi.learning.objective import Objective, row_scales
 from kintsugi.learning.scoring import Scorer, Target, forked, micro_batches, sequences, whole
 from kintsugi.records import KintsugiError, Reach, Rival, Row
 from kintsugi.sampling.base import Fork, Rivals, RowStats, Score, StepStats
-from kintsugi.sampling.play import Trainer
+from kintsugi.sampling.play import Answers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -138,7 +138,7 @@ class LocalLearner:
         return [found.get(i, ()) for i in range(len(asked))]
 
     @property
-    def told(self) -> Trainer:
+    def answers(self) -> Answers:
         """The answers to what an algorithm asks of the policy that is trained."""
         return {Score: self.logprobs, Fork: self.reach, Rivals: self.rivals}
 

@@ -108,7 +108,7 @@ def repair_metrics(episodes: Sequence[Episode]) -> dict[str, Any]:
     tried = sum(len({r.failed for r in e.repairs if r.branched is None}) for e in episodes)
     mended = sum(e.repairs[s.repair].branched is None for e in episodes for s in e.seams)
     kept = Counter(s.kept_by for s in seams)
-    audits = Counter(r.audit for r in repairs)
+    audits = Counter(r.audit for r in anchored)
     lengths = [len(r.rollout.completion.token_ids) for r in repairs if r.written]
     checks = [len(r.completion.token_ids) for e in episodes for r in e.checks]
     return {

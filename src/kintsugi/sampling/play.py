@@ -41,9 +41,9 @@ Asking = Generator[list[Wanted], list[Any], Result]
 """Yields asks; is sent the answer to each, in order: rollouts to an Ask, log-probabilities to a Score, to a Fork its
 Reach, to Rivals a Rival per token (either None where nobody can tell)."""
 
-Trainer = Mapping[type[Told], Callable[[Any], Sequence[Any]]]
+Answers = Mapping[type[Told], Callable[[Any], Sequence[Any]]]
 """The answers to asks of each kind that the policy that is trained can give, all asks of a kind at once."""
-NOBODY: Trainer = {}
+NOBODY: Answers = {}
 
 
 @dataclass(slots=True)
@@ -106,14 +106,14 @@ def play(
     runs: Sequence[Asking[Result]],
     sampler: Sampler,
     meter: Meter | None = None,
-    trainer: Trainer = NOBODY,
+    answers: Answers = NOBODY,
 ) -> list[Result]:
     """Plays the runs and returns their results. Each resumes once its own asks are answered, whatever others wait for.
 
     What the trainer is asked waits until all that can be sampled is, so that it is computed together. KintsugiError
-    where a run wants a score and `trainer` cannot tell it; another ask that it cannot answer is answered with None.
+    where a run wants a score and `answers` has none; another ask that it cannot answer is answered with None.
     """
-    player = Player(runs, sampler, meter or Meter(), trainer)
+    player = Player(runs, sampler, meter or Meter(), answers)
     with closing(player.session):
         for i in range(len(runs)):
             player.resume(i, None)
@@ -140,9 +140,9 @@ class Player(Generic[Result]):
         runs: Sequence[Asking[Result]],
         sampler: Sampler,
         meter: Meter,
-        trainer: Trainer,
+        answers: Answers,
     ) -> None:
-        self.runs, self.meter, self.trainer = runs, meter, trainer
+        self.runs, self.meter, self.known = runs, meter, answers
         self.session, self.tickets = sampler.session(), count()
         self.results: dict[int, Result] = {}
         self.asked: dict[int, list[Wanted]] = {}
@@ -180,15 +180,15 @@ class Player(Generic[Result]):
         """(run, place, answer) of all that waits for the trainer."""
         wanted, self.telling = self.telling, []
         kinds = dict.fromkeys(type(ask) for ask, _, _ in wanted)
-        answers = {
-            kind: iter(self.answers(kind, [a for a, _, _ in wanted if type(a) is kind])) for kind in kinds
+        found = {
+            kind: iter(self.answered(kind, [a for a, _, _ in wanted if type(a) is kind])) for kind in kinds
         }
         for ask, i, place in wanted:
-            yield i, place, next(answers[type(ask)])
+            yield i, place, next(found[type(ask)])
 
-    def answers(self, kind: type[Told], asks: Sequence[Told]) -> Sequence[Any]:
+    def answered(self, kind: type[Told], asks: Sequence[Told]) -> Sequence[Any]:
         """The trainer's answers to asks of one kind."""
-        answer = self.trainer.get(kind)
+        answer = self.known.get(kind)
         if answer is None and kind is Score:
             raise KintsugiError(
                 "the algorithm asks for log-probabilities of the trainer, which cannot be had here"
