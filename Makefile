@@ -256,7 +256,7 @@ $(LAW): | setup
 	  steps=$(call LAW_STEPS,$(law_rate)) task.slip_rate=0.$(law_rate) task.slips_kept=$(LAW_KEPT_$(law_rate)) \
 	  eval.every=0 output_dir=$(firstword $(subst /checkpoints, ,$@))
 
-# Bases that hardly ever pass, for branches: they slip in 97% of their chances, on all of the facts.
+# Bases that hardly ever pass: they slip in 97% of their chances, on all of the facts.
 sparse_base = runs/sparse_$1/checkpoints/step-000400
 SPARSE = $(foreach task,brackets dot,$(call sparse_base,$(task)))
 sparse: $(SPARSE)

@@ -134,13 +134,6 @@ class Completion:
             )
 
 
-class Rival(NamedTuple):
-    """The likeliest other token at a token's place, and its natural log-probability at the sampler's temperature."""
-
-    token: int
-    logprob: float
-
-
 @dataclass(frozen=True, slots=True)
 class Rollout:
     """One sampled solution with its verdict. `text` is the completion decoded, special tokens left out."""
@@ -165,8 +158,7 @@ class Repair:
     """One candidate repair of rollout number `failed` of the group.
 
     `rollout` is what repair mode wrote, under the repair prompt. Where it wrote nothing it is the passing sibling
-    that was taken instead, rollout number `sibling` of the group, or a branch: the failure up to its token number
-    `branched`, that token's rival, and what the policy wrote after it.
+    that was taken instead, rollout number `sibling` of the group.
     `anchor_text` is None where no anchor was shown. `audit` names the rule that rejected the repair, or is
     "" (h = 1). `distance` is D(y, ybar) in [0, 1]; `score` is s_rep (kintsugi.mending.select).
     """
@@ -178,24 +170,16 @@ class Repair:
     distance: float
     score: float
     sibling: int | None = None
-    branched: int | None = None
 
     @property
     def written(self) -> bool:
-        """True if repair mode wrote it, False if it is a sibling or a branch."""
-        return self.sibling is None and self.branched is None
+        """True if repair mode wrote it, False if it is a sibling."""
+        return self.sibling is None
 
     @property
     def ids(self) -> tuple[int, ...]:
         """The token ids of the mended solution, given x."""
         return self.rollout.completion.token_ids
-
-    @property
-    def generated(self) -> int:
-        """Number of tokens that were generated for it: a branch begins with tokens of the failure, and its rival."""
-        if self.sibling is not None:
-            return 0
-        return len(self.ids) - (0 if self.branched is None else self.branched + 1)
 
     @property
     def mends(self) -> bool:
@@ -319,7 +303,7 @@ class Episode:
         """Generated tokens by phase (prompts are not counted)."""
         found: dict[Phase, int] = {
             "rollout": sum(len(r.completion.token_ids) for r in self.rollouts),
-            "repair": sum(r.generated for r in self.repairs),
+            "repair": sum(len(r.rollout.completion.token_ids) for r in self.repairs if r.written),
             "check": sum(len(r.completion.token_ids) for r in self.checks),
         }
         for extra in self.extras:

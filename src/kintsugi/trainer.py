@@ -104,7 +104,7 @@ class Reinforcement(Lessons):
         )
         problems = problems_of_step(parts.train_problems, parts.recipe, step)
         runs = [self.algorithm.run(problem, ctx) for problem in problems]
-        episodes = play(runs, parts.sampler, meter, learner.answers)
+        episodes = play(runs, parts.sampler, meter, learner.logprobs, learner.reach)
         return Batch([row for episode in episodes for row in self.algorithm.rows(episode)], episodes)
 
 

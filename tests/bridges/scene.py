@@ -21,7 +21,7 @@ from kintsugi.models.loading import LoadedModel, load_model
 from kintsugi.plugins import Spec
 from kintsugi.prompts import load_prompts
 from kintsugi.records import Completion, Problem, Row
-from kintsugi.sampling.base import Request, Sampler, Score, Session
+from kintsugi.sampling.base import Request, Sampler, Session
 from kintsugi.sampling.context import Context
 from kintsugi.sampling.local import LocalSampler
 from kintsugi.sampling.play import play
@@ -118,9 +118,7 @@ def freeze(algorithm: Spec, problems: int = 4, seed: int = 5) -> Scene:
         chosen.objective(LONGEST),
         pad_id=loaded.tokenizer.pad_token_id,
     )
-    episodes = play(
-        [chosen.run(problem, ctx) for problem in asked], recorder, answers={Score: learner.logprobs}
-    )
+    episodes = play([chosen.run(problem, ctx) for problem in asked], recorder, scorer=learner.logprobs)
     rows = [row for episode in episodes for row in chosen.rows(episode)]
     stats = learner.step(rows)
     gradient = {name: p.grad for name, p in learner.model.named_parameters() if p.grad is not None}

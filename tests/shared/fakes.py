@@ -11,7 +11,7 @@ from kintsugi.prompts import TERSE, Prompts
 from kintsugi.records import Completion, Finish, Problem, Repair, Rollout, Row, Turn, Verdict
 from kintsugi.sampling.base import Request, SamplingParams, Session
 from kintsugi.sampling.context import Context
-from kintsugi.sampling.play import NOBODY, Answers, Asking, play
+from kintsugi.sampling.play import Asking, Scoring, play
 from kintsugi.verifiers.base import UNKNOWN, Sampled
 
 STOP = 0
@@ -175,10 +175,10 @@ def make_context(
     return ctx, sampler
 
 
-def run(asking: Asking[Result], ctx: Context, answers: Answers = NOBODY) -> Result:
+def run(asking: Asking[Result], ctx: Context, scorer: Scoring | None = None) -> Result:
     """What the run returns, its asks answered by the script of its context."""
     assert isinstance(ctx, Scripted)
-    return play([asking], ctx.sampler, ctx.meter, answers)[0]
+    return play([asking], ctx.sampler, ctx.meter, scorer)[0]
 
 
 def make_rollout(

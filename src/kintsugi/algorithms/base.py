@@ -141,14 +141,13 @@ def step_starts(ids: Sequence[int], codec: Codec) -> tuple[int, ...]:
 def believed(algorithm: Algorithm, witnesses: int) -> Algorithm:
     """The algorithm without credit in groups that hold a pass, but fewer than `witnesses`: a lone pass may be luck.
 
-    A branch is such a pass, too. Their rollouts count in the mean, and what repair mode wrote is trained as ever.
+    Their rollouts count in the mean, and what repair mode wrote is trained as ever.
     """
     if witnesses <= 1:
         return algorithm
 
     def rows(episode: Episode) -> list[Row]:
-        branched = any(r.mends and r.branched is not None for r in episode.repairs)
-        if not (0 < sum(r.verdict.passed for r in episode.rollouts) < witnesses or branched):
+        if not 0 < sum(r.verdict.passed for r in episode.rollouts) < witnesses:
             return algorithm.rows(episode)
         made = algorithm.rows(replace(episode, seams=()))
         return [r if r.term == "repair" else replace(r, credit={}).add("lone pass", 0.0) for r in made]

@@ -49,14 +49,6 @@ def kintsugi(
     ] = 10.0,
     lambda_rep: Annotated[float, Field(ge=0, description="weight of the repair objective")] = 1.0,
     closed: Closed = "keep",
-    branches: Annotated[
-        int,
-        Field(
-            ge=0,
-            description="failures of a group without a pass that go on from their first token in doubt with "
-            "the likeliest other token; what passes is a repair",
-        ),
-    ] = 0,
 ) -> Algorithm:
     def rows(episode: Episode) -> list[Row]:
         """One row per rollout, two for one with a seam (credited or not, it counts), then repair mode's."""
@@ -70,7 +62,7 @@ def kintsugi(
                 made.append(member)
         return [*made, *repair_rows(episode, lambda_rep, centred)]
 
-    how = Mending(source, failures or None, candidates=1, check="none", k=1, branches=branches)
+    how = Mending(source, failures or None, candidates=1, check="none", k=1)
     return Algorithm(
         "kintsugi",
         partial(run, how=how),

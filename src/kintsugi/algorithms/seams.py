@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from kintsugi.algorithms.base import Advantages, group_advantages, row
-from kintsugi.mending.branch import Place, branch_failures, in_doubt
 from kintsugi.mending.options import Closed, Mending
 from kintsugi.mending.repair import join_seams, repair_failures
 from kintsugi.records import Episode, Problem, Row, Seam
@@ -24,14 +23,12 @@ def reasons(seam: float, lambda_rep: float, lambda_edit: float) -> dict[str, str
     }
 
 
-def run(problem: Problem, ctx: Context, how: Mending, place: Place = in_doubt) -> Asking[Episode]:
-    """Rollouts, repairs of the failed ones (branches where none passes), and the seam of each that was mended."""
+def run(problem: Problem, ctx: Context, how: Mending) -> Asking[Episode]:
+    """Rollouts, repairs of the failed ones, and the seam of each failure that was mended."""
     rollouts = yield from ctx.group(problem)
     repairs, skipped = yield from repair_failures(problem, rollouts, ctx, how)
-    if skipped == "all failed" and how.branches:
-        repairs = yield from branch_failures(problem, rollouts, ctx, how, place)
     seams = yield from join_seams(problem, rollouts, repairs, ctx, how)
-    return Episode(problem, rollouts, repairs, seams, "" if seams else skipped)
+    return Episode(problem, rollouts, repairs, seams, skipped)
 
 
 def trained(episode: Episode, closed: Closed) -> dict[int, Seam]:
@@ -43,7 +40,7 @@ def repaired_row(episode: Episode, seam: Seam, praise: float) -> Row:
     """The repair as an answer to x alone, praised at its gate.
 
     A rewrite was written with the anchor in view, so it carries no sampling log-probabilities: the learner
-    computes pi_old(repair | x). A sibling carries its own, and so does a branch.
+    computes pi_old(repair | x). A sibling carries its own.
     """
     repair = episode.repairs[seam.repair]
     answer = replace(

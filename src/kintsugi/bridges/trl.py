@@ -231,7 +231,7 @@ class KintsugiGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         """Every group's episode, on every process; each process plays the runs of its share."""
         share = self._processes.share(groups)
         runs = [self._algorithm.run(g.problem, self._context(g)) for g in share]
-        mine = play(runs, self, meter, {Score: lambda asked: self._round(asked) or []})
+        mine = play(runs, self, meter, lambda asked: self._round(asked) or [])
         while self._round([]) is not None:
             pass  # others are still asking, and every process takes part in that
         return self._processes.together(mine)

@@ -22,7 +22,7 @@ from kintsugi.bridges.verl_settings import ANCHOR, NAME, PROBLEM, plan, verifier
 from kintsugi.models.loading import HFCodec, stop_tokens
 from kintsugi.prompts import load_prompts
 from kintsugi.records import Completion, Episode, Finish, KintsugiError, Rollout, Row
-from kintsugi.sampling.base import Fork, Rivals, SamplingParams, Score, derive_seed
+from kintsugi.sampling.base import Fork, SamplingParams, Score, derive_seed
 from kintsugi.sampling.context import Context
 from kintsugi.sampling.play import Asking, Meter, Wanted
 from kintsugi.sampling.sample import positions_of
@@ -58,7 +58,7 @@ class ServerSampler:
         self.versions: set[int] = set()
 
     async def answered(self, ask: Wanted, meter: Meter) -> tuple[Rollout, ...] | None:
-        if isinstance(ask, Fork | Rivals):
+        if isinstance(ask, Fork):
             return None  # verl's servers tell no more than the log-probabilities of what they sampled
         if isinstance(ask, Score):
             raise KintsugiError(

@@ -23,9 +23,8 @@ from kintsugi.config import Optim
 from kintsugi.learning.loss import LOSSES, RowLosses
 from kintsugi.learning.objective import Objective, row_scales
 from kintsugi.learning.scoring import Scorer, Target, forked, micro_batches, sequences, whole
-from kintsugi.records import KintsugiError, Reach, Rival, Row
-from kintsugi.sampling.base import Fork, Rivals, RowStats, Score, StepStats
-from kintsugi.sampling.play import Answers
+from kintsugi.records import KintsugiError, Reach, Row
+from kintsugi.sampling.base import Fork, RowStats, Score, StepStats
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -130,17 +129,6 @@ class LocalLearner:
         """The reach of each fork under the present weights."""
         found = self._through(self._plan(forked(forks)), lambda chunk: self.scorer.reach(chunk, forks))
         return [found[i] for i in range(len(forks))]
-
-    def rivals(self, asked: Sequence[Rivals]) -> list[tuple[Rival, ...]]:
-        """The rival of each token under the present weights."""
-        plan = self._plan(whole(asked))
-        found = self._through(plan, self.scorer.rivals)
-        return [found.get(i, ()) for i in range(len(asked))]
-
-    @property
-    def answers(self) -> Answers:
-        """The answers to what an algorithm asks of the policy that is trained."""
-        return {Score: self.logprobs, Fork: self.reach, Rivals: self.rivals}
 
     def moments(self) -> dict[str, Tensor]:
         """AdamW's state by `parameter's number/name`: with the weights and `version` all that an update depends on."""

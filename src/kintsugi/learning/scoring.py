@@ -24,8 +24,8 @@ from torch.utils.checkpoint import checkpoint
 
 from kintsugi.learning.loss import token_logprobs
 from kintsugi.models.lora import without_adapters
-from kintsugi.records import Reach, Rival, Row
-from kintsugi.sampling.base import Fork, Rivals, Score
+from kintsugi.records import Reach, Row
+from kintsugi.sampling.base import Fork, Score
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -76,15 +76,15 @@ def sequences(rows: Sequence[Row], indices: Iterable[int]) -> list[Target]:
     return found
 
 
-def whole(asks: Sequence[Score | Rivals]) -> list[Target]:
-    """The distinct sequences of the asks, every token asked for; `rows` are the places of the asks."""
-    owners: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
-    for i, ask in enumerate(asks):
-        owners.setdefault((ask.prompt_ids, ask.completion_ids), []).append(i)
+def whole(scores: Sequence[Score]) -> list[Target]:
+    """The distinct sequences of the scores, every token asked for; `rows` are the places of the scores."""
+    owners: dict[Score, list[int]] = {}
+    for i, score in enumerate(scores):
+        owners.setdefault(score, []).append(i)
     return [
-        Target(prompt, completion, (True,) * len(completion), tuple(places))
-        for (prompt, completion), places in owners.items()
-        if completion
+        Target(s.prompt_ids, s.completion_ids, (True,) * len(s.completion_ids), tuple(places))
+        for s, places in owners.items()
+        if s.completion_ids
     ]
 
 
@@ -239,23 +239,6 @@ class Scorer:
             found = [reach for l_NV, ids in logits for reach in reaches(l_NV, ids, self.temperature)]
         return dict(zip(numbers, found, strict=True))
 
-    def rivals(self, chunk: Sequence[Target]) -> dict[int, tuple[Rival, ...]]:
-        """The rival of each token of the targets, by the number of the ask."""
-        batch = Padded.of(chunk, self.pad_id, self.model.device)
-        with self._precision():
-            features_NF = self._features(batch)[batch.wanted_BT]
-            ids_N = batch.completions_BT[batch.wanted_BT]
-            rows = max(1, CHUNK_LOGITS // (4 * self.vocabulary))
-            pieces = zip(torch.split(features_NF, rows), torch.split(ids_N, rows), strict=True)
-            logits = ((self.head(f) if self.head else f, ids) for f, ids in pieces)
-            found = iter([rival for l_NV, ids in logits for rival in likeliest(l_NV, ids, self.temperature)])
-        return {
-            i: rivals
-            for target in chunk
-            for rivals in [tuple(next(found) for _ in target.completion_ids)]
-            for i in target.rows
-        }
-
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.model.device.type, dtype=self.autocast, enabled=self.autocast is not None)
 
@@ -309,16 +292,6 @@ def reaches(logits_NV: Tensor, ids_N2: Tensor, temperature: float) -> list[Reach
     entropy_N = torch.special.entr(logprobs_NV.exp()).sum(-1)
     columns = (pair_N2.tolist(), rank_N2.tolist(), entropy_N.tolist())
     return [Reach(p[0], r[0], p[1], r[1], entropy) for p, r, entropy in zip(*columns, strict=True)]
-
-
-def likeliest(logits_NV: Tensor, ids_N: Tensor, temperature: float) -> list[Rival]:
-    """The likeliest token other than `ids` under softmax(logits / temperature), in fp32."""
-    logprobs_NV = (logits_NV.float() / temperature).log_softmax(-1)
-    best_N = logprobs_NV.scatter(1, ids_N[:, None], -torch.inf).max(-1)
-    return [
-        Rival(token, logprob)
-        for token, logprob in zip(best_N.indices.tolist(), best_N.values.tolist(), strict=True)
-    ]
 
 
 def chunked_logprobs(

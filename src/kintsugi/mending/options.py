@@ -27,7 +27,6 @@ class Mending:
     candidates   Repairs sampled per failure (G_rep).
     check, k     The trial of the first K edits (see kintsugi.mending.truncate).
     lambda_edit  Price of edit distance in s_rep.
-    branches     Failures of a group without a pass that are branched at most (see kintsugi.mending.branch).
     """
 
     source: Source = "rewrite"
@@ -36,4 +35,3 @@ class Mending:
     check: Trial = "continue"
     k: int = 8
     lambda_edit: float = 0.2
-    branches: int = 0

@@ -73,13 +73,7 @@ def repair_one(mender: Mender, rollouts: Sequence[Rollout]) -> Asking[list[Repai
     return [repair_by(mender, anchor, rollout) for rollout in written]
 
 
-def repair_by(
-    mender: Mender,
-    anchor: str | None,
-    rollout: Rollout,
-    sibling: int | None = None,
-    branched: int | None = None,
-) -> Repair:
+def repair_by(mender: Mender, anchor: str | None, rollout: Rollout, sibling: int | None = None) -> Repair:
     """The repair that this rollout makes (see Repair), audited and scored."""
     failed, ctx = mender.failed, mender.ctx
     suspect = Suspect(
@@ -94,7 +88,7 @@ def repair_by(
         reason = audit(suspect)
         apart = distance(failed.completion.token_ids, rollout.completion.token_ids)
     score = repair_score(rollout.verdict, reason, apart, mender.how.lambda_edit)
-    return Repair(mender.index, anchor, rollout, reason, apart, score, sibling, branched)
+    return Repair(mender.index, anchor, rollout, reason, apart, score, sibling)
 
 
 def join_seams(

@@ -99,26 +99,21 @@ def reward_metrics(verdicts: Iterable[Verdict]) -> dict[str, float]:
 
 
 def repair_metrics(episodes: Sequence[Episode]) -> dict[str, Any]:
-    """Repair success per failure and per sample, audit rejections by rule, edit distances, K* counts; of branches
-    how many were tried and passed."""
+    """Repair success per failure and per sample, audit rejections by rule, edit distances, K* counts."""
     repairs = [r for e in episodes for r in e.repairs]
     seams = [s for e in episodes for s in e.seams]
     failures = sum(mendable(r) for e in episodes for r in e.rollouts)
-    anchored = [r for r in repairs if r.branched is None]
-    tried = sum(len({r.failed for r in e.repairs if r.branched is None}) for e in episodes)
-    mended = sum(e.repairs[s.repair].branched is None for e in episodes for s in e.seams)
+    tried = sum(len({r.failed for r in e.repairs}) for e in episodes)
     kept = Counter(s.kept_by for s in seams)
-    audits = Counter(r.audit for r in anchored)
+    audits = Counter(r.audit for r in repairs)
     lengths = [len(r.rollout.completion.token_ids) for r in repairs if r.written]
     checks = [len(r.completion.token_ids) for e in episodes for r in e.checks]
     return {
         "repair/failures": failures,
         "repair/tried": tried,
-        "repair/samples": len(anchored),
-        "repair/success_per_failure": ratio(mended, tried),
-        "repair/success_per_sample": ratio(sum(r.mends for r in anchored), len(anchored)),
-        "branch/tried": len(repairs) - len(anchored),
-        "branch/passed": sum(r.mends for r in repairs) - sum(r.mends for r in anchored),
+        "repair/samples": len(repairs),
+        "repair/success_per_failure": ratio(len(seams), tried),
+        "repair/success_per_sample": ratio(sum(r.mends for r in repairs), len(repairs)),
         **{f"audit/{rule}": audits[rule] for rule in RULES},
         "repair/distance": ratio(
             sum(e.repairs[s.repair].distance for e in episodes for s in e.seams), len(seams)

@@ -182,7 +182,6 @@ def why(repair: Repair, selected: bool) -> str:
     if not verdict.passed:
         return f"the verifier said {verdict.said}"
     if selected:
-        own = "" if repair.sibling is None else " (a passing sibling)"
-        own = own if repair.branched is None else f" (a branch at token {repair.branched})"
+        own = "" if repair.written else " (a passing sibling)"
         return f"accepted: it passes the verifier and every audit rule, distance {repair.distance:.2f}{own}"
     return "passes, but another candidate scored higher"

@@ -132,7 +132,7 @@ def rollout_lines(step: int, episode: Episode) -> Iterator[dict[str, Any]]:
     for i, r in enumerate(episode.repairs):
         yield line(
             "repair", i, r.rollout, failed=r.failed, anchor=r.anchor_text, audit=r.audit, distance=r.distance,
-            score=r.score, sibling=r.sibling, at=r.branched,
+            score=r.score, sibling=r.sibling,
         )  # fmt: skip
     for seam in episode.seams:
         for i, check in enumerate(seam.checks):
@@ -197,16 +197,7 @@ def episode_of(lines: Sequence[Record], seams: Sequence[Record]) -> Episode:
         kinds[line["kind"]].append(line)
     first = lines[0]
     repairs = tuple(
-        Repair(
-            r["failed"],
-            r["anchor"],
-            rollout_of(r),
-            r["audit"],
-            r["distance"],
-            r["score"],
-            r["sibling"],
-            r["at"],
-        )
+        Repair(r["failed"], r["anchor"], rollout_of(r), r["audit"], r["distance"], r["score"], r["sibling"])
         for r in kinds["repair"]
     )
     return Episode(

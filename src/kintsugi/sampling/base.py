@@ -95,14 +95,6 @@ class Fork:
     fix: int
 
 
-@dataclass(frozen=True, slots=True)
-class Rivals:
-    """A completion, of each token of which the Rival is wanted, given this prompt and the tokens before it."""
-
-    prompt_ids: tuple[int, ...]
-    completion_ids: tuple[int, ...]
-
-
 class Session(Protocol):
     """Requests on their way through an engine. An engine may answer each as it ends, or all that wait at once."""
 

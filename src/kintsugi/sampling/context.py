@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from kintsugi.config import Recipe
 from kintsugi.prompts import Prompts
-from kintsugi.records import Completion, Phase, Problem, Reach, Rival, Rollout, Turn
-from kintsugi.sampling.base import Fork, Request, Rivals, SamplingParams, Score, derive_seed
+from kintsugi.records import Completion, Phase, Problem, Reach, Rollout, Turn
+from kintsugi.sampling.base import Fork, Request, SamplingParams, Score, derive_seed
 from kintsugi.sampling.play import Ask, Asking, Meter
 from kintsugi.verifiers.base import UNTRAINED, Sampled, Verifier
 
@@ -111,10 +111,6 @@ class Context:
     def reach(self, forks: Sequence[Fork]) -> Asking[list[Reach | None]]:
         """The reach of each fork under the policy that is trained; None where the trainer cannot be asked."""
         return (yield list(forks)) if forks else []
-
-    def rivals(self, wanted: Sequence[Rivals]) -> Asking[list[tuple[Rival, ...] | None]]:
-        """The rival of each token under the policy that is trained; None where the trainer cannot be asked."""
-        return (yield list(wanted)) if wanted else []
 
     def judge(
         self,

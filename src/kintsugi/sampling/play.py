@@ -1,5 +1,4 @@
-"""Algorithms as generators: what they want sampled (`Ask`) or told (`Score`, `Fork`, `Rivals`), and the player that
-gets it.
+"""Algorithms as generators: what they want sampled (`Ask`) or scored (`Score`, `Fork`), and the player that gets it.
 
 A run yields a list of asks, is resumed with their answers, and returns its result. So an algorithm is written for
 one problem, and still samples in full batches on any engine: the player drives the runs of a whole step and hands
@@ -9,14 +8,14 @@ their asks to the sampler as they come.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Generic, TypeVar
 
-from kintsugi.records import Completion, KintsugiError, Phase, Rollout
-from kintsugi.sampling.base import Fork, Request, Rivals, Sampler, Score
+from kintsugi.records import Completion, KintsugiError, Phase, Reach, Rollout
+from kintsugi.sampling.base import Fork, Request, Sampler, Score
 
 Result = TypeVar("Result")
 
@@ -35,15 +34,14 @@ class Ask:
     judge: Callable[[Sequence[Completion]], tuple[Rollout, ...]]
 
 
-Told = Score | Fork | Rivals
-Wanted = Ask | Told
+Wanted = Ask | Score | Fork
 Asking = Generator[list[Wanted], list[Any], Result]
-"""Yields asks; is sent the answer to each, in order: rollouts to an Ask, log-probabilities to a Score, to a Fork its
-Reach, to Rivals a Rival per token (either None where nobody can tell)."""
+"""Yields asks; is sent the answer to each, in order: rollouts to an Ask, log-probabilities to a Score, its Reach to a
+Fork (None where nobody can tell it)."""
 
-Answers = Mapping[type[Told], Callable[[Any], Sequence[Any]]]
-"""The answers to asks of each kind that the policy that is trained can give, all asks of a kind at once."""
-NOBODY: Answers = {}
+Scoring = Callable[[Sequence[Score]], Sequence[Sequence[float]]]
+"""The log-probabilities of each completion, one per token."""
+Reacher = Callable[[Sequence[Fork]], Sequence[Reach]]
 
 
 @dataclass(slots=True)
@@ -106,20 +104,21 @@ def play(
     runs: Sequence[Asking[Result]],
     sampler: Sampler,
     meter: Meter | None = None,
-    answers: Answers = NOBODY,
+    scorer: Scoring | None = None,
+    reacher: Reacher | None = None,
 ) -> list[Result]:
     """Plays the runs and returns their results. Each resumes once its own asks are answered, whatever others wait for.
 
-    What the trainer is asked waits until all that can be sampled is, so that it is computed together. KintsugiError
-    where a run wants a score and `answers` has none; another ask that it cannot answer is answered with None.
+    Scores wait until all that can be sampled is, so that they are computed together. KintsugiError where
+    a run wants a score and there is no `scorer`; without a `reacher` nobody knows the reach of a seam.
     """
-    player = Player(runs, sampler, meter or Meter(), answers)
+    player = Player(runs, sampler, meter or Meter(), scorer, reacher)
     with closing(player.session):
         for i in range(len(runs)):
             player.resume(i, None)
-        while player.sampling or player.telling:
+        while player.sampling or player.scoring:
             touched: dict[int, None] = {}
-            for i, place, answer in player.sampled() if player.sampling else player.told():
+            for i, place, answer in player.sampled() if player.sampling else player.scored():
                 player.found[i][place] = answer
                 touched[i] = None
             for i in touched:
@@ -132,7 +131,7 @@ class Player(Generic[Result]):
     """The runs being played: by number, what each has asked and been answered, and what it came to.
 
     sampling  The asks in the sampler's hands by ticket, each with its run and its place among the run's asks.
-    telling   The same of what waits for the trainer.
+    scoring   The same of what waits to be scored.
     """
 
     def __init__(
@@ -140,15 +139,16 @@ class Player(Generic[Result]):
         runs: Sequence[Asking[Result]],
         sampler: Sampler,
         meter: Meter,
-        answers: Answers,
+        scorer: Scoring | None,
+        reacher: Reacher | None,
     ) -> None:
-        self.runs, self.meter, self.known = runs, meter, answers
+        self.runs, self.meter, self.scorer, self.reacher = runs, meter, scorer, reacher
         self.session, self.tickets = sampler.session(), count()
         self.results: dict[int, Result] = {}
         self.asked: dict[int, list[Wanted]] = {}
         self.found: dict[int, dict[int, Any]] = {}
         self.sampling: dict[int, tuple[Ask, int, int]] = {}
-        self.telling: list[tuple[Told, int, int]] = []
+        self.scoring: list[tuple[Score | Fork, int, int]] = []
 
     def resume(self, i: int, answers: Any) -> None:
         """Resumes run number `i` with the answers, and takes what it asks next."""
@@ -162,7 +162,7 @@ class Player(Generic[Result]):
         self.found[i] = {}
         for place, ask in enumerate(self.asked[i]):
             if not isinstance(ask, Ask):
-                self.telling.append((ask, i, place))
+                self.scoring.append((ask, i, place))
                 continue
             ticket = next(self.tickets)
             self.sampling[ticket] = (ask, i, place)
@@ -176,24 +176,22 @@ class Player(Generic[Result]):
             yield i, place, ask.judge(completions)
             self.meter.end(ask.phase)
 
-    def told(self) -> Iterator[tuple[int, int, Any]]:
-        """(run, place, answer) of all that waits for the trainer."""
-        wanted, self.telling = self.telling, []
-        kinds = dict.fromkeys(type(ask) for ask, _, _ in wanted)
-        found = {
-            kind: iter(self.answered(kind, [a for a, _, _ in wanted if type(a) is kind])) for kind in kinds
-        }
-        for ask, i, place in wanted:
-            yield i, place, next(found[type(ask)])
-
-    def answered(self, kind: type[Told], asks: Sequence[Told]) -> Sequence[Any]:
-        """The trainer's answers to asks of one kind."""
-        answer = self.known.get(kind)
-        if answer is None and kind is Score:
+    def scored(self) -> Iterator[tuple[int, int, Any]]:
+        """(run, place, answer) of all that waits to be scored."""
+        wanted, self.scoring = self.scoring, []
+        scores = [ask for ask, _, _ in wanted if isinstance(ask, Score)]
+        forks = [ask for ask, _, _ in wanted if isinstance(ask, Fork)]
+        if scores and self.scorer is None:
             raise KintsugiError(
                 "the algorithm asks for log-probabilities of the trainer, which cannot be had here"
             )
-        if answer is None:
+        values, reaches = iter(self.told(self.scorer, scores)), iter(self.told(self.reacher, forks))
+        for ask, i, place in wanted:
+            yield i, place, tuple(next(values)) if isinstance(ask, Score) else next(reaches)
+
+    def told(self, trainer: Callable[[Any], Sequence[Any]] | None, asks: Sequence[Any]) -> Sequence[Any]:
+        """The trainer's answers; None for each where there is no trainer."""
+        if trainer is None or not asks:
             return [None] * len(asks)
         with self.meter.phase("train"):
-            return answer(asks)
+            return trainer(asks)

@@ -333,7 +333,7 @@ def test_sdpo_credits_a_failure_with_its_teachers_log_ratio() -> None:
         {"[Q]": [BAD, GOOD, "CRASH"]}, sampling={"group_size": 3, "max_new_tokens": 20}
     )
     algorithm = load_algorithm("sdpo")
-    episode = run(algorithm.run(PROBLEM, ctx), ctx, {Score: logprobs})
+    episode = run(algorithm.run(PROBLEM, ctx), ctx, logprobs)
     failed, passed = algorithm.rows(episode)
     assert sampler.prompts() == ["[Q]"]
     assert given == [encode("[Q]"), teacher]

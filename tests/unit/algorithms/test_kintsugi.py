@@ -52,7 +52,7 @@ def places(row: Row) -> dict[int, float]:
 def test_the_shipped_defaults() -> None:
     """The setting that was measured; a change here wants a measurement."""
     assert {name: a.default for name, a in arguments_of(kintsugi)[0].items()} == {
-        "source": "either", "failures": 3, "seam": 10.0, "lambda_rep": 1.0, "closed": "keep", "branches": 0,
+        "source": "either", "failures": 3, "seam": 10.0, "lambda_rep": 1.0, "closed": "keep",
     }  # fmt: skip
 
 

@@ -92,7 +92,7 @@ def test_every_seam_has_its_reach_at_the_first_edit() -> None:
         return [reach] * len(forks)
 
     algorithm = load_algorithm(ctx.recipe.algorithm)
-    (episode,) = play([algorithm.run(PROBLEM, ctx)], ctx.sampler, answers={Fork: reacher})  # type: ignore[attr-defined]
+    (episode,) = play([algorithm.run(PROBLEM, ctx)], ctx.sampler, reacher=reacher)  # type: ignore[attr-defined]
     assert [seam.reach for seam in episode.seams] == [reach]
     assert asked == [Fork(encode("[Q]"), encode("1+1="), ord("3"), ord("2"))]
 

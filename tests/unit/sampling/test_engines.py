@@ -220,10 +220,7 @@ def test_scores_wait_for_what_is_sampled_and_are_asked_for_together() -> None:
         asked.append(list(scores))
         return [(float(-score.prompt_ids[0]),) * 2 for score in scores]
 
-    assert play([scored(3), scored(4)], FakeSampler({}), answers={Score: scorer}) == [
-        [-3.0, -3.0],
-        [-4.0, -4.0],
-    ]
+    assert play([scored(3), scored(4)], FakeSampler({}), scorer=scorer) == [[-3.0, -3.0], [-4.0, -4.0]]
     assert asked == [[Score((3,), (1, 2)), Score((4,), (1, 2))]]
 
 

@@ -127,7 +127,6 @@ def mend_data(p: ProblemStep, index: int, pieces: Pieces) -> Data:
         "audit": repair.audit,
         "anchor": repair.anchor_text,
         "sibling": repair.sibling,
-        "branched": repair.branched,
         "distance": short(repair.distance),
         "score": short(repair.score),
         "mode": [

@@ -125,12 +125,6 @@
     return box;
   }
 
-  // The title of a repair: a passing sibling and a branch are told as such.
-  function titleOf(mend) {
-    if (mend.sibling !== null) return `its repair: a passing sibling, rollout ${mend.sibling}`;
-    return mend.branched === null ? "its repair" : `its repair: a branch at token ${mend.branched}`;
-  }
-
   function side(title, text, pieces, credit, name, edits, mask, wrong) {
     const body = pieces && pieces.length ? tokens(pieces, credit, name, edits, mask, wrong) : el("div", { className: "text", textContent: visible(text) });
     const one = !(pieces && pieces.length) && total(credit).length === 1 ? `, advantage ${signed(total(credit)[0])}` : "";
@@ -177,7 +171,7 @@
     };
     const sides = el("div", { className: "sides" }, side(pair ? "failed" : "rollout", rollout.text, rollout.pieces, rollout.credit, "failed", at(1, "insert"), seam && seam.failed, rollout.wrong));
     if (laid) sides.append(side("the repair that was not taken", mends[0].text, laid.pieces, null, "repaired", at(2, "delete"), null));
-    if (seam) sides.append(side(titleOf(mend), mend.text, seam.pieces, seam.credit, "repaired", at(2, "delete"), seam.repaired));
+    if (seam) sides.append(side(mend.sibling === null ? "its repair" : `its repair: a passing sibling, rollout ${mend.sibling}`, mend.text, seam.pieces, seam.credit, "repaired", at(2, "delete"), seam.repaired));
     const detail = el("output", { className: "detail" });
     const node = el("article", { className: `card ${fate}` },
       el("header", {}, el("h3", {}, el("a", { href: `#${link}`, textContent: visible(`step ${step} · ${id} · rollout ${j}`) })),
