@@ -35,7 +35,7 @@ LOOKS = {"brackets": ("#0072B2", "o", "right"), "dot": ("#D55E00", "s", "left")}
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One base: its name, its start, its seams in the first step (None: not on record) and in the first half of a run,
+    """One base: its name, its start, its seams in the first step (None: not on record) and before the first evaluation,
     where each label ends, and the two gains."""
 
     name: str
@@ -52,8 +52,8 @@ class Setting:
 
     @property
     def promised(self) -> bool:
-        """True if doctor's forecast, given the groups and repairs of the first half of a run, expects a gain."""
-        return expects_gain(self.mixed, self.mended)
+        """True if doctor's forecast, given the repairs before the first evaluation of a run, expects a gain."""
+        return expects_gain(self.mended)
 
     @property
     def gained(self) -> bool:
@@ -97,7 +97,7 @@ def early(curves: Sequence[Curve], what: str) -> float | None:
 
 
 def both(first: float | None, half: float) -> str:
-    """The value in the first step, where it is on record, and that of the first half of a run."""
+    """The value in the first step, where it is on record, and that of the steps before the first evaluation."""
     return f"{half:.2f}" if first is None else f"{first:.2f}, {half:.2f}"
 
 
