@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup quickstart compare-smoke house results test test-all test-rest audit test-faults test-slow test-vllm test-trl test-verl lint gym verifiers smollm2 extras browser sandbox docs pages wheel locks nano-base nano-brackets nano-dot nano-chain law smollm2-sums smollm2-large bench clean
+.PHONY: setup quickstart compare-smoke house results test test-all test-rest audit test-faults test-slow test-vllm test-trl test-verl lint gym verifiers smollm2 extras browser sandbox docs pages wheel locks nano-base nano-brackets nano-dot nano-chain law sparse smollm2-sums smollm2-large bench clean
 
 setup: $(STAMP)
 

@@ -96,9 +96,9 @@ def early(curves: Sequence[Curve], what: str) -> float | None:
     return fmean(values) if values else None
 
 
-def both(first: float | None, half: float) -> str:
+def both(first: float | None, later: float) -> str:
     """The value in the first step, where it is on record, and that of the steps before the first evaluation."""
-    return f"{half:.2f}" if first is None else f"{first:.2f}, {half:.2f}"
+    return f"{later:.2f}" if first is None else f"{first:.2f}, {later:.2f}"
 
 
 def law_table(found: Sequence[Setting]) -> str:
